@@ -1,0 +1,163 @@
+"""One YAML file (or dict) to typed settings, with the line of everything that is wrong.
+
+Scalars stay text: what `007` means is decided by the settings model, not by the look of it. `${VAR}` is replaced in
+parsed scalars only, so a value can never add YAML of its own.
+"""
+
+import os
+import re
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ..core.errors import ConfigurationError
+from .settings import Settings
+
+CONFIG_VARIABLE = "MANYSTORE_CONFIG"
+DEFAULT_FILE = Path("config/default.yaml")
+
+Location = tuple[Hashable, ...]
+
+# `$${…}` is a literal `${…}`; `${VAR:default}` and `${VAR:-default}` mean the same.
+_VARIABLE = re.compile(r"\$?\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-?(?P<default>[^}]*))?\}")
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+
+
+@dataclass
+class _Tree:
+    """What was read: plain data, the line of every key and item, and the variables that were not set."""
+
+    source: str
+    data: Any = None
+    lines: dict[Location, int] = field(default_factory=dict)
+    unset: dict[Location, str] = field(default_factory=dict)
+
+    def known(self, location: Location) -> Location:
+        """The part of a location that the file has. Validation adds parts of its own, such as a union's tag."""
+        path: Location = ()
+        for part in location:
+            if (*path, part) in self.lines:
+                path = (*path, part)
+        return path
+
+    def where(self, path: Location) -> str:
+        line = self.lines.get(path)
+        return f"{self.source}, line {line}" if line else self.source
+
+
+def load(source: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None) -> Settings:
+    """Return settings from a file, a dict of the same shape, or ready settings.
+
+    None means the file that MANYSTORE_CONFIG names, else `config/default.yaml` of the working directory, else the
+    built-in defaults (which are the same). ConfigurationError names file, line and the nearest known key.
+    """
+    if isinstance(source, Settings):
+        return source
+    if isinstance(source, Mapping):
+        tree = _Tree("settings")
+        tree.data = _from_python(source, tree, ())
+        return _validate(tree)
+    if source is None:
+        named = os.environ.get(CONFIG_VARIABLE)
+        if not named and not DEFAULT_FILE.is_file():
+            return Settings()
+        source = named or DEFAULT_FILE
+    return _validate(_read(Path(source)))
+
+
+def _read(path: Path) -> _Tree:
+    tree = _Tree(str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read the configuration file {path}: {error}") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        # Not the error's own text: it quotes the line, which may hold a password.
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigurationError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError:
+        raise ConfigurationError(f"{path}: not valid YAML: a character that YAML does not allow") from None
+    tree.data = {} if node is None else _from_node(node, tree, ())
+    return tree
+
+
+def _from_node(node: yaml.Node, tree: _Tree, path: Location) -> Any:
+    line = node.start_mark.line + 1
+    tree.lines.setdefault(path, line)
+    if isinstance(node, yaml.MappingNode):
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key_line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigurationError(f"{tree.source}, line {key_line}: a key must be plain text")
+            key = key_node.value
+            if key in result:
+                first = tree.lines[(*path, key)]
+                raise ConfigurationError(
+                    f"{tree.source}, line {key_line}: the key {key!r} is already given on line {first}"
+                )
+            tree.lines[(*path, key)] = key_line
+            result[key] = _from_node(value_node, tree, (*path, key))
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        return [_from_node(item, tree, (*path, index)) for index, item in enumerate(node.value)]
+    if node.style is None and node.value in _NULLS:
+        return None
+    return _substitute(str(node.value), tree, path)
+
+
+def _from_python(value: Any, tree: _Tree, path: Location) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _from_python(item, tree, (*path, str(key))) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_from_python(item, tree, (*path, index)) for index, item in enumerate(value)]
+    return _substitute(value, tree, path) if isinstance(value, str) else value
+
+
+def _substitute(text: str, tree: _Tree, path: Location) -> str | None:
+    """Replace the variables; None when one of them is not set and has no default."""
+    missing: list[str] = []
+
+    def replace(match: re.Match[str]) -> str:
+        if match[0].startswith("$$"):
+            return match[0][1:]
+        value = os.environ.get(match["name"]) or match["default"]
+        if value is None:
+            missing.append(match["name"])
+            return ""
+        return value
+
+    replaced = _VARIABLE.sub(replace, text)
+    if missing:
+        tree.unset[path] = missing[0]
+        return None
+    return replaced
+
+
+def _validate(tree: _Tree) -> Settings:
+    if not isinstance(tree.data, dict):
+        raise ConfigurationError(f"{tree.source}: the top level must be a mapping of sections")
+    try:
+        settings = Settings.model_validate(tree.data)
+    except ValidationError as error:
+        problems = [_describe(problem, tree) for problem in error.errors(include_input=False, include_url=False)]
+        # `from None`: pydantic's error keeps the input, secrets included.
+        raise ConfigurationError("; ".join(problems)) from None
+    settings.remember_unset({".".join(map(str, path)): name for path, name in tree.unset.items()})
+    return settings
+
+
+def _describe(problem: Mapping[str, Any], tree: _Tree) -> str:
+    location = (*problem["loc"], *(problem.get("ctx") or {}).get("path", ()))
+    known = tree.known(location)
+    if problem["type"] == "settings":
+        return f"{tree.where(known)}: {problem['msg']}"
+    keys = known if location[-1:] == known[-1:] or not known else (*known, location[-1])
+    return f"{tree.where(known)}: {'.'.join(map(str, keys or location))}: {problem['msg']}"

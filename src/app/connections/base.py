@@ -1,0 +1,197 @@
+"""The seam every store connects through: lazy, single-flight and per event loop."""
+
+import asyncio
+import os
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from ..core.constants import ConnectionType
+from ..core.errors import AppError, ConfigurationError
+from ..core.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+ClientT = TypeVar("ClientT")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionHealth:
+    """One answer of a store to one question, or why there was none. `latency` is in seconds."""
+
+    name: str
+    type: ConnectionType
+    healthy: bool
+    latency: float | None = None
+    server_version: str | None = None
+    detail: str = ""
+
+
+class ConnectionManager(ABC, Generic[ClientT]):
+    """Gives out the driver's client (or pool) of one store, opened on first use.
+
+    A driver's client belongs to the event loop it was opened on, so there is one per loop. The first `connect()` on a
+    loop opens it and all others wait for that; a failure is raised to each of them and not remembered; cancelling one
+    caller cancels no other. Constructors do no I/O.
+
+    A store implements `_open`, `_close`, `_ping` and `get_connection_info`. A client that is opened is also closed:
+    by `disconnect()` on its loop, or by `close()` for all loops.
+    """
+
+    connection_type: ClassVar[ConnectionType]
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Modules of optional packages that this store needs."""
+
+    def __init__(self, settings: Any = None, *, name: str | None = None, data_dir: Path | None = None) -> None:
+        """Take a section of the settings; `data_dir` is where relative paths in it begin."""
+        self.settings = settings
+        self.name = name or str(self.connection_type)
+        self.data_dir = (data_dir or Path()).absolute()
+        self._clients: dict[asyncio.AbstractEventLoop, ClientT] = {}
+        self._opening: dict[asyncio.AbstractEventLoop, asyncio.Task[ClientT]] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        _managers.add(self)
+
+    @abstractmethod
+    async def _open(self) -> ClientT:
+        """Open a client on the running loop. Raise one of our errors `from` the driver's."""
+
+    @abstractmethod
+    async def _close(self, client: ClientT) -> None:
+        """Close a client on the loop that opened it."""
+
+    @abstractmethod
+    async def _ping(self, client: ClientT) -> str:
+        """Ask the store for a sign of life; return its version."""
+
+    def _abandon(self, client: ClientT) -> None:  # noqa: B027 - an optional hook
+        """Let go of a client whose loop has ended, without awaiting anything."""
+
+    @abstractmethod
+    def get_connection_info(self) -> dict[str, Any]:
+        """What this manager connects to, with no secret in it."""
+
+    @property
+    def live(self) -> ClientT | None:
+        """The running loop's client if it is open: the path without a suspension for those who call often."""
+        return self._clients.get(asyncio.get_running_loop())
+
+    async def connect(self) -> ClientT:
+        """Return the running loop's client, opening it on first use; idempotent."""
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is not None:
+            return client
+        if self._closed:
+            raise ConfigurationError(f"the connection {self.name!r} was closed with its DataLayer; open a new one")
+        opening = self._opening.get(loop)
+        if opening is None:
+            self._forget_ended_loops()
+            opening = loop.create_task(self._open_once(loop), name=f"connect {self.name}")
+            # A failure nobody is left to hear of is not worth a message at exit.
+            opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._opening[loop] = opening
+        return await asyncio.shield(opening)
+
+    async def disconnect(self) -> None:
+        """Close the running loop's client. The next `connect()` opens another."""
+        loop = asyncio.get_running_loop()
+        opening = self._opening.get(loop)
+        if opening is not None:
+            await asyncio.wait([opening])
+        client = self._clients.pop(loop, None)
+        if client is not None:
+            await self._close(client)
+            logger.info("disconnected from %s", self.name)
+
+    async def close(self) -> None:
+        """Close the clients of all loops, and refuse new ones."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        for loop in {*self._clients, *self._opening} - {here}:
+            if loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.disconnect(), loop))
+        self._forget_ended_loops()
+        await self.disconnect()
+
+    def abandon(self) -> None:
+        """Let go of everything at once, from no loop at all: at exit, or when the owner was forgotten."""
+        self._closed = True
+        with self._lock:
+            clients = list(self._clients.values())
+            self._clients.clear()
+            self._opening.clear()
+        for client in clients:
+            self._abandon(client)
+
+    @property
+    def connected(self) -> bool:
+        """Whether any loop has a client open."""
+        return bool(self._clients)
+
+    async def is_healthy(self) -> bool:
+        return (await self.health()).healthy
+
+    async def health(self) -> ConnectionHealth:
+        """Connect if need be and ask the store for a sign of life. An outage is an answer here, not an error."""
+        start = time.perf_counter()
+        try:
+            version = await self._ping(await self.connect())
+        except AppError as error:
+            return ConnectionHealth(self.name, self.connection_type, healthy=False, detail=str(error))
+        latency = time.perf_counter() - start
+        return ConnectionHealth(self.name, self.connection_type, healthy=True, latency=latency, server_version=version)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.disconnect()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    async def _open_once(self, loop: asyncio.AbstractEventLoop) -> ClientT:
+        try:
+            client = await self._open()
+            self._clients[loop] = client
+        finally:
+            self._opening.pop(loop, None)
+        logger.info("connected to %s", self.name)
+        return client
+
+    def _forget_ended_loops(self) -> None:
+        with self._lock:
+            ended = [loop for loop in [*self._clients, *self._opening] if loop.is_closed()]
+            clients = [self._clients.pop(loop) for loop in ended if loop in self._clients]
+            for loop in ended:
+                self._opening.pop(loop, None)
+        for client in clients:
+            self._abandon(client)
+
+    def _forget_parent(self) -> None:
+        """In a forked child: the parent's clients are the parent's, so neither use nor close them."""
+        self._clients = {}
+        self._opening = {}
+        self._lock = threading.Lock()
+
+
+_managers: weakref.WeakSet[ConnectionManager[Any]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for manager in list(_managers):
+        manager._forget_parent()  # noqa: SLF001 - the same module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

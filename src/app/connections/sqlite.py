@@ -1,0 +1,184 @@
+"""SQLite on one owned thread: reads at once, writes grouped into one commit with a savepoint each."""
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..config.settings import SQLiteSettings
+from ..core.constants import ConnectionType
+from ..core.errors import AppError, DeadlineExceededError, StoreUnavailableError, UnsupportedOperationError
+from .base import ConnectionManager
+from .owner_thread import Job, OwnerThread, engines
+
+R = TypeVar("R")
+Row = tuple[Any, ...]
+
+MEMORY = ":memory:"
+_OLDEST = (3, 37, 0)  # STRICT tables; RETURNING needs 3.35
+
+
+class SQLiteEngine(OwnerThread[sqlite3.Connection]):
+    """The one connection of this process to one database file."""
+
+    def __init__(self, path: str, settings: SQLiteSettings) -> None:
+        super().__init__(f"sqlite {path}", settings.timeout)
+        self.path = path
+        self._settings = settings
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> "asyncio.Future[list[Row]]":
+        """Run one SELECT; the future has its rows."""
+        return self.submit(partial(_fetch, sql, parameters))
+
+    def write(self, sql: str, parameters: Sequence[Any] = ()) -> "asyncio.Future[list[Row]]":
+        """Run one writing statement, atomically; the future has the rows of its RETURNING, after the commit."""
+        return self.submit(partial(_fetch, sql, parameters), write=True)
+
+    def transact(self, work: Callable[[sqlite3.Connection], R]) -> "asyncio.Future[R]":
+        """Run several statements in one transaction on the thread; an exception rolls back all that `work` did."""
+        return self.submit(work, write=True)
+
+    def _open(self) -> sqlite3.Connection:
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise UnsupportedOperationError(
+                f"SQLite {sqlite3.sqlite_version} is too old: manystore needs {'.'.join(map(str, _OLDEST))}"
+            )
+        deadline = time.monotonic() + self._settings.timeout
+        try:
+            if self.path != MEMORY:
+                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0)
+            while True:
+                try:
+                    connection.execute("PRAGMA journal_mode = WAL").fetchone()
+                    break
+                except sqlite3.OperationalError as error:
+                    # Switching the mode asks for the file alone, and does not wait for it.
+                    if not _is_busy(error) or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
+            connection.execute(f"PRAGMA synchronous = {self._settings.synchronous.upper()}")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailableError(f"cannot open the SQLite database {self.path}: {error}") from error
+        return connection
+
+    def _close(self, resource: sqlite3.Connection) -> None:
+        resource.close()
+
+    def _run(
+        self, resource: sqlite3.Connection, jobs: list[Job[sqlite3.Connection]]
+    ) -> list[Job[sqlite3.Connection]]:
+        """Run the reads, then the writes in one transaction; return what another process's lock keeps waiting."""
+        writes = [job for job in jobs if job.write]
+        waiting = []
+        for job in jobs:
+            if not job.write:
+                job.run(resource)
+        if writes:
+            try:
+                _commit_together(resource, writes)
+            except sqlite3.Error as error:
+                now = time.monotonic()
+                for job in writes:
+                    if _is_busy(error) and now < job.deadline:
+                        waiting.append(job)
+                    else:
+                        job.error = error
+        for job in jobs:
+            if isinstance(job.error, sqlite3.Error):
+                job.error = self._translated(job.error)
+        return waiting
+
+    def _translated(self, error: sqlite3.Error) -> Exception:
+        """Ours for what concerns the database as a whole; a refused value or statement is the backend's to name."""
+        ours: AppError
+        if isinstance(error, sqlite3.OperationalError) and _is_busy(error):
+            ours = DeadlineExceededError(
+                f"{self.path} was locked by another process for more than {self._settings.timeout:g} s; "
+                "nothing was written"
+            )
+        elif getattr(error, "sqlite_errorname", "").startswith(_UNAVAILABLE):
+            ours = StoreUnavailableError(f"the SQLite database {self.path} failed: {error}")
+        else:
+            return error
+        ours.__cause__ = error
+        return ours
+
+
+_UNAVAILABLE = (
+    *("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_FULL"),
+    *("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_PERM", "SQLITE_AUTH"),
+)
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def _fetch(sql: str, parameters: Sequence[Any], connection: sqlite3.Connection) -> list[Row]:
+    return connection.execute(sql, parameters).fetchall()
+
+
+def _commit_together(connection: sqlite3.Connection, writes: list[Job[sqlite3.Connection]]) -> None:
+    """One transaction for all, a savepoint for each. Raise when none of them was written."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for job in writes:
+            connection.execute("SAVEPOINT job")
+            job.run(connection)
+            if job.error is not None and connection.in_transaction:
+                connection.execute("ROLLBACK TO job")
+            connection.execute("RELEASE job")
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        for job in writes:
+            job.result, job.error = None, job.error or error
+        if _is_busy(error):
+            # Not the lock at BEGIN, which alone may be tried again.
+            return
+        raise
+
+
+class SQLiteConnectionManager(ConnectionManager[SQLiteEngine]):
+    """Opens one SQLite file, shared by all loops of the process. `:memory:` is private to this manager."""
+
+    connection_type = ConnectionType.SQLITE
+
+    def __init__(
+        self, settings: SQLiteSettings | None = None, *, name: str | None = None, data_dir: Path | None = None
+    ) -> None:
+        super().__init__(settings or SQLiteSettings(), name=name, data_dir=data_dir)
+        in_memory = str(self.settings.path) == MEMORY
+        self.path = MEMORY if in_memory else os.path.realpath(self.data_dir / self.settings.path.expanduser())
+        self._key = f"{MEMORY}{id(self)}" if in_memory else self.path
+
+    async def execute_query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Run one SELECT with bound parameters."""
+        return await (await self.connect()).read(sql, parameters)
+
+    async def execute_command(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Run one writing statement with bound parameters; return the rows of its RETURNING."""
+        return await (await self.connect()).write(sql, parameters)
+
+    def get_connection_info(self) -> dict[str, Any]:
+        return {"type": str(self.connection_type), "path": self.path}
+
+    async def _open(self) -> SQLiteEngine:
+        return await engines.acquire(SQLiteEngine, self._key, lambda: SQLiteEngine(self.path, self.settings))
+
+    async def _close(self, client: SQLiteEngine) -> None:
+        await engines.release(client)
+
+    def _abandon(self, client: SQLiteEngine) -> None:
+        engines.let_go(client)
+
+    async def _ping(self, client: SQLiteEngine) -> str:
+        [[version]] = await client.read("SELECT sqlite_version()")
+        return str(version)

@@ -1,0 +1,1 @@
+"""The ground every other layer stands on: names, errors, registries, the current data layer."""

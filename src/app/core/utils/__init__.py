@@ -1,0 +1,1 @@
+"""The specification's place for `logger`."""

@@ -1,0 +1,81 @@
+"""The five things that are asked of a store. Middleware reads and rewrites them; backends carry them out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeAlias
+
+from .predicates import ALL, Predicate
+
+Document: TypeAlias = dict[str, Any]
+"""Field names to Python values, as the model has them; nested models as dicts."""
+
+
+class OnConflict(Enum):
+    """What an insert does where the id is taken. A taken unique value raises in either case."""
+
+    RAISE = "raise"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    field: str
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Store all documents or none. The result is the documents that were stored."""
+
+    documents: tuple[Document, ...]
+    on_conflict: OnConflict = OnConflict.RAISE
+    ttl: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """The result is the matching documents, in order, ties by id."""
+
+    where: Predicate = ALL
+    order_by: tuple[Order, ...] = ()
+    skip: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Change every document that matches, in one atomic step each. The result is the documents after the change.
+
+    `guard` holds what must be true for the write to happen (a version, not being deleted); it is part of the same
+    step. `increments` adds to numbers, `appends` adds to the end of lists. A `ttl` counts from now; without one the
+    time that is left stays. With `returning` off the result is the number of documents.
+    """
+
+    where: Predicate
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    increments: Mapping[str, int | float] = field(default_factory=dict)
+    appends: Mapping[str, Any] = field(default_factory=dict)
+    guard: Predicate = ALL
+    ttl: float | None = None
+    returning: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """The result is the number of documents. `hard` removes for good what would only be marked."""
+
+    where: Predicate
+    guard: Predicate = ALL
+    hard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The result is the number of matching documents, at most `limit`."""
+
+    where: Predicate = ALL
+    limit: int | None = None
+
+
+Operation: TypeAlias = Insert | Find | Update | Delete | Count
