@@ -1,0 +1,49 @@
+# Every target makes its own environment in .venv; .ci/setup does nothing when it is there and whole.
+# PYTHON=/path/to/python3.12 chooses the interpreter that .venv is made with.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+export PYTHON
+
+BIN := .venv/bin
+
+.PHONY: help setup demo test lint format bench docs clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make .venv with everything for development
+	@.ci/setup test lint docs bench
+	@echo "The environment is ready in .venv"
+
+demo: ## Run the main job on the embedded stores: signup, ingestion, search
+	@.ci/setup
+	@$(BIN)/manystore demo
+
+test: ## Run the tests
+	@.ci/setup test
+	@$(BIN)/python -m pytest
+
+lint: ## Check style and types
+	@.ci/setup test lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m mypy src tests
+
+format: ## Rewrite the code in the project's style
+	@.ci/setup lint
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+bench: ## Measure against the bare drivers
+	@.ci/setup bench
+	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+docs: ## Build the documentation in site/
+	@.ci/setup docs
+	@$(BIN)/python docs/generate_configuration.py
+	@$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "The documentation is in site/index.html"
+
+clean: ## Remove what the targets made: .venv, caches, site
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist site
+	@find src tests docs benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
