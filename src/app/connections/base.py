@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,8 @@ from ..core.utils.logger import get_logger
 logger = get_logger(__name__)
 
 ClientT = TypeVar("ClientT")
+
+_CLOSE_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,9 @@ class ConnectionManager(ABC, Generic[ClientT]):
         self._opening: dict[asyncio.AbstractEventLoop, asyncio.Task[ClientT]] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self.closes_with_loop = False
+        """Whether a client is closed when its loop ends, for managers that nobody closes."""
+        self._at_loop_end: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         _managers.add(self)
 
     @abstractmethod
@@ -92,7 +98,7 @@ class ConnectionManager(ABC, Generic[ClientT]):
             raise ConfigurationError(f"the connection {self.name!r} was closed with its DataLayer; open a new one")
         opening = self._opening.get(loop)
         if opening is None:
-            self._forget_ended_loops()
+            self._forget_loops({each for each in [*self._clients, *self._opening] if each.is_closed()})
             opening = loop.create_task(self._open_once(loop), name=f"connect {self.name}")
             # A failure nobody is left to hear of is not worth a message at exit.
             opening.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -114,10 +120,12 @@ class ConnectionManager(ABC, Generic[ClientT]):
         """Close the clients of all loops, and refuse new ones."""
         self._closed = True
         here = asyncio.get_running_loop()
-        for loop in {*self._clients, *self._opening} - {here}:
-            if loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.disconnect(), loop))
-        self._forget_ended_loops()
+        others = {*self._clients, *self._opening} - {here}
+        closing = [asyncio.run_coroutine_threadsafe(self.disconnect(), loop) for loop in others if loop.is_running()]
+        if closing:
+            # With a limit, since a loop may end or be blocked before it comes to this.
+            await asyncio.wait([asyncio.wrap_future(each) for each in closing], timeout=_CLOSE_TIMEOUT)
+        self._forget_loops(others)
         await self.disconnect()
 
     def abandon(self) -> None:
@@ -164,17 +172,28 @@ class ConnectionManager(ABC, Generic[ClientT]):
         try:
             client = await self._open()
             self._clients[loop] = client
+            if self.closes_with_loop and loop not in self._at_loop_end:
+                # A loop tells nobody that it ends, but `asyncio.run` closes the generators that were begun on it.
+                self._at_loop_end[loop] = self._until_loop_ends(loop)
+                await anext(self._at_loop_end[loop])
         finally:
             self._opening.pop(loop, None)
         logger.info("connected to %s", self.name)
         return client
 
-    def _forget_ended_loops(self) -> None:
+    async def _until_loop_ends(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self._at_loop_end.pop(loop, None)
+            await self.disconnect()
+
+    def _forget_loops(self, loops: set[asyncio.AbstractEventLoop]) -> None:
         with self._lock:
-            ended = [loop for loop in [*self._clients, *self._opening] if loop.is_closed()]
-            clients = [self._clients.pop(loop) for loop in ended if loop in self._clients]
-            for loop in ended:
+            clients = [self._clients.pop(loop) for loop in loops if loop in self._clients]
+            for loop in loops:
                 self._opening.pop(loop, None)
+                self._at_loop_end.pop(loop, None)
         for client in clients:
             self._abandon(client)
 

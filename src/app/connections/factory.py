@@ -26,8 +26,9 @@ class ConnectionFactory:
 
     _layer_attribute = "connections"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, close_with_loop: bool = False) -> None:
         self._settings = settings
+        self._close_with_loop = close_with_loop
         self._data_dir = settings.data_dir.expanduser().absolute()
         self._managers: dict[str, ConnectionManager[Any]] = {}
 
@@ -43,6 +44,7 @@ class ConnectionFactory:
             section = self._section(key)
             manager_class = ConnectionRegistry.get(section.type)
             manager = self._managers[key] = manager_class(section, name=key, data_dir=self._data_dir)
+            manager.closes_with_loop = self._close_with_loop
         return manager
 
     @on_current

@@ -1,1 +1,48 @@
 """The data layer. Names are loaded on first use: importing this package loads no driver."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .data_layer import DataLayer
+    from .models.base import Entity, PyObjectId, SoftDeletable, Timestamped
+    from .models.user import User, UserInDB
+    from .repositories.base import Repository
+    from .repositories.registry import RepositoryRegistry
+
+_HOMES = {
+    "DataLayer": ".data_layer",
+    "Entity": ".models.base",
+    "PyObjectId": ".models.base",
+    "Repository": ".repositories.base",
+    "RepositoryRegistry": ".repositories.registry",
+    "SoftDeletable": ".models.base",
+    "Timestamped": ".models.base",
+    "User": ".models.user",
+    "UserInDB": ".models.user",
+}
+
+__all__ = [
+    "DataLayer",
+    "Entity",
+    "PyObjectId",
+    "Repository",
+    "RepositoryRegistry",
+    "SoftDeletable",
+    "Timestamped",
+    "User",
+    "UserInDB",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - on use only
+
+    value = getattr(import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

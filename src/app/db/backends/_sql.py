@@ -1,0 +1,330 @@
+"""From operations to SQL, for every SQL store: SQLAlchemy describes and compiles, the driver runs.
+
+Compiling costs some 200 µs, so a statement is compiled once for each shape of an operation (its fields, operators and
+kinds of values) and then only bound. What differs between stores is in `Dialect`.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias, cast
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import Dialect as SADialect
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ColumnElement
+
+from ...core.errors import ConfigurationError, InvalidFilterError, UnsupportedOperationError, did_you_mean
+from ..models.schema import FieldSchema, Kind
+from ..query.evaluate import kind as kind_of
+from ..query.operations import Order
+from ..query.predicates import ALL, And, Compare, Not, Op, Or, Predicate
+from ._numbers import on_column
+from .base import CollectionSchema, Index
+
+Codec: TypeAlias = Callable[[Any], Any]
+Condition: TypeAlias = ColumnElement[Any]
+
+EXPIRES = "_expires_at"
+EXTRA = "_extra"
+
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII)  # 63 is PostgreSQL's limit
+
+# The kind of value that a kind of column holds, in the terms of `evaluate.kind`.
+_VALUE_KINDS = {
+    Kind.TEXT: "text",
+    Kind.INTEGER: "number",
+    Kind.FLOAT: "number",
+    Kind.DECIMAL: "number",
+    Kind.BOOLEAN: "boolean",
+    Kind.DATETIME: "datetime",
+    Kind.DATE: "date",
+    Kind.UUID: "uuid",
+    Kind.BYTES: "bytes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL text, and for each parameter the place of its value in the operation, with its codec."""
+
+    sql: str
+    binds: tuple[tuple[int, Codec | None], ...]
+    constants: tuple[Any, ...] = ()
+    """Values that belong to the shape; their places follow those of the operation, counted from the end."""
+
+    def parameters(self, values: list[Any]) -> tuple[Any, ...]:
+        if self.constants:
+            values = [*values, *self.constants]
+        return tuple([values[i] if encode is None else encode(values[i]) for i, encode in self.binds])
+
+
+class Dialect(ABC):
+    """What one SQL store does its own way."""
+
+    sqlalchemy: SADialect
+    types: Mapping[Kind, sa.types.TypeEngine[Any]]
+
+    @abstractmethod
+    def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
+        """How a value of the field goes in and comes out. None means: as it is."""
+
+    @abstractmethod
+    def compare_nested(
+        self, column: Condition, path: tuple[str, ...], op: Op, kind: str | tuple[str, ...], bind: "Binder"
+    ) -> Condition:
+        """A comparison inside a JSON column, true only for values of the same kind."""
+
+    @abstractmethod
+    def contains_text(self, column: Condition, part: Condition) -> Condition: ...
+
+    @abstractmethod
+    def starts_with(self, column: Condition, start: Condition) -> Condition: ...
+
+    def ordering(self, column: Condition, field: FieldSchema) -> Condition:  # noqa: ARG002 - for stores that need it
+        """The expression that compares and sorts like the values of the column."""
+        return column
+
+
+class Binder:
+    """Gives each value of an operation a parameter while the expression is built."""
+
+    def __init__(self) -> None:
+        self.binds: dict[str, tuple[int, Codec | None]] = {}
+        self._next = 0
+
+    def skip(self) -> None:
+        """Pass over a value that the statement does not need."""
+        self._next += 1
+
+    def next(self, encode: Codec | None = None) -> sa.BindParameter[Any]:
+        index = self._next
+        self._next += 1
+        return self.again(index, encode)
+
+    def again(self, index: int, encode: Codec | None = None) -> sa.BindParameter[Any]:
+        name = f"p{len(self.binds)}"
+        self.binds[name] = (index, encode)
+        return sa.bindparam(name, unique=False)
+
+
+class LiteralBinder(Binder):
+    """For DDL, which takes no parameters: values of the schema (never of a user) as literals."""
+
+    def __init__(self, values: list[Any]) -> None:
+        super().__init__()
+        self._values = values
+
+    def again(self, index: int, encode: Codec | None = None) -> sa.BindParameter[Any]:
+        value = self._values[index]
+        return sa.bindparam(None, value if encode is None else encode(value), literal_execute=True)
+
+
+class Table:
+    """A collection as a table: columns, codecs, and the statements made for it so far."""
+
+    def __init__(self, schema: CollectionSchema, dialect: Dialect) -> None:
+        self.schema = schema
+        self.dialect = dialect
+        self.encoders: dict[str, Codec | None] = {}
+        self.decoders: dict[str, Codec | None] = {}
+        for name, field in schema.fields.items():
+            self.encoders[name], self.decoders[name] = dialect.codec(field)
+        columns = [
+            sa.Column(
+                check_identifier(name),
+                dialect.types[field.kind],
+                primary_key=name == schema.key,
+                nullable=field.nullable or field.kind is Kind.JSON,
+            )
+            for name, field in schema.fields.items()
+        ]
+        if schema.open:
+            columns.append(sa.Column(EXTRA, dialect.types[Kind.TEXT], nullable=False))
+        if schema.expires:
+            columns.append(sa.Column(EXPIRES, dialect.types[Kind.FLOAT], nullable=True))
+        self.table = sa.Table(check_identifier(schema.name), sa.MetaData(), *columns, quote=True)
+        self._statements: dict[Hashable, Statement] = {}
+
+    @cached_property
+    def columns(self) -> tuple[sa.Column[Any], ...]:
+        """The columns of a document, in the order of `schema.fields`, and the fields beyond the model last."""
+        names = [*self.schema.fields, *([EXTRA] if self.schema.open else [])]
+        return tuple(self.table.c[name] for name in names)
+
+    def statement(self, key: Hashable, build: Callable[[Binder], sa.ClauseElement]) -> Statement:
+        """Return the statement for a shape, compiled on first use. `build` binds the values in their order."""
+        statement = self._statements.get(key)
+        if statement is None:
+            binder = Binder()
+            compiled = cast("SQLCompiler", build(binder).compile(dialect=self.dialect.sqlalchemy))
+            names = compiled.positiontup or ()
+            fixed = [name for name in dict.fromkeys(names) if name not in binder.binds]
+            places = {**binder.binds, **{name: (i - len(fixed), None) for i, name in enumerate(fixed)}}
+            constants = tuple(compiled.params[name] for name in fixed)
+            statement = Statement(str(compiled), tuple(places[name] for name in names), constants)
+            if len(self._statements) >= _MOST_STATEMENTS:
+                self._statements.clear()
+            self._statements[key] = statement
+        return statement
+
+    def ddl(self, element: sa.ClauseElement) -> str:
+        return str(element.compile(dialect=self.dialect.sqlalchemy)).strip()
+
+    def index_ddl(self, index: Index) -> str:
+        values: list[Any] = []
+        shape(index.where, values)
+        where = None if index.where == ALL else self.condition(index.where, LiteralBinder(values))
+        clause = f" WHERE {self._literal(where)}" if where is not None else ""
+        quote = self.dialect.sqlalchemy.identifier_preparer.quote_identifier
+        fields = ", ".join(quote(self._field(name).name) for name in index.fields)
+        unique = "UNIQUE " if index.unique else ""
+        return f"CREATE {unique}INDEX {quote(self.index_name(index))} ON {quote(self.schema.name)} ({fields}){clause}"
+
+    def index_name(self, index: Index) -> str:
+        """The index's own name, else one with the table's in it, since SQL has index names unique in a database."""
+        kind = "unique" if index.unique else "index"
+        return check_identifier(index.name or f"{self.schema.name}_{'_'.join(index.fields)}_{kind}")
+
+    def condition(self, predicate: Predicate, bind: Binder) -> Condition:
+        """The WHERE of a predicate. Its parts may be NULL where they mean false, and Not takes care of that."""
+        match predicate:
+            case Compare():
+                return self._comparison(predicate, bind)
+            case Not(term):
+                return self.condition(term, bind).is_not(sa.true())
+            case And(terms):
+                return sa.and_(sa.true(), *[self.condition(term, bind) for term in terms])
+            case Or(terms):
+                return sa.or_(sa.false(), *[self.condition(term, bind) for term in terms])
+
+    def order(self, order_by: tuple[Order, ...]) -> list[Condition]:
+        clauses: list[Condition] = []
+        for order in order_by:
+            field = self._field(order.field)
+            if field.kind is Kind.JSON:
+                raise UnsupportedOperationError(f"{self.schema.name}: cannot sort by {order.field!r}, which is nested")
+            column = self.dialect.ordering(self.table.c[field.name], field)
+            clauses.append(column.desc().nulls_last() if order.descending else column.asc().nulls_first())
+        if not any(order.field == self.schema.key for order in order_by):
+            clauses.append(self.table.c[self.schema.key].asc())
+        return clauses
+
+    def _literal(self, element: Condition) -> str:
+        return str(element.compile(dialect=self.dialect.sqlalchemy, compile_kwargs={"literal_binds": True})).replace(
+            f"{self.dialect.sqlalchemy.identifier_preparer.format_table(self.table)}.", ""
+        )
+
+    def _field(self, name: str) -> FieldSchema:
+        field = self.schema.fields.get(name)
+        if field is None:
+            raise InvalidFilterError(
+                f"{self.schema.name} has no field {name!r}{did_you_mean(name, self.schema.fields)}; "
+                f"there is: {', '.join(self.schema.fields)}"
+            )
+        return field
+
+    def _comparison(self, predicate: Compare, bind: Binder) -> Condition:
+        name, *rest = predicate.path.split(".")
+        field = self.schema.fields.get(name)
+        op, value = predicate.op, predicate.value
+        kinds = tuple(map(_kind, value)) if op is Op.IN else _kind(value)
+        if field is None and self.schema.open:
+            return self.dialect.compare_nested(self.table.c[EXTRA], (name, *rest), op, kinds, bind)
+        field = self._field(name)
+        if field.kind is Kind.JSON:
+            return self.dialect.compare_nested(self.table.c[name], tuple(rest), op, kinds, bind)
+        if rest:  # a path into a scalar leads nowhere, and what is missing equals None
+            return self._in_column(None, None, op, kinds, bind)
+        return self._in_column(self.table.c[name], field, op, kinds, bind)
+
+    def _in_column(
+        self, column: Condition | None, field: FieldSchema | None, op: Op, kinds: Any, bind: Binder
+    ) -> Condition:
+        """A comparison with a column of one kind; a value of another kind never matches. No column: always NULL."""
+        if op is Op.IN:
+            return sa.or_(sa.false(), *[self._in_column(column, field, Op.EQ, each, bind) for each in kinds])
+        if op is Op.EQ and kinds == "null":
+            return sa.true() if column is None else column.is_(None)
+        if column is None or field is None or kinds != _VALUE_KINDS[field.kind]:
+            if kinds != "null":
+                bind.skip()
+            return sa.false()
+        encode = self.encoders[field.name]
+        if op in (Op.CONTAINS, Op.STARTSWITH):
+            if field.kind is not Kind.TEXT:
+                bind.skip()
+                return sa.false()
+            part = bind.next(encode)
+            in_text = self.dialect.contains_text if op is Op.CONTAINS else self.dialect.starts_with
+            return in_text(column, part)
+        return compare(self.dialect.ordering(column, field), op, bind.next(encode))
+
+
+_MOST_STATEMENTS = 512
+
+
+def compare(left: Condition, op: Op, right: Condition) -> Condition:
+    match op:
+        case Op.EQ:
+            return left == right
+        case Op.LT:
+            return left < right
+        case Op.LE:
+            return left <= right
+        case Op.GT:
+            return left > right
+        case Op.GE:
+            return left >= right
+    raise ValueError(op)
+
+
+def shape(predicate: Predicate, values: list[Any]) -> Hashable:
+    """What of a predicate decides the SQL text. Its values are appended, in the order in which they are bound."""
+    match predicate:
+        case Compare(path, Op.IN, items):
+            kinds = tuple(map(_kind, items))
+            values.extend(item for item in items if item is not None)
+            return (path, Op.IN, kinds)
+        case Compare(path, op, value):
+            kind = _kind(value)
+            if value is not None:
+                values.append(value)
+            return (path, op, kind)
+        case Not(term):
+            return ("not", shape(term, values))
+        case And(terms):
+            return ("and", *[shape(term, values) for term in terms])
+        case Or(terms):
+            return ("or", *[shape(term, values) for term in terms])
+
+
+def lower(predicate: Predicate, schema: CollectionSchema) -> Predicate:
+    """Rewrite comparisons of numbers so that the column's own type can decide them exactly."""
+    match predicate:
+        case Compare(path, _, _):
+            field = schema.fields.get(path)
+            return on_column(predicate, field.kind) if field is not None else predicate
+        case Not(term):
+            return Not(lower(term, schema))
+        case And(terms):
+            return And(tuple(lower(term, schema) for term in terms))
+        case Or(terms):
+            return Or(tuple(lower(term, schema) for term in terms))
+
+
+def check_identifier(name: str) -> str:
+    """The one gate for names that become identifiers; SQLAlchemy's preparer then quotes them."""
+    if not _IDENTIFIER.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r} cannot name a table, column or index: use letters, digits and '_', beginning with a letter"
+        )
+    return name
+
+
+def _kind(value: Any) -> str:
+    return kind_of(value) or "nested"
+
+

@@ -1,0 +1,169 @@
+"""The composition root: settings in, ready connections, repositories, stores and embeddings out."""
+
+import asyncio
+import os
+import warnings
+from collections.abc import Mapping
+from contextvars import Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+from pydantic import BaseModel
+
+from ..config import Settings, load
+from ..connections import ConnectionFactory, ConnectionHealth, ConnectionManager, ConnectionRegistry
+from ..core import current
+from ..core.constants import VectorDBType
+from ..core.errors import AppError, ConfigurationError
+from ..core.utils.logger import get_logger
+from .repositories.base import Repository
+from .repositories.placement import Placement
+from .repositories.registry import RepositoryRegistry
+from .vector.providers.db_provider import VectorStoreFactory
+from .vector.providers.embedding_provider import EmbeddingFactory
+
+if TYPE_CHECKING:
+    from .vector.base import VectorDB
+
+logger = get_logger(__name__)
+
+RepositoryT = TypeVar("RepositoryT", bound=Repository[Any])
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class DataLayer:
+    """Owns what is live: one manager for each connection, one instance for each name. Nothing connects before its use.
+
+    Use it as `async with DataLayer.from_config(...) as data:`, or `await data.close()` at the end. Inside the `async
+    with`, calls that name no layer (`UserRepository()`, `VectorStoreFactory.get_vector_store(...)`) mean this one; so
+    they do outside, while it is the only one open in the process.
+    """
+
+    def __init__(self, settings: Settings, *, close_with_loop: bool = False) -> None:
+        self.settings = settings
+        self.connections = ConnectionFactory(settings, close_with_loop=close_with_loop)
+        self.embeddings = EmbeddingFactory(settings)
+        self.vector_stores = VectorStoreFactory(settings, self.connections, self.embeddings)
+        self._repositories: dict[Any, Repository[Any]] = {}
+        self._token: Token[current.Layer | None] | None = None
+        self._closed = False
+        self._forgettable = close_with_loop
+
+    @classmethod
+    def from_config(cls, config: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None) -> "DataLayer":
+        """Build from a YAML file, a dict of the same shape, settings, or None.
+
+        None means the file that MANYSTORE_CONFIG names, else `config/default.yaml`, else the embedded default. No I/O
+        but reading the file. ConfigurationError names the file, the line and what is wrong there.
+        """
+        layer = cls(load(config))
+        current.opened(layer)
+        return layer
+
+    def connection(self, name: str) -> ConnectionManager[Any]:
+        return self.connections.get_connection_manager(name)
+
+    @overload
+    def repository(self, name: str) -> Repository[Any]: ...
+    @overload
+    def repository(self, name: type[RepositoryT]) -> RepositoryT: ...
+    @overload
+    def repository(self, name: type[ModelT]) -> Repository[ModelT]: ...
+    def repository(self, name: str | type[Any]) -> Repository[Any]:
+        """Return the repository by its registered name, by its class, or for a model: the same one at each call."""
+        self._refuse_if_closed()
+        repository = self._repositories.get(name)
+        if repository is None:
+            repository_class: Any = RepositoryRegistry.get_class(name) if isinstance(name, str) else name
+            if not issubclass(repository_class, Repository):
+                repository_class = type(f"{repository_class.__name__}Repository", (Repository,), {"model": repository_class})
+            repository = self._repositories[name] = repository_class(self)
+            repository.db  # noqa: B018 - a repository that is placed on nothing is told so here
+        return repository
+
+    def vector_store(self, name: str | VectorDBType) -> "VectorDB":
+        self._refuse_if_closed()
+        return self.vector_stores.get_vector_store(name)
+
+    def embedding(self, name: str = "default") -> Any:
+        """Return the embedding model under that name of the settings."""
+        self._refuse_if_closed()
+        return self.embeddings.embedding(name)
+
+    async def health(self) -> dict[str, ConnectionHealth]:
+        """Ask every configured connection for a sign of life, all at once. An outage is an answer, not an error."""
+        names = list(self.settings.connections)
+        return dict(zip(names, await asyncio.gather(*map(self._health_of, names)), strict=True))
+
+    async def close(self) -> None:
+        """Close everything that was opened, the youngest first, on all loops; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        current.closed(self)
+        self._repositories.clear()
+        try:
+            await self.vector_stores.close_all()
+        finally:
+            await self.connections.close_all()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def place(self, repository: type[Repository[Any]]) -> Placement:
+        """Where a repository lives: where the settings say, else on the best of the types it was made for."""
+        self._refuse_if_closed()
+        name = repository.registered_name or repository.COLLECTION_NAME
+        section = self.settings.repositories.get(name)
+        if section is not None:
+            manager = self.connections.get_connection_manager(section.connection)
+            return Placement(manager, section.collection, section.ttl)
+        for connection_type in repository.connections:
+            connection = self.connections.of_type(connection_type)
+            if connection is not None and connection_type in ConnectionRegistry:
+                return Placement(self.connections.get_connection_manager(connection))
+        raise ConfigurationError(
+            f"the repository {name!r} is placed on no connection: "
+            f"add `{name}: {{connection: …}}` under `repositories`, or a connection of type "
+            f"{' or '.join(repository.connections)}"
+        )
+
+    async def __aenter__(self) -> Self:
+        self._refuse_if_closed()
+        self._token = current.enter(self)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            current.leave(self._token)
+            self._token = None
+        await self.close()
+
+    def __del__(self) -> None:
+        if self._closed or self._forgettable:
+            return
+        opened = [manager for manager in self.connections.opened.values() if manager.connected]
+        if opened:
+            names = ", ".join(manager.name for manager in opened)
+            warnings.warn(f"a DataLayer was forgotten with {names} open: use `async with`", ResourceWarning, stacklevel=2)
+            for manager in opened:
+                manager.abandon()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise ConfigurationError("this DataLayer is closed: open a new one with DataLayer.from_config(...)")
+
+    async def _health_of(self, name: str) -> ConnectionHealth:
+        try:
+            return await self.connection(name).health()
+        except AppError as error:
+            kind = self.settings.connections[name].type
+            return ConnectionHealth(name, kind, healthy=False, detail=str(error))
+
+
+def build_default() -> DataLayer:
+    """The layer behind calls that name none while none is open. What it opens on a loop closes with that loop."""
+    return DataLayer(load(), close_with_loop=True)

@@ -1,0 +1,64 @@
+"""Deleting marks; what is marked is absent from every read and write, and its unique values are free again."""
+
+from dataclasses import replace
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel
+
+from ..backends.base import CollectionSchema
+from ..models.base import SoftDeletable
+from ..models.values import utc_now
+from ..query.operations import Count, Delete, Find, Update
+from ..query.predicates import Compare, Not, Op, Predicate, both
+from .base import CallNext, Middleware
+
+_IS_LIVE = Compare("deleted_at", Op.EQ, None)
+
+
+class Visibility(Enum):
+    LIVE = "live"
+    ALL = "all"
+    DELETED = "deleted"
+
+
+_VISIBLE: dict[Visibility, Predicate | None] = {
+    Visibility.LIVE: _IS_LIVE,
+    Visibility.ALL: None,
+    Visibility.DELETED: Not(_IS_LIVE),
+}
+
+
+class SoftDelete(Middleware):
+    """The one point where deleted records are left out."""
+
+    handles = (Find, Count, Update, Delete)
+
+    def __init__(self, visibility: Visibility = Visibility.LIVE) -> None:
+        self._visible = _VISIBLE[visibility]
+
+    @classmethod
+    def applies_to(cls, model: type[BaseModel]) -> bool:
+        return issubclass(model, SoftDeletable)
+
+    def adapt(self, schema: CollectionSchema) -> CollectionSchema:
+        indexes = tuple(
+            index.limited_to(_IS_LIVE) if index.unique else index for index in schema.indexes
+        )
+        return replace(schema, indexes=indexes)
+
+    async def __call__(self, operation: Find | Count | Update | Delete, call_next: CallNext) -> Any:
+        if isinstance(operation, Delete) and not operation.hard:
+            return await call_next(
+                Update(
+                    where=operation.where,
+                    changes={"deleted_at": utc_now()},
+                    guard=both(operation.guard, _IS_LIVE),
+                    returning=False,
+                )
+            )
+        if self._visible is None:
+            return await call_next(operation)
+        if isinstance(operation, Update | Delete):
+            return await call_next(replace(operation, guard=both(operation.guard, self._visible)))
+        return await call_next(replace(operation, where=both(operation.where, self._visible)))

@@ -1,0 +1,32 @@
+"""`created_at` and `updated_at`, on every write path, from this clock and from no caller."""
+
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from ...core.errors import InvalidChangeError
+from ..models.base import Timestamped
+from ..models.values import utc_now
+from ..query.operations import Insert, Update
+from .base import CallNext, Middleware
+
+_OURS = ("created_at", "updated_at")
+
+
+class Timestamps(Middleware):
+    handles = (Insert, Update)
+
+    @classmethod
+    def applies_to(cls, model: type[BaseModel]) -> bool:
+        return issubclass(model, Timestamped)
+
+    async def __call__(self, operation: Insert | Update, call_next: CallNext) -> Any:
+        now = utc_now()
+        if isinstance(operation, Insert):
+            stamped = ({**document, "created_at": now, "updated_at": now} for document in operation.documents)
+            return await call_next(replace(operation, documents=tuple(stamped)))
+        forged = [name for name in _OURS if name in operation.changes]
+        if forged:
+            raise InvalidChangeError(f"{', '.join(forged)}: set by the library, not by a caller")
+        return await call_next(replace(operation, changes={**operation.changes, "updated_at": now}))

@@ -1,0 +1,88 @@
+"""Where a repository lives: its connection, its collection, and the chain from it to the store."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from ...connections.base import ConnectionManager
+from ...core.errors import UnsupportedOperationError
+from ..backends.base import BackendRegistry, Capability, CollectionSchema, Handler, Index, StorageBackend
+from ..middleware import ORDER, Middleware, chain
+from ..models.schema import ModelSchema
+from ..query.operations import Operation
+from ..query.predicates import ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What the settings say of a repository. None leaves it to the repository's class."""
+
+    manager: ConnectionManager[Any]
+    collection: str | None = None
+    ttl: float | None = None
+
+
+class Host(Protocol):
+    """A DataLayer, as a repository sees it."""
+
+    def place(self, repository: type[Any]) -> Placement: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A repository on its store. Without I/O until the first operation."""
+
+    backend: StorageBackend
+    handlers: Mapping[type[Operation], Handler]
+    ttl: float | None
+
+
+def bind(
+    placement: Placement,
+    schema: ModelSchema[Any],
+    *,
+    collection: str,
+    indexes: tuple[Index, ...],
+    ttl: float | None,
+    middleware: tuple[Middleware, ...],
+) -> Binding:
+    backend_class = BackendRegistry.get(placement.manager.connection_type)
+    lifetime = placement.ttl or ttl
+    described = CollectionSchema(
+        name=placement.collection or collection,
+        key=schema.key,
+        fields=schema.fields,
+        indexes=indexes,
+        expires=lifetime is not None,
+        open=schema.open,
+    )
+    for each in middleware:
+        described = each.adapt(described)
+    _require(backend_class, described)
+    backend = backend_class(placement.manager, described)
+    return Binding(backend, chain(middleware, backend.handlers), lifetime)
+
+
+def middleware_for(model: type[BaseModel]) -> tuple[Middleware, ...]:
+    return tuple(each() for each in ORDER if each.applies_to(model))
+
+
+def collection_name(model: type[BaseModel]) -> str:
+    """`SignupSession` → `signup_sessions`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", model.__name__).lower() + "s"
+
+
+def _require(backend: type[StorageBackend], schema: CollectionSchema) -> None:
+    needed = {
+        Capability.TTL: schema.expires,
+        Capability.UNIQUE_INDEX: any(index.unique for index in schema.indexes),
+        Capability.PARTIAL_INDEX: any(index.where != ALL for index in schema.indexes),
+    }
+    missing = [capability for capability, used in needed.items() if used and capability not in backend.capabilities]
+    if missing:
+        raise UnsupportedOperationError(
+            f"{schema.name} needs {', '.join(missing)}, which {backend.__name__} has not: place it on another connection"
+        )

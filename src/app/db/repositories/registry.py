@@ -1,0 +1,56 @@
+"""Names of repositories. Registering says which connection types a repository was made for."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+
+from ...core import current
+from ...core.registry import Registry
+
+if TYPE_CHECKING:
+    from .base import Repository
+
+RepositoryT = TypeVar("RepositoryT", bound="type[Repository[Any]]")
+
+_classes: "Registry[type[Repository[Any]]]" = Registry(
+    "repository",
+    {
+        "user": ".db.repositories.user_repository:UserRepository",
+        "signup_session": ".db.repositories.signup_session_repository:SignupSessionRepository",
+    },
+    entry_point_group="manystore.repositories",
+)
+
+DEFAULT_CONNECTIONS = ("mongodb", "postgres", "sqlite")
+
+
+class _Repositories(Protocol):
+    def repository(self, name: str) -> "Repository[Any]": ...
+
+
+class RepositoryRegistry:
+    """Process-wide names → classes. Instances belong to a DataLayer."""
+
+    @staticmethod
+    def register(name: str, *, connections: tuple[str, ...] = DEFAULT_CONNECTIONS) -> Callable[[RepositoryT], RepositoryT]:
+        """Register a repository class; `connections` are the types it was made for, best first."""
+
+        def decorate(repository: RepositoryT) -> RepositoryT:
+            _classes.register(name, repository)
+            repository.registered_name = name
+            repository.connections = connections
+            return repository
+
+        return decorate
+
+    @staticmethod
+    def get(name: str) -> "Repository[Any]":
+        """Return the current DataLayer's repository of that name."""
+        return cast("_Repositories", current.layer()).repository(name)
+
+    @staticmethod
+    def get_class(name: str) -> "type[Repository[Any]]":
+        return _classes.get(name)
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        return _classes.names()
