@@ -87,20 +87,15 @@ class Registry(Generic[T]):
                 raise ConfigurationError(
                     f"{self._kind} {key!r} is registered twice: by {_place(present)} and by {_place(target)}"
                 )
-            if present is None or isinstance(present, str):
-                self._targets[key] = target
-            elif not isinstance(target, str):
+            if present is None or not isinstance(target, str):
                 self._targets[key] = target
 
     def _read_entry_points(self) -> None:
-        if self._entry_points_read:
-            return
         with self._lock:
-            if self._entry_points_read:
-                return
-            for point in entry_points(group=self._group):
-                self._add(point.name, point.value)
-            self._entry_points_read = True
+            if not self._entry_points_read:
+                for point in entry_points(group=self._group):
+                    self._add(point.name, point.value)
+                self._entry_points_read = True
 
 
 def _place(target: object) -> str:

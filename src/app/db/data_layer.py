@@ -4,7 +4,6 @@ import asyncio
 import os
 import warnings
 from collections.abc import Mapping
-from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -23,6 +22,8 @@ from .vector.providers.db_provider import VectorStoreFactory
 from .vector.providers.embedding_provider import EmbeddingFactory
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
     from .vector.base import VectorDB
 
 logger = get_logger(__name__)
@@ -76,7 +77,9 @@ class DataLayer:
         if repository is None:
             repository_class: Any = RepositoryRegistry.get_class(name) if isinstance(name, str) else name
             if not issubclass(repository_class, Repository):
-                repository_class = type(f"{repository_class.__name__}Repository", (Repository,), {"model": repository_class})
+                repository_class = type(
+                    f"{repository_class.__name__}Repository", (Repository,), {"model": repository_class}
+                )
             repository = self._repositories[name] = repository_class(self)
             repository.db  # noqa: B018 - a repository that is placed on nothing is told so here
         return repository
@@ -148,7 +151,9 @@ class DataLayer:
         opened = [manager for manager in self.connections.opened.values() if manager.connected]
         if opened:
             names = ", ".join(manager.name for manager in opened)
-            warnings.warn(f"a DataLayer was forgotten with {names} open: use `async with`", ResourceWarning, stacklevel=2)
+            warnings.warn(
+                f"a DataLayer was forgotten with {names} open: use `async with`", ResourceWarning, stacklevel=2
+            )
             for manager in opened:
                 manager.abandon()
 

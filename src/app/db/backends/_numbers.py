@@ -24,7 +24,9 @@ def on_column(predicate: Compare, column: Kind) -> Predicate:
         return predicate
     if predicate.op is Op.IN:
         items = [item if not _is_number(item) else _exact(item, column) for item in predicate.value]
-        kept = tuple(item for item, given in zip(items, predicate.value, strict=True) if item is not None or given is None)
+        kept = tuple(
+            item for item, given in zip(items, predicate.value, strict=True) if item is not None or given is None
+        )
         return Compare(predicate.path, Op.IN, kept)
     if not _is_number(predicate.value):
         return predicate
@@ -60,7 +62,9 @@ def _round(value: Number, column: Kind, *, down: bool) -> int | float | None:
         limit = min(rounded, INT64[-1]) if down else max(rounded, INT64[0])
         return limit if limit in INT64 else None
     nearest = _nearest_float(value)
-    if math.isfinite(nearest) and (Fraction(nearest) <= Fraction(value) if down else Fraction(nearest) >= Fraction(value)):
+    if math.isfinite(nearest) and (
+        Fraction(nearest) <= Fraction(value) if down else Fraction(nearest) >= Fraction(value)
+    ):
         return nearest
     stepped = math.nextafter(nearest, -math.inf if down else math.inf)
     return stepped if math.isfinite(stepped) else None

@@ -9,11 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect as SADialect
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement
 
 from ...core.errors import ConfigurationError, InvalidFilterError, UnsupportedOperationError, did_you_mean
@@ -23,6 +22,9 @@ from ..query.operations import Order
 from ..query.predicates import ALL, And, Compare, Not, Op, Or, Predicate
 from ._numbers import on_column
 from .base import CollectionSchema, Index
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.compiler import SQLCompiler
 
 Codec: TypeAlias = Callable[[Any], Any]
 Condition: TypeAlias = ColumnElement[Any]
@@ -70,6 +72,10 @@ class Dialect(ABC):
     @abstractmethod
     def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
         """How a value of the field goes in and comes out. None means: as it is."""
+
+    @abstractmethod
+    def decode_extra(self, stored: Any) -> dict[str, Any]:
+        """The fields beyond the model, from their column."""
 
     @abstractmethod
     def compare_nested(
@@ -326,5 +332,3 @@ def check_identifier(name: str) -> str:
 
 def _kind(value: Any) -> str:
     return kind_of(value) or "nested"
-
-

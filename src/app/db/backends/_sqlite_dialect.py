@@ -19,7 +19,7 @@ from ._sql import Binder, Codec, Condition, Dialect, compare
 
 MERGE: Final = "manystore_merge"
 DECIMAL: Final = "manystore_decimal"
-APPEND: Final = sa.literal_column("'$[#]'")
+APPEND: Final[sa.ColumnElement[str]] = sa.literal_column("'$[#]'")
 
 
 def register_functions(connection: sqlite3.Connection) -> None:
@@ -78,21 +78,24 @@ _JSON_TYPES = {
 }
 
 
+# The types that a STRICT table knows.
+_TYPES: Mapping[Kind, sa.types.TypeEngine[Any]] = {
+    Kind.TEXT: sa.TEXT(),
+    Kind.INTEGER: sa.INTEGER(),
+    Kind.FLOAT: sa.REAL(),
+    Kind.BOOLEAN: sa.INTEGER(),
+    Kind.DATETIME: sa.TEXT(),
+    Kind.DATE: sa.TEXT(),
+    Kind.DECIMAL: sa.TEXT(),
+    Kind.UUID: sa.TEXT(),
+    Kind.BYTES: sa.BLOB(),
+    Kind.JSON: sa.TEXT(),
+}
+
+
 class SQLiteDialect(Dialect):
     sqlalchemy = sa.dialects.sqlite.dialect(paramstyle="qmark")
-    # The types that a STRICT table knows.
-    types = {
-        Kind.TEXT: sa.TEXT(),
-        Kind.INTEGER: sa.INTEGER(),
-        Kind.FLOAT: sa.REAL(),
-        Kind.BOOLEAN: sa.INTEGER(),
-        Kind.DATETIME: sa.TEXT(),
-        Kind.DATE: sa.TEXT(),
-        Kind.DECIMAL: sa.TEXT(),
-        Kind.UUID: sa.TEXT(),
-        Kind.BYTES: sa.BLOB(),
-        Kind.JSON: sa.TEXT(),
-    }
+    types = _TYPES
 
     def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
         if field.kind is Kind.JSON:
@@ -176,5 +179,3 @@ def _json_number(value: Any) -> Any:
     if isinstance(value, Decimal):
         return int(value) if value == int(value) else float(value)
     return value
-
-

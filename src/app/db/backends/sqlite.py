@@ -119,7 +119,7 @@ class SQLiteBackend(StorageBackend):
             condition = self._live(where, bind)
             if not limited:
                 return sa.select(sa.func.count()).select_from(self._table.table).where(condition)
-            found = sa.select(sa.literal_column("1")).select_from(self._table.table).where(condition)
+            found: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(self._table.table).where(condition)
             return sa.select(sa.func.count()).select_from(found.limit(bind.next()).subquery())
 
         statement = self._table.statement(("count", key, limited), build)
@@ -128,16 +128,14 @@ class SQLiteBackend(StorageBackend):
 
     async def _engine(self) -> SQLiteEngine:
         """The open engine, with the table as the model has it."""
-        engine = self.manager.live
-        if engine is None:
-            engine = await self.manager.connect()
+        engine: SQLiteEngine = self.manager.live or await self.manager.connect()
         if engine is not self._ready:
             try:
                 self._late = await engine.transact(self._ensure)
             except sqlite3.Error as error:
                 raise self._translated(error) from error
             self._ready = engine
-        return engine  # type: ignore[no-any-return]
+        return engine
 
     def _ensure(self, connection: sqlite3.Connection) -> tuple[str, ...]:
         register_functions(connection)

@@ -31,7 +31,9 @@ class Middleware(ABC):
     async def __call__(self, operation: Any, call_next: CallNext) -> Any: ...
 
 
-def chain(middleware: Sequence[Middleware], handlers: Mapping[type[Operation], Handler]) -> dict[type[Operation], Handler]:
+def chain(
+    middleware: Sequence[Middleware], handlers: Mapping[type[Operation], Handler]
+) -> dict[type[Operation], Handler]:
     """The way from the repository to the store, built once, with only those on it that handle the operation."""
     current = dict(handlers)
     for each in reversed(middleware):

@@ -42,9 +42,7 @@ class SoftDelete(Middleware):
         return issubclass(model, SoftDeletable)
 
     def adapt(self, schema: CollectionSchema) -> CollectionSchema:
-        indexes = tuple(
-            index.limited_to(_IS_LIVE) if index.unique else index for index in schema.indexes
-        )
+        indexes = tuple(index.limited_to(_IS_LIVE) if index.unique else index for index in schema.indexes)
         return replace(schema, indexes=indexes)
 
     async def __call__(self, operation: Find | Count | Update | Delete, call_next: CallNext) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator
@@ -82,7 +82,7 @@ class ModelSchema(Generic[ModelT]):
         return document
 
     def entity(self, document: Mapping[str, Any]) -> ModelT:
-        return self._validate(document, by_name=True, by_alias=False)
+        return cast("ModelT", self._validate(document, by_name=True, by_alias=False))
 
     def check_paths(self, where: Predicate) -> None:
         """InvalidFilterError for a path that begins with no field of the model."""
@@ -102,26 +102,26 @@ class ModelSchema(Generic[ModelT]):
         """
         if isinstance(given, BaseModel):
             given = {name: getattr(given, name) for name in given.model_fields_set}
-        changes = {}
-        for name, value in given.items():
-            field = self.fields.get(name)
-            if name == self.key:
-                raise InvalidChangeError(f"{self.model.__name__}.{name} identifies the record and cannot change")
-            try:
-                if field is not None:
-                    value = field.validator.validate_python(value, by_name=True, by_alias=False)  # noqa: PLW2901
-                elif not self.open:
-                    known = did_you_mean(str(name), self.fields)
-                    raise InvalidChangeError(f"{self.model.__name__} has no field {name!r}{known}")
-                changes[name] = storable(value)
-            except ValidationError as error:
-                reasons = "; ".join(each["msg"] for each in error.errors(include_input=False, include_url=False))
-                raise InvalidChangeError(f"{self.model.__name__}.{name}: {reasons}") from None
-            except InvalidChangeError:
-                raise
-            except ValueError as error:
-                raise InvalidChangeError(f"{self.model.__name__}.{name}: {error}") from None
-        return changes
+        return {name: self._change(name, value) for name, value in given.items()}
+
+    def _change(self, name: str, value: Any) -> Any:
+        place = f"{self.model.__name__}.{name}"
+        if name == self.key:
+            raise InvalidChangeError(f"{place} identifies the record and cannot change")
+        field = self.fields.get(name)
+        if field is None and not self.open:
+            raise InvalidChangeError(
+                f"{self.model.__name__} has no field {name!r}{did_you_mean(str(name), self.fields)}"
+            )
+        try:
+            if field is not None:
+                value = field.validator.validate_python(value, by_name=True, by_alias=False)
+            return storable(value)
+        except ValidationError as error:
+            reasons = "; ".join(each["msg"] for each in error.errors(include_input=False, include_url=False))
+            raise InvalidChangeError(f"{place}: {reasons}") from None
+        except ValueError as error:
+            raise InvalidChangeError(f"{place}: {error}") from None
 
 
 @cache
@@ -160,7 +160,7 @@ def _read_field(
         required=info.is_required(),
         default=lambda: info.get_default(call_default_factory=True, validated_data={}),
         enum=inner["cls"] if inner["type"] == "enum" and _kind_of(inner) is not Kind.JSON else None,
-        validator=SchemaValidator(whole if definitions else schema, config),  # type: ignore[arg-type]
+        validator=SchemaValidator(whole if definitions else schema, config),
     )
 
 
@@ -192,5 +192,3 @@ def _kind_of(schema: Any) -> Kind:
         types = {type(each.value if isinstance(each, Enum) else each) for each in values}
         return {frozenset({str}): Kind.TEXT, frozenset({int}): Kind.INTEGER}.get(frozenset(types), Kind.JSON)
     return _KINDS.get(schema["type"], Kind.JSON)
-
-

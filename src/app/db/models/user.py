@@ -126,6 +126,5 @@ class UserInDB(User):
     def to_safe_dict(self) -> dict[str, Any]:
         return self.to_dict()
 
-    to_public_dict = to_safe_dict
-
-
+    def to_public_dict(self) -> dict[str, Any]:
+        return self.to_dict()

@@ -17,7 +17,7 @@ from uuid import UUID
 from ...core.errors import InvalidFilterError, did_you_mean
 from ..models.values import to_milliseconds
 
-Scalar: TypeAlias = None | bool | int | float | Decimal | str | bytes | datetime | date | UUID
+Scalar: TypeAlias = bool | int | float | Decimal | str | bytes | datetime | date | UUID | None
 
 
 class Op(StrEnum):
@@ -75,21 +75,25 @@ def to_predicate(given: Filter) -> Predicate:
     """Read a filter; None and an empty dict match everything. InvalidFilterError for anything not in the language."""
     if given is None:
         return ALL
-    if isinstance(given, Compare | And | Or | Not):
-        return given
     if isinstance(given, Mapping):
         return _from_dict(given, MAX_DEPTH)
+    if _is_predicate(given):
+        return given
     raise InvalidFilterError(f"a filter is a dict or a predicate, not {type(given).__name__}")
 
 
 def compare(path: str, operator: str, value: Any = None) -> Predicate:
     """Read one condition in the spelling of `where(field, operator, value)`."""
-    build = _OPERATORS.get(operator) if isinstance(operator, str) else None
+    build = _OPERATORS.get(str(operator))
     if build is None:
         raise InvalidFilterError(
             f"unknown operator {operator!r}{did_you_mean(str(operator), _OPERATORS)}; there is: {', '.join(_OPERATORS)}"
         )
     return build(check_path(path), value)
+
+
+def _is_predicate(given: object) -> bool:
+    return isinstance(given, Compare | And | Or | Not)
 
 
 def both(first: Predicate, second: Predicate) -> Predicate:
@@ -115,7 +119,7 @@ def comparisons(predicate: Predicate) -> Iterator[Compare]:
                 yield from comparisons(term)
 
 
-def check_path(path: str) -> str:
+def check_path(path: object) -> str:
     """Return the path if the grammar has it: names of letters, digits, `_`, `-` and spaces, joined by dots."""
     if not isinstance(path, str) or not _PATH.fullmatch(path):
         raise InvalidFilterError(
@@ -247,9 +251,11 @@ def _from_dict(given: Mapping[str, Any], depth: int) -> Predicate:
                 raise InvalidFilterError(f"{key} needs a list of filters")
             parts = tuple(_from_dict(each, depth - 1) for each in value)
             terms.append(And(parts) if key == "$and" else Or(parts) if key == "$or" else Not(Or(parts)))
-        elif isinstance(key, str) and key.startswith("$"):
+        elif str(key).startswith("$"):
             known = ("$and", "$or", "$nor")
-            raise InvalidFilterError(f"unknown operator {key!r}{did_you_mean(key, known)}; there is: {', '.join(known)}")
+            raise InvalidFilterError(
+                f"unknown operator {key!r}{did_you_mean(key, known)}; there is: {', '.join(known)}"
+            )
         else:
             terms.append(_from_condition(check_path(key), value, depth))
     return terms[0] if len(terms) == 1 else And(tuple(terms))

@@ -27,8 +27,8 @@ class Repository(Generic[EntityT]):
     """One collection of one model. One call is one statement of the store, and atomic.
 
     A subclass names its model (`Repository[User]`) and what it needs of the store. Made without arguments it acts on
-    the current DataLayer, which is looked up at each call; made with a DataLayer or a connection manager it stays there.
-    What was passed in is never closed by it.
+    the current DataLayer, looked up at each call; made with a DataLayer or a connection manager it stays there. What
+    was passed in is never closed by it.
     """
 
     COLLECTION_NAME: ClassVar[str] = ""
@@ -59,6 +59,9 @@ class Repository(Generic[EntityT]):
         if hasattr(cls, "model"):
             cls.schema = schema_of(cls.model, cls.key)
             cls.COLLECTION_NAME = cls.COLLECTION_NAME or collection_name(cls.model)
+
+    _bound: Binding | None
+    _bindings: weakref.WeakKeyDictionary[Host, Binding]
 
     def __init__(self, db: Host | ConnectionManager[Any] | None = None) -> None:
         if not hasattr(type(self), "schema"):
@@ -96,12 +99,12 @@ class Repository(Generic[EntityT]):
         operation = Insert((self._document(entity),), on_conflict=OnConflict.SKIP, ttl=self._binding.ttl)
         return bool(await self._run(operation))
 
-    async def get(self, id: Any) -> EntityT | None:  # noqa: A002 - the contract's name
+    async def get(self, id: Any) -> EntityT | None:
         """Return the record, or None, also for an id that no record can have."""
         where = self._by_key(id)
         return None if where is None else await self._first(where)
 
-    async def get_or_raise(self, id: Any) -> EntityT:  # noqa: A002 - the contract's name
+    async def get_or_raise(self, id: Any) -> EntityT:
         entity = await self.get(id)
         if entity is None:
             raise RecordNotFoundError(f"{self.COLLECTION_NAME} has no record with the {self.key} {id!r}")
@@ -117,7 +120,12 @@ class Repository(Generic[EntityT]):
         return [self._entity(found[key]) for key in keys if key in found]
 
     async def find(
-        self, filter: Filter = None, *, order_by: OrderBy = None, skip: int = 0, limit: int | None = None  # noqa: A002
+        self,
+        filter: Filter = None,
+        *,
+        order_by: OrderBy = None,
+        skip: int = 0,
+        limit: int | None = None,
     ) -> list[EntityT]:
         """Return what matches. `order_by` is `"name"`, `"-name"`, or a list of these or of `("name", "desc")`."""
         where = self._where(filter)
@@ -125,7 +133,7 @@ class Repository(Generic[EntityT]):
 
     find_many = find
 
-    async def find_one(self, filter: Filter) -> EntityT | None:  # noqa: A002 - the contract's name
+    async def find_one(self, filter: Filter) -> EntityT | None:
         return await self._first(self._where(filter))
 
     async def get_multi(self, skip: int = 0, limit: int = 100) -> list[EntityT]:
@@ -134,7 +142,7 @@ class Repository(Generic[EntityT]):
     async def all(self) -> list[EntityT]:
         return await self.find()
 
-    async def update(self, id: Any, changes: Mapping[str, Any] | BaseModel) -> EntityT | None:  # noqa: A002
+    async def update(self, id: Any, changes: Mapping[str, Any] | BaseModel) -> EntityT | None:
         """Change the fields that are given; the record after the change, or None when there is none.
 
         InvalidChangeError for unknown names and invalid values, before anything is written.
@@ -144,12 +152,16 @@ class Repository(Generic[EntityT]):
         return None if where is None else await self._update_one(Update(where, values))
 
     async def update_many(
-        self, filter: Filter, changes: Mapping[str, Any] | BaseModel, *, everything: bool = False  # noqa: A002
+        self,
+        filter: Filter,
+        changes: Mapping[str, Any] | BaseModel,
+        *,
+        everything: bool = False,
     ) -> int:
         where = self._where_some(filter, everything=everything)
         return int(await self._run(Update(where, self.schema.changes(changes), returning=False)))
 
-    async def increment(self, id: Any, field: str, by: float = 1) -> float | None:  # noqa: A002
+    async def increment(self, id: Any, field: str, by: float = 1) -> float | None:
         """Add to a number and return the sum, in one atomic step; None when there is no record."""
         where = self._by_key(id)
         self.schema.changes({field: by})
@@ -157,7 +169,10 @@ class Repository(Generic[EntityT]):
         return None if changed is None else cast("float", changed[field])
 
     async def compare_and_set(
-        self, id: Any, expected: Mapping[str, Any], changes: Mapping[str, Any] | BaseModel  # noqa: A002
+        self,
+        id: Any,
+        expected: Mapping[str, Any],
+        changes: Mapping[str, Any] | BaseModel,
     ) -> EntityT | None:
         """Change the record only while its fields equal `expected`, in one step; None when it was not changed."""
         where = self._by_key(id)
@@ -165,18 +180,18 @@ class Repository(Generic[EntityT]):
         values = self.schema.changes(changes)
         return None if where is None else await self._update_one(Update(where, values, guard=guard))
 
-    async def delete(self, id: Any, *, hard: bool = False) -> bool:  # noqa: A002
+    async def delete(self, id: Any, *, hard: bool = False) -> bool:
         """Delete the record; whether there was one. `hard` removes for good what would only be marked."""
         where = self._by_key(id)
         return where is not None and bool(await self._run(Delete(where, hard=hard)))
 
-    async def delete_many(self, filter: Filter, *, everything: bool = False, hard: bool = False) -> int:  # noqa: A002
+    async def delete_many(self, filter: Filter, *, everything: bool = False, hard: bool = False) -> int:
         return int(await self._run(Delete(self._where_some(filter, everything=everything), hard=hard)))
 
-    async def count(self, filter: Filter = None) -> int:  # noqa: A002 - the contract's name
+    async def count(self, filter: Filter = None) -> int:
         return int(await self._run(Count(self._where(filter))))
 
-    async def exists(self, filter: Filter) -> bool:  # noqa: A002 - the contract's name
+    async def exists(self, filter: Filter) -> bool:
         return bool(await self._run(Count(self._where(filter), limit=1)))
 
     def with_deleted(self) -> Self:
@@ -222,8 +237,8 @@ class Repository(Generic[EntityT]):
         )
 
     def _reset(self) -> None:
-        self._bound: Binding | None = None
-        self._bindings: weakref.WeakKeyDictionary[Host, Binding] = weakref.WeakKeyDictionary()
+        self._bound = None
+        self._bindings = weakref.WeakKeyDictionary()
 
     def _run(self, operation: Operation) -> Awaitable[Any]:
         return self._binding.handlers[type(operation)](operation)
@@ -275,9 +290,9 @@ class Repository(Generic[EntityT]):
             return ()
         orders = []
         for each in [given] if isinstance(given, str) else given:
-            name, direction = (each.removeprefix("-"), "desc" if each.startswith("-") else "asc") if isinstance(
-                each, str
-            ) else each
+            name, direction = (
+                (each.removeprefix("-"), "desc" if each.startswith("-") else "asc") if isinstance(each, str) else each
+            )
             if name not in self.schema.fields:
                 raise InvalidFilterError(f"{self.COLLECTION_NAME} has no field {name!r} to order by")
             if direction not in ("asc", "desc"):

@@ -84,5 +84,5 @@ def _require(backend: type[StorageBackend], schema: CollectionSchema) -> None:
     missing = [capability for capability, used in needed.items() if used and capability not in backend.capabilities]
     if missing:
         raise UnsupportedOperationError(
-            f"{schema.name} needs {', '.join(missing)}, which {backend.__name__} has not: place it on another connection"
+            f"{schema.name} needs {', '.join(missing)}, which {backend.__name__} has not: use another connection"
         )

@@ -31,7 +31,9 @@ class RepositoryRegistry:
     """Process-wide names → classes. Instances belong to a DataLayer."""
 
     @staticmethod
-    def register(name: str, *, connections: tuple[str, ...] = DEFAULT_CONNECTIONS) -> Callable[[RepositoryT], RepositoryT]:
+    def register(
+        name: str, *, connections: tuple[str, ...] = DEFAULT_CONNECTIONS
+    ) -> Callable[[RepositoryT], RepositoryT]:
         """Register a repository class; `connections` are the types it was made for, best first."""
 
         def decorate(repository: RepositoryT) -> RepositoryT:

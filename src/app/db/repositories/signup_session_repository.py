@@ -82,13 +82,13 @@ class SignupSessionRepository(Repository[SignupSession]):
 
     async def refresh_ttl(self, session_id: str) -> bool:
         """Give the session its full time again, from now."""
-        return await self._run(Update(_is(session_id), ttl=self._binding.ttl, returning=False)) == 1
+        return bool(await self._run(Update(_is(session_id), ttl=self._binding.ttl, returning=False)))
 
     async def extend_ttl(self, session_id: str, seconds: float = SESSION_TTL) -> bool:
         """Let the session end this many seconds from now."""
         if not (seconds > 0 and math.isfinite(seconds)):
             raise ValueError("a session is extended by a positive number of seconds")
-        return await self._run(Update(_is(session_id), ttl=seconds, returning=False)) == 1
+        return bool(await self._run(Update(_is(session_id), ttl=seconds, returning=False)))
 
     async def _merge(self, session_id: str, data: Mapping[str, Any]) -> bool:
         return await self._change(session_id, changes=data)
@@ -98,7 +98,7 @@ class SignupSessionRepository(Repository[SignupSession]):
     ) -> bool:
         stamped = {**(changes or {}), "last_updated": time.time()}
         operation = Update(_is(session_id), stamped, appends=appends or {}, ttl=self._binding.ttl, returning=False)
-        return await self._run(operation) == 1
+        return bool(await self._run(operation))
 
     async def _accept(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """What may be stored of a caller's data, in a dict of its own."""
