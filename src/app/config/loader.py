@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..core.errors import ConfigurationError
-from .settings import Settings
+from .settings import Settings, shown
 
 CONFIG_VARIABLE = "MANYSTORE_CONFIG"
 DEFAULT_FILE = Path("config/default.yaml")
@@ -24,6 +24,7 @@ Location = tuple[Hashable, ...]
 
 # `$${…}` is a literal `${…}`; `${VAR:default}` and `${VAR:-default}` mean the same.
 _VARIABLE = re.compile(r"\$?\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-?(?P<default>[^}]*))?\}")
+_DEEPEST = 20  # an alias may contain itself
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 
@@ -72,25 +73,39 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = 
 def _read(path: Path) -> _Tree:
     tree = _Tree(str(path))
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read the configuration file {path}: {error}") from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the configuration file {path}: {error.strerror}") from error
+    node = problem = None
+    # Errors of these libraries keep the text, secrets included, so none of them is in the chain of ours.
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(content.decode("utf-8"), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        line_number = content.count(b"\n", 0, error.start) + 1
+        problem = f", line {line_number}: not UTF-8"
     except yaml.MarkedYAMLError as error:
-        # Not the error's own text: it quotes the line, which may hold a password.
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from None
+        problem = f"{line}: not valid YAML: {_QUOTED.sub('…', error.problem or error.context or '')}"
     except yaml.YAMLError:
-        raise ConfigurationError(f"{path}: not valid YAML: a character that YAML does not allow") from None
+        problem = ": not valid YAML: a character that YAML does not allow"
+    except RecursionError:
+        problem = ": nested too deeply"
+    if problem is not None:
+        raise ConfigurationError(f"{path}{problem}")
     tree.data = {} if node is None else _from_node(node, tree, ())
     return tree
+
+
+# What an error message of the YAML library quotes may be a piece of a password, unless it is one character.
+_QUOTED = re.compile(r"'[^']{2,}'")
 
 
 def _from_node(node: yaml.Node, tree: _Tree, path: Location) -> Any:
     line = node.start_mark.line + 1
     tree.lines.setdefault(path, line)
+    if len(path) > _DEEPEST:
+        raise ConfigurationError(f"{tree.source}, line {line}: nested too deeply")
     if isinstance(node, yaml.MappingNode):
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -101,14 +116,14 @@ def _from_node(node: yaml.Node, tree: _Tree, path: Location) -> Any:
             if key in result:
                 first = tree.lines[(*path, key)]
                 raise ConfigurationError(
-                    f"{tree.source}, line {key_line}: the key {key!r} is already given on line {first}"
+                    f"{tree.source}, line {key_line}: the key {shown(key)!r} is already given on line {first}"
                 )
             tree.lines[(*path, key)] = key_line
             result[key] = _from_node(value_node, tree, (*path, key))
         return result
     if isinstance(node, yaml.SequenceNode):
         return [_from_node(item, tree, (*path, index)) for index, item in enumerate(node.value)]
-    if node.style is None and node.value in _NULLS:
+    if isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NULLS:
         return None
     return _substitute(str(node.value), tree, path)
 
@@ -144,12 +159,13 @@ def _substitute(text: str, tree: _Tree, path: Location) -> str | None:
 def _validate(tree: _Tree) -> Settings:
     if not isinstance(tree.data, dict):
         raise ConfigurationError(f"{tree.source}: the top level must be a mapping of sections")
+    settings, problems = None, []
     try:
         settings = Settings.model_validate(tree.data)
     except ValidationError as error:
         problems = [_describe(problem, tree) for problem in error.errors(include_input=False, include_url=False)]
-        # `from None`: pydantic's error keeps the input, secrets included.
-        raise ConfigurationError("; ".join(problems)) from None
+    if settings is None:  # raised here, since pydantic's error keeps the input, secrets included
+        raise ConfigurationError("; ".join(problems))
     settings.remember_unset({".".join(map(str, path)): name for path, name in tree.unset.items()})
     return settings
 
@@ -160,4 +176,6 @@ def _describe(problem: Mapping[str, Any], tree: _Tree) -> str:
     if problem["type"] == "settings":
         return f"{tree.where(known)}: {problem['msg']}"
     keys = known if location[-1:] == known[-1:] or not known else (*known, location[-1])
-    return f"{tree.where(known)}: {'.'.join(map(str, keys or location))}: {problem['msg']}"
+    unset = tree.unset.get(keys)
+    reason = f"{problem['msg']} ({unset} is not set)" if unset else problem["msg"]
+    return f"{tree.where(known)}: {'.'.join(map(shown, keys or location))}: {reason}"

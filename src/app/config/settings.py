@@ -1,10 +1,21 @@
 """The shape of the one file: frozen, typed, secrets as SecretStr, unknown keys refused."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, PrivateAttr, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from ..core.constants import ConnectionType, Distance, EmbeddingType
@@ -15,17 +26,32 @@ EMBEDDED = "embedded"
 
 class Section(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True, use_enum_values=False
+        frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True, allow_inf_nan=False
     )
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            for key in data:
-                if key not in cls.model_fields:
-                    raise _problem(f"unknown key {key!r}{did_you_mean(str(key), cls.model_fields)}", key)
-        return data
+        """Refuse what no field is called; what is empty, or a variable that is not set, has the default."""
+        if not isinstance(data, Mapping):
+            return data
+        for key in data:
+            if key not in cls.model_fields:
+                raise _problem(f"unknown key {shown(key)!r}{did_you_mean(str(key), cls.model_fields)}", key)
+        return {key: value for key, value in data.items() if value is not None}
+
+
+def shown(key: object) -> str:
+    """A key as a message may show it: `{url:redis://…}` without the space is one key, its password included."""
+    text = str(key)
+    name = _NAME.match(text)
+    return text if name and name[0] == text else f"{name[0] if name else ''}…"
+
+
+_NAME = re.compile(r"[\w.-]{1,40}")
+
+# An empty one is none: `${REDIS_URL:-}`.
+Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
 
 
 class PoolSettings(Section):
@@ -35,7 +61,9 @@ class PoolSettings(Section):
 
 class SQLiteSettings(Section):
     type: Literal[ConnectionType.SQLITE] = ConnectionType.SQLITE
-    path: Path = Field(Path("app.db"), description="The database file, relative to `data_dir`; `:memory:` keeps nothing.")
+    path: Path = Field(
+        Path("app.db"), description="The database file, relative to `data_dir`; `:memory:` keeps nothing."
+    )
     timeout: PositiveFloat = Field(5, description="Seconds that a write waits for another process's write.")
     synchronous: Literal["full", "normal"] = Field(
         "full",
@@ -45,7 +73,7 @@ class SQLiteSettings(Section):
 
 class MongoDBSettings(Section):
     type: Literal[ConnectionType.MONGODB] = ConnectionType.MONGODB
-    url: SecretStr | None = Field(None, description="`mongodb://…` or `mongodb+srv://…`.")
+    url: Secret = Field(None, description="`mongodb://…` or `mongodb+srv://…`.")
     database: str = Field("app", description="The database that collections live in.")
     pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
@@ -53,29 +81,29 @@ class MongoDBSettings(Section):
 
 class RedisSettings(Section):
     type: Literal[ConnectionType.REDIS] = ConnectionType.REDIS
-    url: SecretStr | None = Field(None, description="`redis://…`, `rediss://…` or `embedded`.")
+    url: Secret = Field(None, description="`redis://…`, `rediss://…` or `embedded`.")
     pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 
 
 class PostgresSettings(Section):
     type: Literal[ConnectionType.POSTGRES] = ConnectionType.POSTGRES
-    url: SecretStr | None = Field(None, description="`postgresql://…` or `embedded`.")
+    url: Secret = Field(None, description="`postgresql://…` or `embedded`.")
     pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 
 
 class QdrantSettings(Section):
     type: Literal[ConnectionType.QDRANT] = ConnectionType.QDRANT
-    url: SecretStr | None = Field(None, description="`embedded`, or the server's `http://…`.")
-    api_key: SecretStr | None = Field(None, description="The key of a server that asks for one.")
+    url: Secret = Field(None, description="`embedded`, or the server's `http://…`.")
+    api_key: Secret = Field(None, description="The key of a server that asks for one.")
     path: Path = Field(Path("qdrant"), description="Where embedded collections live, relative to `data_dir`.")
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 
 
 class ChromaDBSettings(Section):
     type: Literal[ConnectionType.CHROMADB] = ConnectionType.CHROMADB
-    url: SecretStr | None = Field(None, description="The server's `http://…`; without it the store is a directory.")
+    url: Secret = Field(None, description="The server's `http://…`; without it the store is a directory.")
     path: Path = Field(Path("chroma"), description="The directory of the embedded store, relative to `data_dir`.")
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 
@@ -102,13 +130,15 @@ class VectorStoreSettings(Section):
 class EmbeddingSettings(Section):
     provider: str = Field(description="`wordllama`, or any registered provider.")
     model: str | None = Field(None, description="The provider's model; by default the provider's own choice.")
-    api_key: SecretStr | None = Field(None, description="The provider's key.")
+    api_key: Secret = Field(None, description="The provider's key.")
     base_url: str | None = Field(None, description="Another address of the provider's API.")
     dimension: PositiveInt | None = Field(None, description="Shorten vectors to this length, where the model can.")
     batch_size: PositiveInt | None = Field(None, description="Texts in one call of the model.")
     device: str | None = Field(None, description="`cpu` or `cuda`, for models that run here.")
     timeout: PositiveFloat = Field(30, description="Seconds for one call of a remote model.")
-    options: Mapping[str, str] = Field({}, description="Anything else, handed to a provider of your own.")
+    options: Mapping[str, str] = Field(
+        {}, repr=False, description="Anything else, handed to a provider of your own. Not shown, as it may hold a key."
+    )
 
 
 class Settings(Section):
@@ -156,8 +186,7 @@ class Settings(Section):
                 name: _typed(name, section, "type", ConnectionType) for name, section in connections.items()
             }
             for name, section in data["connections"].items():
-                if isinstance(section, Mapping):
-                    _require_type(name, section)
+                _require_type(name, section)
             # Defaults that lean on a connection which is not there are no defaults.
             data.setdefault("repositories", {})
             if "qdrant" not in connections:
@@ -168,6 +197,8 @@ class Settings(Section):
                 name: _typed(name, section, "provider", EmbeddingType)
                 for name, section in cls._expand_flat_embeddings(embeddings).items()
             }
+            if "default" not in data["embeddings"]:
+                data.setdefault("vector_stores", {})
         return data
 
     @model_validator(mode="after")
@@ -182,19 +213,19 @@ class Settings(Section):
     @classmethod
     def _expand_flat_embeddings(cls, section: Mapping[str, Any]) -> dict[str, Any]:
         entries: dict[str, Any] = {k: v for k, v in section.items() if k not in cls._FLAT_EMBEDDING_KEYS}
-        if len(entries) == len(section):
+        flat = {key: cls._FLAT_EMBEDDING_KEYS[key] for key in section if key in cls._FLAT_EMBEDDING_KEYS}
+        if not flat:
             return entries
-        providers = {
-            provider
-            for key in section
-            if key.partition("_")[0] in (names := cls._FLAT_EMBEDDING_KEYS.get(key, ((), ""))[0])
-            for provider in names
-        }
-        for key, value in section.items():
-            names, setting = cls._FLAT_EMBEDDING_KEYS.get(key, ((), ""))
-            for provider in names:
-                if provider in providers:
-                    entries[provider] = {**entries.get(provider, {"provider": provider}), setting: value}
+        # `device` and `batch_size` alone do not ask for a provider; its own key or an entry does.
+        asked = {*entries, *(providers[0] for providers, _ in flat.values() if len(providers) == 1)}
+        for key, (providers, setting) in flat.items():
+            used = [provider for provider in providers if provider in asked]
+            if not used:
+                raise _problem(f"{key!r} is for {' or '.join(providers)}, and neither is given", "embeddings", key)
+            for provider in used:
+                entry = entries.get(provider) or {}
+                if isinstance(entry, Mapping):
+                    entries[provider] = {setting: section[key], **entry}
         entries.setdefault("default", {"provider": EmbeddingType.WORDLLAMA})
         return entries
 
@@ -203,7 +234,12 @@ class Settings(Section):
 
     def unset_variable(self, *path: str) -> str | None:
         """The environment variable for want of which the setting at this path is empty."""
-        return self._unset.get(".".join(path))
+        found = self._unset.get(".".join(path))
+        if found is None and path[:1] == ("embeddings",):
+            for key, (providers, setting) in self._FLAT_EMBEDDING_KEYS.items():
+                if path[1:] in [(provider, setting) for provider in providers]:
+                    found = found or self._unset.get(f"embeddings.{key}")
+        return found
 
 
 def _problem(message: str, *path: str) -> PydanticCustomError:
@@ -220,21 +256,20 @@ def _typed(name: str, section: Any, key: str, known: Iterable[str]) -> Any:
     return {**section, key: str(name)} if name in list(known) else section
 
 
-def _require_type(name: str, section: Mapping[str, Any]) -> None:
+def _require_type(name: str, section: Any) -> None:
+    if not isinstance(section, Mapping):
+        raise _problem(f"the connection {shown(name)!r} must be a mapping of settings", "connections", name)
     kind = section.get("type")
+    listed = ", ".join(ConnectionType)
     if kind is None:
-        raise _problem(
-            f"the connection {name!r} needs a type{did_you_mean(name, ConnectionType)}: {', '.join(ConnectionType)}",
-            *("connections", name),
-        )
+        near = did_you_mean(name, ConnectionType)
+        raise _problem(f"the connection {shown(name)!r} needs a type{near}: {listed}", "connections", name)
     if kind not in list(ConnectionType):
-        raise _problem(
-            f"unknown type {kind!r}{did_you_mean(str(kind), ConnectionType)}; there is: {', '.join(ConnectionType)}",
-            *("connections", name, "type"),
-        )
+        near = did_you_mean(str(kind), ConnectionType)
+        raise _problem(f"unknown type {shown(kind)!r}{near}; there is: {listed}", "connections", name, "type")
 
 
 def _require(name: str, known: Mapping[str, object], kind: str, *path: str) -> None:
     if name not in known:
-        listed = ", ".join(sorted(known)) or "none"
-        raise _problem(f"no {kind} named {name!r}{did_you_mean(name, known)}; there is: {listed}", *path)
+        listed = ", ".join(sorted(map(shown, known))) or "none"
+        raise _problem(f"no {kind} named {shown(name)!r}{did_you_mean(name, known)}; there is: {listed}", *path)

@@ -76,7 +76,7 @@ class ConnectionManager(ABC, Generic[ClientT]):
     async def _ping(self, client: ClientT) -> str:
         """Ask the store for a sign of life; return its version."""
 
-    def _abandon(self, client: ClientT) -> None:  # noqa: B027 - an optional hook
+    def _abandon(self, client: ClientT) -> None:
         """Let go of a client whose loop has ended, without awaiting anything."""
 
     @abstractmethod
@@ -121,12 +121,19 @@ class ConnectionManager(ABC, Generic[ClientT]):
         self._closed = True
         here = asyncio.get_running_loop()
         others = {*self._clients, *self._opening} - {here}
-        closing = [asyncio.run_coroutine_threadsafe(self.disconnect(), loop) for loop in others if loop.is_running()]
+        closing = [
+            asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.disconnect(), loop))
+            for loop in others
+            if loop.is_running()
+        ]
         if closing:
             # With a limit, since a loop may end or be blocked before it comes to this.
-            await asyncio.wait([asyncio.wrap_future(each) for each in closing], timeout=_CLOSE_TIMEOUT)
+            await asyncio.wait(closing, timeout=_CLOSE_TIMEOUT)
         self._forget_loops(others)
         await self.disconnect()
+        for each in closing:
+            if each.done() and not each.cancelled():
+                each.result()
 
     def abandon(self) -> None:
         """Let go of everything at once, from no loop at all: at exit, or when the owner was forgotten."""

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from ..config.settings import ConnectionSettings, Settings
+from ..config.settings import ConnectionSettings, Settings, SQLiteSettings
 from ..core.constants import ConnectionType
 from ..core.current import on_current
 from ..core.errors import ConfigurationError, MissingDependencyError, NotRegisteredError
 from ..core.registry import Registry
+from ..core.utils.logger import get_logger
 from .base import ConnectionManager
+
+logger = get_logger(__name__)
 
 ConnectionRegistry: Registry[type[ConnectionManager[Any]]] = Registry(
     "connection manager",
@@ -43,8 +46,10 @@ class ConnectionFactory:
         if manager is None:
             section = self._section(key)
             manager_class = ConnectionRegistry.get(section.type)
-            manager = self._managers[key] = manager_class(section, name=key, data_dir=self._data_dir)
+            manager = manager_class(section, name=key, data_dir=self._data_dir)
             manager.closes_with_loop = self._close_with_loop
+            # Another thread may have been here first; a manager that was never connected costs nothing.
+            manager = self._managers.setdefault(key, manager)
         return manager
 
     @on_current
@@ -66,16 +71,20 @@ class ConnectionFactory:
 
     @on_current
     async def close_all(self) -> None:
-        """Close all managers, the youngest first. One that fails does not stop the others; the first error is raised."""
-        errors = []
+        """Close all managers, the youngest first.
+
+        One that fails does not stop the others: each failure is logged, and the first is raised at the end.
+        """
+        first: Exception | None = None
         while self._managers:
-            _, manager = self._managers.popitem()
+            name, manager = self._managers.popitem()
             try:
                 await manager.close()
-            except Exception as error:  # noqa: BLE001 - raised below, after the others are closed
-                errors.append(error)
-        if errors:
-            raise errors[0]
+            except Exception as error:
+                logger.exception("closing the connection %s failed", name)
+                first = first or error
+        if first is not None:
+            raise first
 
     @property
     def opened(self) -> Mapping[str, ConnectionManager[Any]]:
@@ -88,7 +97,9 @@ class ConnectionFactory:
         if connection_type in names or not names:
             return connection_type if names else None
         if len(names) > 1:
-            raise ConfigurationError(f"several connections are of type {connection_type}: name one of {', '.join(names)}")
+            raise ConfigurationError(
+                f"several connections are of type {connection_type}: name one of {', '.join(names)}"
+            )
         return names[0]
 
     def _resolve(self, name: str) -> str:
@@ -101,7 +112,9 @@ class ConnectionFactory:
 
     def _section(self, name: str) -> ConnectionSettings:
         section = self._settings.connections[name]
-        if getattr(section, "url", "") is None:
+        if isinstance(section, SQLiteSettings):
+            return section
+        if section.url is None:
             variable = self._settings.unset_variable("connections", name, "url")
             if variable:
                 raise ConfigurationError(f"the connection {name!r} is not configured: set {variable}")

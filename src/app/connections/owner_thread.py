@@ -36,11 +36,14 @@ class Job(Generic[ResourceT]):
         self.write = write
         self.deadline = deadline
         self.result: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def run(self, resource: ResourceT) -> None:
         try:
             self.result = self.work(resource)
+        except StopIteration as error:  # a future refuses this one
+            self.error = RuntimeError("the job raised StopIteration")
+            self.error.__cause__ = error
         except Exception as error:  # noqa: BLE001 - carried to the caller, who raises it
             self.error = error
 
@@ -83,7 +86,7 @@ class OwnerThread(ABC, Generic[ResourceT]):
     def submit(self, work: Callable[[ResourceT], R], *, write: bool = False) -> asyncio.Future[R]:
         """Hand over a function of the resource; the future belongs to the running loop."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        job = Job(work, future, write=write, deadline=time.monotonic() + self._timeout if write else 0.0)
+        job = Job(work, future, write=write, deadline=time.monotonic() + self._timeout)
         with self._lock:
             if not self._accepting:
                 raise StoreUnavailableError(f"{self.label} is closed")
@@ -97,6 +100,11 @@ class OwnerThread(ABC, Generic[ResourceT]):
                 self._accepting = False
                 self._queue.put(None)
         return self.stopped
+
+    def forget(self) -> None:
+        """In a forked child, where the thread does not run: refuse work that nobody would do."""
+        self._lock = threading.Lock()
+        self._accepting = False
 
     def _main(self, after: "Future[None] | None") -> None:
         try:
@@ -125,8 +133,16 @@ class OwnerThread(ABC, Generic[ResourceT]):
             jobs, ends = self._drain(wait=_RETRY_DELAY if carried else None)
             stopping = stopping or ends
             batch = [job for job in (*carried, *jobs) if not job.future.cancelled()]
-            carried = self._run(resource, batch)
-            _deliver([job for job in batch if job not in carried] if carried else batch)
+            try:
+                carried = self._run(resource, batch)
+            except BaseException as error:  # noqa: BLE001 - carried to the callers; the thread has to live on
+                carried = []
+                for job in batch:
+                    job.error = job.error or error
+            if carried:
+                waiting = set(carried)
+                batch = [job for job in batch if job not in waiting]
+            _deliver(batch)
 
     def _drain(self, wait: float | None) -> tuple[list[Job[ResourceT]], bool]:
         """Return all that is queued, after waiting for the first; and whether the end of the queue was met."""
@@ -177,16 +193,23 @@ class SharedEngines:
     def __init__(self) -> None:
         self._engines: dict[tuple[type, str], OwnerThread[Any]] = {}
         self._stopping: dict[tuple[type, str], Future[None]] = {}
+        self._inherited: frozenset[tuple[type, str]] = frozenset()
         self._lock = threading.Lock()
 
     async def acquire(self, kind: type["EngineT"], path: str, make: Callable[[], "EngineT"]) -> "EngineT":
         """Return the open engine for a path, made on first use; give it back with `release`."""
         key = (kind, path)
         with self._lock:
+            if key in self._inherited:
+                # Locks that the parent holds look like this process's own here: what it writes could be lost.
+                raise StoreUnavailableError(
+                    f"{path} was open when this process was forked: fork first, or start processes with spawn"
+                )
             engine = self._engines.get(key)
             if engine is None:
-                engine = self._engines[key] = make()
-                engine.start(after=self._stopping.pop(key, None))
+                engine = make()
+                engine.start(after=self._stopping.get(key))
+                self._engines[key] = engine
             engine.users += 1
         try:
             await asyncio.shield(asyncio.wrap_future(engine.opened))
@@ -211,6 +234,7 @@ class SharedEngines:
             if engine.users > 0:
                 return None
             del self._engines[key]
+            self._stopping = {key: future for key, future in self._stopping.items() if not future.done()}
             self._stopping[key] = stopped = engine.stop()
             return stopped
 
@@ -226,7 +250,11 @@ class SharedEngines:
 
     def forget(self) -> None:
         """In a forked child: the threads are the parent's and do not run here."""
-        self.__init__()  # type: ignore[misc]
+        for engine in self._engines.values():
+            engine.forget()
+        self._inherited |= {*self._engines, *self._stopping}
+        self._engines, self._stopping = {}, {}
+        self._lock = threading.Lock()
 
 
 EngineT = TypeVar("EngineT", bound=OwnerThread[Any])
@@ -235,4 +263,3 @@ engines = SharedEngines()
 atexit.register(engines.stop_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=engines.forget)
-

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,15 +32,15 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
         self.path = path
         self._settings = settings
 
-    def read(self, sql: str, parameters: Sequence[Any] = ()) -> "asyncio.Future[list[Row]]":
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> asyncio.Future[list[Row]]:
         """Run one SELECT; the future has its rows."""
         return self.submit(partial(_fetch, sql, parameters))
 
-    def write(self, sql: str, parameters: Sequence[Any] = ()) -> "asyncio.Future[list[Row]]":
+    def write(self, sql: str, parameters: Sequence[Any] = ()) -> asyncio.Future[list[Row]]:
         """Run one writing statement, atomically; the future has the rows of its RETURNING, after the commit."""
         return self.submit(partial(_fetch, sql, parameters), write=True)
 
-    def transact(self, work: Callable[[sqlite3.Connection], R]) -> "asyncio.Future[R]":
+    def transact(self, work: Callable[[sqlite3.Connection], R]) -> asyncio.Future[R]:
         """Run several statements in one transaction on the thread; an exception rolls back all that `work` did."""
         return self.submit(work, write=True)
 
@@ -52,6 +54,9 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
             if self.path != MEMORY:
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0)
+        except (sqlite3.Error, OSError) as error:
+            raise self._cannot_open(error) from error
+        try:
             while True:
                 try:
                     connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -63,35 +68,35 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
                     time.sleep(0.01)
             connection.execute(f"PRAGMA synchronous = {self._settings.synchronous.upper()}")
             connection.execute("PRAGMA foreign_keys = ON")
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailableError(f"cannot open the SQLite database {self.path}: {error}") from error
+        except sqlite3.Error as error:
+            connection.close()
+            raise self._cannot_open(error) from error
         return connection
+
+    def _cannot_open(self, error: Exception) -> StoreUnavailableError:
+        return StoreUnavailableError(f"cannot open the SQLite database {self.path}: {error}")
 
     def _close(self, resource: sqlite3.Connection) -> None:
         resource.close()
 
-    def _run(
-        self, resource: sqlite3.Connection, jobs: list[Job[sqlite3.Connection]]
-    ) -> list[Job[sqlite3.Connection]]:
+    def _run(self, resource: sqlite3.Connection, jobs: list[Job[sqlite3.Connection]]) -> list[Job[sqlite3.Connection]]:
         """Run the reads, then the writes in one transaction; return what another process's lock keeps waiting."""
-        writes = [job for job in jobs if job.write]
-        waiting = []
+        writes = []
         for job in jobs:
-            if not job.write:
+            job.error = None
+            if job.write:
+                writes.append(job)
+            else:
                 job.run(resource)
         if writes:
-            try:
-                _commit_together(resource, writes)
-            except sqlite3.Error as error:
-                now = time.monotonic()
-                for job in writes:
-                    if _is_busy(error) and now < job.deadline:
-                        waiting.append(job)
-                    else:
-                        job.error = error
+            _commit_together(resource, writes)
+        waiting = []
         for job in jobs:
             if isinstance(job.error, sqlite3.Error):
-                job.error = self._translated(job.error)
+                if _is_busy(job.error) and time.monotonic() < job.deadline:
+                    waiting.append(job)
+                else:
+                    job.error = self._translated(job.error)
         return waiting
 
     def _translated(self, error: sqlite3.Error) -> Exception:
@@ -100,7 +105,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
         if isinstance(error, sqlite3.OperationalError) and _is_busy(error):
             ours = DeadlineExceededError(
                 f"{self.path} was locked by another process for more than {self._settings.timeout:g} s; "
-                "nothing was written"
+                "nothing was read or written"
             )
         elif getattr(error, "sqlite_errorname", "").startswith(_UNAVAILABLE):
             ours = StoreUnavailableError(f"the SQLite database {self.path} failed: {error}")
@@ -120,14 +125,25 @@ def _is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
+def _refuse_transaction_control(sql: str) -> None:
+    """The connection is shared: a statement that ends its transaction would commit or lose what others wrote."""
+    words = _COMMENTS.sub(" ", sql).split(maxsplit=1)
+    if words and words[0].rstrip(";").upper() in _TRANSACTION_CONTROL:
+        raise UnsupportedOperationError(f"{words[0]} is for the connection itself, which others share; use `transact`")
+
+
+_TRANSACTION_CONTROL = frozenset({"BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"})
+_COMMENTS = re.compile(r"--[^\n]*|/\*.*?(?:\*/|$)", re.DOTALL)
+
+
 def _fetch(sql: str, parameters: Sequence[Any], connection: sqlite3.Connection) -> list[Row]:
     return connection.execute(sql, parameters).fetchall()
 
 
 def _commit_together(connection: sqlite3.Connection, writes: list[Job[sqlite3.Connection]]) -> None:
-    """One transaction for all, a savepoint for each. Raise when none of them was written."""
-    connection.execute("BEGIN IMMEDIATE")
+    """One transaction for all, a savepoint for each. Where the transaction fails, it fails for all of them."""
     try:
+        connection.execute("BEGIN IMMEDIATE")
         for job in writes:
             connection.execute("SAVEPOINT job")
             job.run(connection)
@@ -136,14 +152,11 @@ def _commit_together(connection: sqlite3.Connection, writes: list[Job[sqlite3.Co
             connection.execute("RELEASE job")
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
         for job in writes:
             job.result, job.error = None, job.error or error
-        if _is_busy(error):
-            # Not the lock at BEGIN, which alone may be tried again.
-            return
-        raise
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):  # what failed first is what the callers hear of
+                connection.execute("ROLLBACK")
 
 
 class SQLiteConnectionManager(ConnectionManager[SQLiteEngine]):
@@ -161,10 +174,12 @@ class SQLiteConnectionManager(ConnectionManager[SQLiteEngine]):
 
     async def execute_query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Run one SELECT with bound parameters."""
+        _refuse_transaction_control(sql)
         return await (await self.connect()).read(sql, parameters)
 
     async def execute_command(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Run one writing statement with bound parameters; return the rows of its RETURNING."""
+        _refuse_transaction_control(sql)
         return await (await self.connect()).write(sql, parameters)
 
     def get_connection_info(self) -> dict[str, Any]:

@@ -1,0 +1,36 @@
+"""What every test gets: no configuration from outside, and no thread or file left behind."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _only_own_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MANYSTORE_CONFIG", raising=False)
+
+
+@pytest.fixture
+def leaves_nothing(tmp_path: Path) -> Iterator[None]:
+    """Fail when the test leaves a thread, or an open file below its directory."""
+    before = set(threading.enumerate())
+    yield
+    threads = [thread.name for thread in threading.enumerate() if thread not in before]
+    assert threads == []
+    assert open_files(tmp_path) == []
+
+
+def open_files(below: Path) -> list[str]:
+    """The open files of this process below a directory; empty where the system does not tell."""
+    found = []
+    for descriptor in Path("/proc/self/fd").glob("*"):
+        try:
+            target = os.readlink(descriptor)
+        except OSError:  # the descriptor that lists the directory
+            continue
+        if target.startswith(str(below)):
+            found.append(target)
+    return found
