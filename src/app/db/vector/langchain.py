@@ -1,0 +1,241 @@
+"""A vector store of ours as LangChain's: one object with sync and async methods."""
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.vectorstores import VectorStore
+
+from ...core.errors import ConfigurationError
+from ..query import Filter
+from .base import VectorDB
+
+R = TypeVar("R")
+
+
+class LangChainVectorStore(VectorStore):
+    """LangChain's interface over any VectorDB.
+
+    The sync methods run on a loop of their own in another thread, so they may be called from anywhere, also from
+    inside a running loop (which they block, as every sync method does). `filter` takes the filter language.
+    """
+
+    def __init__(self, store: VectorDB) -> None:
+        self.store = store
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        model = getattr(self.store, "embedding", None)
+        return getattr(model, "langchain", None)
+
+    # Async: the real ones.
+
+    async def aadd_documents(self, documents: list[Document], **kwargs: Any) -> list[str]:
+        return await self.store.save_and_embed(None, _with_ids(documents, kwargs.get("ids")))
+
+    async def aadd_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        **kwargs: Any,  # noqa: ARG002 - LangChain's signature
+    ) -> list[str]:
+        return await self.aadd_documents(_documents(texts, metadatas), ids=ids)
+
+    async def adelete(self, ids: list[str] | None = None, **kwargs: Any) -> bool | None:
+        """Delete by ids, or by `filter`; without either everything goes only when `everything=True` says so."""
+        if ids is not None:
+            await self.store.delete(ids)
+        else:
+            await self.store.delete_where(_filter(kwargs), everything=bool(kwargs.get("everything")))
+        return True
+
+    async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        return await self.store.get_by_ids(ids)
+
+    async def asimilarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
+        return await self.store.search_similar(query, k, _filter(kwargs))
+
+    async def asimilarity_search_with_score(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        """Scores are similarities in [0, 1], the same as LangChain's relevance scores."""
+        return await self.store.search_with_scores(query, k, _filter(kwargs))
+
+    async def asimilarity_search_by_vector(self, embedding: list[float], k: int = 4, **kwargs: Any) -> list[Document]:
+        found = await self.store.search_by_vector(embedding, k, _filter(kwargs))
+        return [document for document, _ in found]
+
+    async def amax_marginal_relevance_search(
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
+    ) -> list[Document]:
+        return await self.store.search_diverse(query, k, _filter(kwargs), candidates=fetch_k, relevance=lambda_mult)
+
+    async def _asimilarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        return await self.asimilarity_search_with_score(query, k, **kwargs)
+
+    # Sync: the same on another thread.
+
+    def add_documents(self, documents: list[Document], **kwargs: Any) -> list[str]:
+        return _wait(self.aadd_documents(documents, **kwargs))
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        **kwargs: Any,
+    ) -> list[str]:
+        return _wait(self.aadd_texts(texts, metadatas, ids=ids, **kwargs))
+
+    def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool | None:
+        return _wait(self.adelete(ids, **kwargs))
+
+    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        return _wait(self.aget_by_ids(ids))
+
+    def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
+        return _wait(self.asimilarity_search(query, k, **kwargs))
+
+    def similarity_search_with_score(self, query: str, k: int = 4, **kwargs: Any) -> list[tuple[Document, float]]:
+        return _wait(self.asimilarity_search_with_score(query, k, **kwargs))
+
+    def similarity_search_by_vector(self, embedding: list[float], k: int = 4, **kwargs: Any) -> list[Document]:
+        return _wait(self.asimilarity_search_by_vector(embedding, k, **kwargs))
+
+    def max_marginal_relevance_search(
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
+    ) -> list[Document]:
+        return _wait(self.amax_marginal_relevance_search(query, k, fetch_k, lambda_mult, **kwargs))
+
+    def _similarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: Any
+    ) -> list[tuple[Document, float]]:
+        return self.similarity_search_with_score(query, k, **kwargs)
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: list[str],
+        embedding: Embeddings,
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        **kwargs: Any,
+    ) -> "LangChainVectorStore":
+        """Add texts to `store=`, which embeds with its own model; another `embedding` is refused."""
+        adapter = cls._over(embedding, kwargs)
+        adapter.add_texts(texts, metadatas, ids=ids)
+        return adapter
+
+    @classmethod
+    async def afrom_texts(
+        cls,
+        texts: list[str],
+        embedding: Embeddings,
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        **kwargs: Any,
+    ) -> "LangChainVectorStore":
+        adapter = cls._over(embedding, kwargs)
+        await adapter.aadd_texts(texts, metadatas, ids=ids)
+        return adapter
+
+    @classmethod
+    def _over(cls, embedding: Embeddings, options: Mapping[str, Any]) -> "LangChainVectorStore":
+        store = options.get("store")
+        if not isinstance(store, VectorDB):
+            raise ConfigurationError(
+                "pass store=, the VectorDB that the texts go into, such as data.vector_store(name)"
+            )
+        adapter = cls(store)
+        if embedding is not adapter.embeddings:
+            raise ConfigurationError("the store embeds with its own model: pass `store.embedding.langchain`")
+        return adapter
+
+
+def _documents(texts: Iterable[str], metadatas: Sequence[dict[str, Any]] | None) -> list[Document]:
+    texts = list(texts)
+    if metadatas is not None and len(metadatas) != len(texts):
+        raise ConfigurationError(f"{len(texts)} texts and {len(metadatas)} metadatas: one is needed for each")
+    return [
+        Document(page_content=text, metadata=metadata)
+        for text, metadata in zip(texts, metadatas or [{}] * len(texts), strict=True)
+    ]
+
+
+def _with_ids(documents: Sequence[Document], ids: Sequence[str | None] | None) -> Sequence[Document]:
+    if ids is None:
+        return documents
+    if len(ids) != len(documents):
+        raise ConfigurationError(f"{len(documents)} documents and {len(ids)} ids: one is needed for each")
+    return [
+        Document(
+            page_content=document.page_content, metadata=document.metadata, id=document.id if given is None else given
+        )
+        for document, given in zip(documents, ids, strict=True)
+    ]
+
+
+def _filter(options: Mapping[str, Any]) -> Filter:
+    given: Filter = options.get("filter", options.get("filter_criteria"))
+    return given
+
+
+class _Portal:
+    """A loop on a thread of its own, for callers who have none to await on."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._main, name="manystore sync", daemon=True)
+        self._thread.start()
+
+    def _main(self) -> None:
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+    def stop(self) -> None:
+        if self.process == os.getpid():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(timeout=5)
+
+
+_portal: _Portal | None = None
+_lock = threading.Lock()
+
+
+def _wait(work: Coroutine[Any, Any, R]) -> R:
+    global _portal  # noqa: PLW0603 - one thread for the whole process
+    with _lock:
+        if _portal is None or _portal.process != os.getpid():
+            _portal = _Portal()
+            atexit.register(_portal.stop)
+        portal = _portal
+    future = asyncio.run_coroutine_threadsafe(work, portal.loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603 - the parent's may be held by a thread that is not here
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,174 @@
+"""What a row keeps of a document, and the terms by which a filter finds it exactly.
+
+Engines compare loosely: `= 1` meets `[1]` and `true`, a null is no value, lists are searched where nobody asked. So a
+row keeps its metadata as JSON text, which comes back as it went in, and beside it a list of terms, one for everything
+a filter can ask to be equal: `city=t:Paris`, `year=n:2024.0`, `done=b:1`, `tags~t:new` for an element of a list, and
+`city^t` for the kind of what is there. A comparison then is a look-up of one word.
+"""
+
+import json
+import math
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Final
+
+from ...core.errors import InvalidChangeError
+from ..models.values import check_integer, check_number, check_text
+from .embeddings.model import check_embeddable
+
+MAX_DEPTH: Final = 32
+PLAIN: Final = 256
+"""Characters of a text that its term has in plain; a longer text has its hash behind them."""
+
+_NAME = re.compile(r"\w[\w \-]*")  # what a field path can name, as in the grammar of filters
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    id: str
+    document_id: str
+    text: str
+    metadata: str
+    terms: list[str]
+    numbers: dict[str, float]
+
+
+def to_row(document: Any, *, row_id: str | None = None, document_id: str | None = None) -> Row:
+    """Read a document; InvalidChangeError for what cannot be stored as it is.
+
+    The two ids stand in for what the document does not have.
+    """
+    try:
+        text, metadata, own_id = document.page_content, document.metadata, getattr(document, "id", None)
+    except AttributeError:
+        raise InvalidChangeError(
+            f"a document has page_content and metadata, and {type(document).__name__} has not"
+        ) from None
+    check_embeddable([text])
+    metadata = _checked(dict(metadata or {}), "metadata", MAX_DEPTH)
+    row_id = _id("id", own_id, row_id or str(uuid.uuid4()))
+    document_id = _id("document_id", metadata.get("document_id"), document_id if document_id is not None else row_id)
+    terms: list[str] = []
+    numbers: dict[str, float] = {}
+    _collect(metadata, "", terms, numbers)
+    encoded = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+    return Row(row_id, document_id, text, encoded, list(dict.fromkeys(terms)), numbers)
+
+
+def equality_term(path: str, value: Any) -> str | None:
+    """The word a row has when the value at the path equals this one; None when no row can."""
+    term = _term(value)
+    return None if term is None else f"{path}={term}"
+
+
+def element_term(path: str, value: Any) -> str | None:
+    """The word a row has when a list at the path has such an element; None when no row can."""
+    term = _term(value)
+    return None if term is None else f"{path}~{term}"
+
+
+def kind_term(path: str, kind: str) -> str:
+    return f"{path}^{kind}"
+
+
+KINDS: Final = ("b", "n", "t", "l", "d")
+"""Boolean, number, text, list, dict. A null has no kind, as if it were missing."""
+
+
+def _id(name: str, given: Any, otherwise: str) -> str:
+    if given is None:
+        return otherwise
+    if not isinstance(given, str):
+        raise InvalidChangeError(f"{name} is text, and not a {type(given).__name__}")
+    try:
+        return check_text(given)
+    except ValueError as error:
+        raise InvalidChangeError(f"{name}: {error}") from None
+
+
+def _checked(value: Any, place: str, depth: int) -> Any:
+    """A copy of what comes back as it went in; anything else is refused."""
+    if depth == 0:
+        raise InvalidChangeError(f"{place}: nested deeper than {MAX_DEPTH} levels")
+    try:
+        match value:
+            case None | bool():
+                return value
+            case str():
+                return check_text(str.__str__(value))
+            case int():
+                return check_integer(int(value))
+            case float():
+                return check_number(float(value))
+            case list():
+                return [_checked(item, f"{place}[{number}]", depth - 1) for number, item in enumerate(value)]
+            case dict():
+                return {_key(key, place): _checked(item, f"{place}.{key}", depth - 1) for key, item in value.items()}
+    except InvalidChangeError:
+        raise
+    except ValueError as error:
+        raise InvalidChangeError(f"{place}: {error}") from None
+    raise InvalidChangeError(
+        f"{place}: a {type(value).__name__} is not JSON and would not come back as it went in; "
+        "give text, numbers, booleans, None, lists and dicts"
+    )
+
+
+def _key(key: Any, place: str) -> str:
+    if not isinstance(key, str):
+        raise InvalidChangeError(f"{place}: a key is text, and not the {type(key).__name__} {key!r}")
+    return check_text(key)
+
+
+def _collect(metadata: Mapping[str, Any], prefix: str, terms: list[str], numbers: dict[str, float]) -> None:
+    for name, value in metadata.items():
+        if value is None or not _NAME.fullmatch(name):
+            continue
+        path = f"{prefix}{name}"
+        match value:
+            case bool():
+                terms += (f"{path}^b", f"{path}={_term(value)}")
+            case int() | float():
+                terms += (f"{path}^n", f"{path}={_term(value)}")
+                numbers[path] = float(value)
+            case str():
+                terms += (f"{path}^t", f"{path}={_term(value)}")
+            case list():
+                terms.append(f"{path}^l")
+                terms += (f"{path}~{term}" for item in value if (term := _term(item)) is not None)
+            case dict():
+                terms.append(f"{path}^d")
+                _collect(value, f"{path}.", terms, numbers)
+
+
+def _term(value: Any) -> str | None:
+    match value:
+        case None:
+            return "z"
+        case bool():
+            return f"b:{value:d}"
+        case str():
+            if len(value) <= PLAIN:
+                return f"t:{value}"
+            # U+0000 is in no stored text, so no short text looks like this.
+            return f"t:{value[:PLAIN]}\0{sha256(value.encode()).hexdigest()}"
+        case int() | float() | Decimal():
+            number = _canonical(value)
+            return None if number is None else f"n:{number}"
+    return None
+
+
+def _canonical(value: float | Decimal) -> str | None:
+    """One spelling for all numbers that are equal, whatever their type; None for what no JSON number equals."""
+    near = float(value)
+    if math.isfinite(near) and near == value:
+        return repr(near + 0.0)  # -0.0 is 0.0
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, Decimal) and abs(value) < 2**64 and value == value.to_integral_value():
+        return str(int(value))
+    return None
