@@ -1,0 +1,5 @@
+"""The command `manystore`."""
+
+from .commands import main
+
+__all__ = ["main"]

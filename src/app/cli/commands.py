@@ -1,0 +1,156 @@
+"""The commands. Each opens a DataLayer, does one thing and closes it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .. import __version__
+from ..db.data_layer import DataLayer
+from ..db.query.predicates import Filter
+from ..db.vector.ingest import IngestReport, ingest
+from .console import console, health_table, passage, run
+from .demo import demo as run_demo
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The YAML file; else MANYSTORE_CONFIG, config/default.yaml or the defaults."),
+]
+Store = Annotated[str, typer.Option("--store", "-s", help="A name under `vector_stores`.")]
+
+
+def main() -> None:
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """One data layer for agent and chat applications."""
+    if version:
+        console.print(__version__)
+        raise typer.Exit
+
+
+@app.command("ingest")
+def ingest_command(
+    paths: Annotated[list[Path], typer.Argument(help="Text and Markdown files, or directories of them.")],
+    store: Store = "documents",
+    config: Config = None,
+) -> None:
+    """Split, embed and store files. What has not changed since the last time is passed over."""
+
+    async def work() -> IngestReport:
+        async with DataLayer.from_config(config) as data:
+            with progress_bar() as progress:
+                return await ingest(data.vector_store(store), paths, progress=advance(progress))
+
+    print_report(run(work()))
+
+
+@app.command("search")
+def search_command(
+    question: Annotated[str, typer.Argument(help="What to look for, in plain words.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many passages.")] = 5,
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option("--filter", "-f", help='`field=value`, or a filter such as {"page": {"$gt": 3}}; all must hold.'),
+    ] = None,
+    store: Store = "documents",
+    config: Config = None,
+) -> None:
+    """Find the passages nearest in meaning, with their similarity from 0 to 1."""
+    where = _filter(conditions or [])
+
+    async def work() -> list[tuple[Any, float]]:
+        async with DataLayer.from_config(config) as data:
+            return await data.vector_store(store).search_with_scores(question, k=k, filter_criteria=where)
+
+    found = run(work())
+    if not found:
+        console.print("nothing found")
+    for document, score in found:
+        print_passage(document, score)
+
+
+@app.command("health")
+def health_command(config: Config = None) -> None:
+    """Ask every configured connection for a sign of life; exit code 1 when one gives none."""
+
+    async def work() -> dict[str, Any]:
+        async with DataLayer.from_config(config) as data:
+            return await data.health()
+
+    health = run(work())
+    console.print(health_table(health))
+    if not all(each.healthy for each in health.values()):
+        raise typer.Exit(1)
+
+
+@app.command("demo")
+def demo_command() -> None:
+    """A signup conversation, a user, documents and questions, on the embedded default."""
+    run(run_demo())
+
+
+def progress_bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def advance(progress: Progress) -> Callable[[int, int, Path], None]:
+    task = progress.add_task("reading", total=None)
+
+    def report(done: int, total: int, path: Path) -> None:
+        progress.update(task, completed=done, total=total, description=escape(path.name))
+
+    return report
+
+
+def print_report(report: IngestReport) -> None:
+    console.print(
+        f"{report.added} added, {report.updated} updated, {report.unchanged} unchanged, "
+        f"{len(report.skipped)} skipped; {report.chunks} passages written"
+    )
+    for path, reason in report.skipped.items():
+        console.print(f"  skipped {escape(str(path))}: {escape(reason)}", style="dim")
+
+
+def print_passage(document: Any, score: float) -> None:
+    source = document.metadata.get("source") or document.metadata.get("document_id", "")
+    heading = document.metadata.get("heading")
+    place = f"{source} · {heading}" if heading else str(source)
+    console.print(f"[bold]{score:.3f}[/]  [cyan]{escape(place)}[/]")
+    console.print(f"       {escape(passage(document.page_content))}")
+
+
+def _filter(conditions: list[str]) -> Filter:
+    """Read conditions; a value that is JSON is that value, so `page=3` is a number and `page="3"` text."""
+    terms: list[Any] = []
+    for condition in conditions:
+        if condition.lstrip().startswith("{"):
+            try:
+                terms.append(json.loads(condition))
+            except json.JSONDecodeError as error:
+                raise typer.BadParameter(f"not JSON: {error}", param_hint="--filter") from None
+            continue
+        name, equals, text = condition.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{condition!r} is not field=value", param_hint="--filter")
+        terms.append({name.strip(): _value(text)})
+    return {"$and": terms} if terms else None
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return text if isinstance(value, dict | list) else value
