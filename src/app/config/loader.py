@@ -129,6 +129,7 @@ def _from_node(node: yaml.Node, tree: _Tree, path: Location) -> Any:
 
 
 def _from_python(value: Any, tree: _Tree, path: Location) -> Any:
+    tree.lines[path] = 0  # known, but on no line
     if isinstance(value, Mapping):
         return {str(key): _from_python(item, tree, (*path, str(key))) for key, item in value.items()}
     if isinstance(value, list | tuple):
