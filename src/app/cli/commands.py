@@ -13,7 +13,7 @@ from .. import __version__
 from ..db.data_layer import DataLayer
 from ..db.query.predicates import Filter
 from ..db.vector.ingest import IngestReport, ingest
-from .console import console, health_table, passage, run
+from .console import console, health_table, print_passage, run
 from .demo import demo as run_demo
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -119,16 +119,8 @@ def print_report(report: IngestReport) -> None:
         f"{report.added} added, {report.updated} updated, {report.unchanged} unchanged, "
         f"{len(report.skipped)} skipped; {report.chunks} passages written"
     )
-    for path, reason in report.skipped.items():
-        console.print(f"  skipped {escape(str(path))}: {escape(reason)}", style="dim")
-
-
-def print_passage(document: Any, score: float) -> None:
-    source = document.metadata.get("source") or document.metadata.get("document_id", "")
-    heading = document.metadata.get("heading")
-    place = f"{source} · {heading}" if heading else str(source)
-    console.print(f"[bold]{score:.3f}[/]  [cyan]{escape(place)}[/]")
-    console.print(f"       {escape(passage(document.page_content))}")
+    for each in report.skipped:
+        console.print(f"  skipped {escape(str(each.path))}: {escape(each.reason)}", style="dim")
 
 
 def _filter(conditions: list[str]) -> Filter:

@@ -1,12 +1,14 @@
 """What every command shares: one loop, one way to fail, tables and lines on the terminal."""
 
 import asyncio
+import os
 from collections.abc import Coroutine, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from ..connections.base import ConnectionHealth
@@ -44,7 +46,17 @@ def health_table(health: Mapping[str, ConnectionHealth]) -> Table:
     return table
 
 
-def passage(text: str, width: int = 300) -> str:
-    """A passage in one paragraph, cut at a word."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[:width].rsplit(" ", 1)[0] + " …"
+def print_passage(document: Any, score: float, width: int = 300) -> None:
+    """A passage with its score and where it stands, cut at a word."""
+    source = document.metadata.get("source_path") or document.metadata.get("source") or document.id
+    heading = document.metadata.get("heading")
+    text = " ".join(document.page_content.split())
+    shown = text if len(text) <= width else text[:width].rsplit(" ", 1)[0] + " …"
+    place = f"{escape(_near(str(source)))} · {escape(heading)}" if heading else escape(_near(str(source)))
+    console.print(f"[bold]{score:.3f}[/]  [cyan]{place}[/]")
+    console.print(Padding(escape(shown), (0, 0, 0, 7)))
+
+
+def _near(path: str) -> str:
+    """A path as seen from here, where it lies below."""
+    return path.removeprefix(f"{os.getcwd()}{os.sep}")  # noqa: PTH109 - the source is text

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 from rich.rule import Rule
@@ -15,7 +14,7 @@ from ..db.repositories.signup_session_repository import SignupSessionRepository
 from ..db.repositories.user_repository import UserRepository
 from ..db.vector.base import VectorDB
 from ..db.vector.ingest import ingest
-from .console import console, health_table, passage
+from .console import console, health_table, print_passage
 
 SESSION = "demo-signup"
 EMAIL = "ada@example.com"
@@ -30,11 +29,11 @@ CODE = """\
 import asyncio
 from app.db import DataLayer
 from app.db.vector.ingest import ingest
-
 async def main() -> None:
     async with DataLayer.from_config() as data:
-        await data.repository("user").create_user("ada@example.com", "ada", "Ada", "Lovelace", "$2b$12$…")
-        await ingest(data.vector_store("documents"), ["README.md", "docs"])
+        await data.repository("signup_session").create_session("s1", {"current_step": "EMAIL"})
+        await data.repository("user").create_user("bo@x.io", "bo_1", "Bo", "Ek", "$2b$12$hash")
+        await ingest(data.vector_store("documents"), ["README.md"])
         print(await data.vector_store("documents").search_similar("How do I start?", k=3))
 asyncio.run(main())
 """
@@ -82,7 +81,7 @@ async def demo() -> None:
         _title("5  Health")
         console.print(health_table(await data.health()))
     _title("6  The same in your application")
-    console.print(Syntax(CODE, "python", background_color="default"))
+    console.print(Syntax(CODE, "python", background_color="default"), soft_wrap=True)
 
 
 def documentation() -> list[Path]:
@@ -140,10 +139,8 @@ async def _read_documentation(store: VectorDB, sources: list[Path]) -> None:
 
 async def _ask(store: VectorDB, question: str) -> None:
     console.print(f"[bold]{question}[/]")
-    found: list[tuple[Any, float]] = await store.search_with_scores(question, k=2)
-    for document, score in found:
-        name = Path(str(document.metadata.get("source", ""))).name
-        console.print(f"  {score:.3f}  [cyan]{escape(name)}[/]  {escape(passage(document.page_content, 160))}")
+    for document, score in await store.search_with_scores(question, k=2):
+        print_passage(document, score, width=160)
 
 
 def _title(text: str) -> None:

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -24,6 +24,8 @@ from .vector.providers.embedding_provider import EmbeddingFactory
 if TYPE_CHECKING:
     from contextvars import Token
 
+    from .repositories.signup_session_repository import SignupSessionRepository
+    from .repositories.user_repository import UserRepository
     from .vector.base import VectorDB
 
 logger = get_logger(__name__)
@@ -65,7 +67,11 @@ class DataLayer:
         return self.connections.get_connection_manager(name)
 
     @overload
-    def repository(self, name: str) -> Repository[Any]: ...
+    def repository(self, name: Literal["user"]) -> "UserRepository": ...
+    @overload
+    def repository(self, name: Literal["signup_session"]) -> "SignupSessionRepository": ...
+    @overload
+    def repository(self, name: str) -> Any: ...
     @overload
     def repository(self, name: type[RepositoryT]) -> RepositoryT: ...
     @overload
