@@ -81,7 +81,7 @@ async def demo() -> None:
         _title("5  Health")
         console.print(health_table(await data.health()))
     _title("6  The same in your application")
-    console.print(Syntax(CODE, "python", background_color="default"), soft_wrap=True)
+    console.print(Syntax(CODE.rstrip(), "python", background_color="default"), soft_wrap=True)
 
 
 def documentation() -> list[Path]:
