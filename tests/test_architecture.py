@@ -41,12 +41,13 @@ DRIVERS = (
     *("typer", "rich", "chromadb", "qdrant_client"),
 )
 
-# Where an error is carried to somebody else or others have to be served first. A handler that ends in `raise` needs none.
+# Where an error is carried to somebody else, or others come first. A handler that ends in `raise` needs no entry.
 BROAD_EXCEPTS = {
     "connections.factory:ConnectionFactory.close_all",  # raised after the others are closed
     "connections.owner_thread:Job.run",  # carried to the caller
     "connections.owner_thread:OwnerThread._main",  # carried to those who wait for the opening; logged when closing
     "connections.owner_thread:OwnerThread._serve",  # carried to the callers of the batch
+    "connections.sqlite:_commit_together",  # carried to the callers of the group
     "connections.qdrant:QdrantEngine._run",  # a Rust panic, carried to the caller
     "db.data_layer:DataLayer.close",  # raised after the others are closed
 }

@@ -60,11 +60,14 @@ class OwnerThread(ABC, Generic[ResourceT]):
         self.label = label
         self.opened: Future[None] = Future()
         self.stopped: Future[None] = Future()
+        self.ended = False
+        """Whether the resource is closed, or was never opened."""
         self.users = 0
         self._timeout = timeout
         self._queue: SimpleQueue[Job[ResourceT] | None] = SimpleQueue()
         self._accepting = True
         self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     @abstractmethod
     def _open(self) -> ResourceT:
@@ -81,7 +84,8 @@ class OwnerThread(ABC, Generic[ResourceT]):
 
     def start(self, after: "Future[None] | None" = None) -> None:
         """Start the thread, which opens the resource once `after` (its predecessor on the same path) has stopped."""
-        threading.Thread(target=self._main, args=(after,), name=self.label, daemon=True).start()
+        self._thread = threading.Thread(target=self._main, args=(after,), name=self.label, daemon=True)
+        self._thread.start()
 
     def submit(self, work: Callable[[ResourceT], R], *, write: bool = False) -> asyncio.Future[R]:
         """Hand over a function of the resource; the future belongs to the running loop."""
@@ -101,6 +105,11 @@ class OwnerThread(ABC, Generic[ResourceT]):
                 self._queue.put(None)
         return self.stopped
 
+    def join(self) -> None:
+        """Wait for the thread's last instructions, once it has `stopped`."""
+        if self._thread is not None:
+            self._thread.join()
+
     def forget(self) -> None:
         """In a forked child, where the thread does not run: refuse work that nobody would do."""
         self._lock = threading.Lock()
@@ -113,6 +122,7 @@ class OwnerThread(ABC, Generic[ResourceT]):
             resource = self._open()
         except Exception as error:  # noqa: BLE001 - raised to everyone who waits for `opened`
             self._accepting = False
+            self.ended = True
             self.stopped.set_result(None)
             self.opened.set_exception(error)
             return
@@ -124,6 +134,7 @@ class OwnerThread(ABC, Generic[ResourceT]):
                 self._close(resource)
             except Exception:
                 logger.exception("closing %s failed", self.label)
+            self.ended = True
             self.stopped.set_result(None)
 
     def _serve(self, resource: ResourceT) -> None:
@@ -192,7 +203,7 @@ class SharedEngines:
 
     def __init__(self) -> None:
         self._engines: dict[tuple[type, str], OwnerThread[Any]] = {}
-        self._stopping: dict[tuple[type, str], Future[None]] = {}
+        self._stopping: dict[tuple[type, str], OwnerThread[Any]] = {}
         self._inherited: frozenset[tuple[type, str]] = frozenset()
         self._lock = threading.Lock()
 
@@ -208,7 +219,8 @@ class SharedEngines:
             engine = self._engines.get(key)
             if engine is None:
                 engine = make()
-                engine.start(after=self._stopping.get(key))
+                before = self._stopping.get(key)
+                engine.start(after=before and before.stopped)
                 self._engines[key] = engine
             engine.users += 1
         try:
@@ -223,6 +235,7 @@ class SharedEngines:
         stopped = self.let_go(engine)
         if stopped is not None:
             await asyncio.shield(asyncio.wrap_future(stopped))
+            engine.join()
 
     def let_go(self, engine: OwnerThread[Any]) -> "Future[None] | None":
         """Give an engine back without waiting."""
@@ -234,17 +247,17 @@ class SharedEngines:
             if engine.users > 0:
                 return None
             del self._engines[key]
-            self._stopping = {key: future for key, future in self._stopping.items() if not future.done()}
-            self._stopping[key] = stopped = engine.stop()
-            return stopped
+            self._stopping = {key: each for key, each in self._stopping.items() if not each.ended}
+            self._stopping[key] = engine
+            return engine.stop()
 
     def stop_all(self) -> None:
         with self._lock:
             engines, self._engines = list(self._engines.values()), {}
-            pending = [*self._stopping.values(), *(engine.stop() for engine in engines)]
-        for stopped in pending:
+            pending = [*self._stopping.values(), *engines]
+        for engine in pending:
             try:
-                stopped.result(timeout=10)
+                engine.stop().result(timeout=10)
             except TimeoutError:
                 logger.warning("an engine did not close in time at exit")
 
@@ -252,7 +265,7 @@ class SharedEngines:
         """In a forked child: the threads are the parent's and do not run here."""
         for engine in self._engines.values():
             engine.forget()
-        self._inherited |= {*self._engines, *self._stopping}
+        self._inherited |= {*self._engines, *(key for key, each in self._stopping.items() if not each.ended)}
         self._engines, self._stopping = {}, {}
         self._lock = threading.Lock()
 

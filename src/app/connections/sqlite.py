@@ -151,7 +151,7 @@ def _commit_together(connection: sqlite3.Connection, writes: list[Job[sqlite3.Co
                 connection.execute("ROLLBACK TO job")
             connection.execute("RELEASE job")
         connection.execute("COMMIT")
-    except sqlite3.Error as error:
+    except BaseException as error:  # noqa: BLE001 - carried to the callers, and never with a transaction left open
         for job in writes:
             job.result, job.error = None, job.error or error
         if connection.in_transaction:
