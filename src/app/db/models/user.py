@@ -3,10 +3,20 @@
 import re
 import unicodedata
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from .base import SoftDeletable, Timestamped, new_object_id
 from .values import utc_now
@@ -29,8 +39,9 @@ def normalize_username(value: str) -> str:
 def _email(value: str) -> str:
     try:
         return normalize_email(validate_email(normalize_email(value), check_deliverability=False).normalized)
-    except EmailNotValidError as error:
-        raise ValueError(f"not an e-mail address: {error}") from None
+    except EmailNotValidError:
+        # Its messages quote parts of the address.
+        raise ValueError("not an e-mail address") from None
 
 
 def _username(value: str) -> str:
@@ -98,6 +109,19 @@ class User(Timestamped, SoftDeletable):
         if cls.strict and not _PASSWORD_HASH.fullmatch(value):
             raise ValueError("neither a bcrypt nor an argon2 hash")
         return value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_values_out_of_errors(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        # `errors()` and `json()` have the input, which for a missing field is all of it, the hash included.
+        try:
+            return handler(data)
+        except ValidationError as error:
+            details = [
+                InitErrorDetails(type=PydanticCustomError(each["type"], each["msg"]), loc=each["loc"], input=None)  # type: ignore[arg-type] # the template is text we just got
+                for each in error.errors(include_input=False, include_url=False, include_context=False)
+            ]
+            raise ValidationError.from_exception_data(error.title, details, hide_input=True) from None
 
     def to_dict(self) -> dict[str, Any]:
         """The storage form, with the password hash in it."""
