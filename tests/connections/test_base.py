@@ -21,6 +21,10 @@ class Counting(SQLiteConnectionManager):
     opened = 0
     fails = 0
 
+    def __init__(self, settings: SQLiteSettings, *, data_dir: Path) -> None:
+        super().__init__(settings, data_dir=data_dir)
+        self.closed_in: list[threading.Thread] = []
+
     async def _open(self) -> SQLiteEngine:
         self.opened += 1
         await asyncio.sleep(0.01)
@@ -28,6 +32,10 @@ class Counting(SQLiteConnectionManager):
             self.fails -= 1
             raise StoreUnavailableError("not yet")
         return await super()._open()
+
+    async def _close(self, client: SQLiteEngine) -> None:
+        self.closed_in.append(threading.current_thread())
+        await super()._close(client)
 
 
 @pytest.fixture
@@ -152,6 +160,7 @@ async def test_close_reaches_the_client_of_a_loop_in_another_thread(manager: Cou
     await manager.connect()
     await manager.close()
     assert not manager.connected
+    assert manager.closed_in == [thread, threading.current_thread()], "each on the loop that opened it"
     done.set()
     await asyncio.to_thread(thread.join)
 

@@ -255,7 +255,7 @@ async def test_what_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) 
     assert text.read_bytes() == before
 
 
-@pytest.fixture
+@contextmanager
 def ordinary_user() -> Iterator[None]:
     """Root may write anywhere, so it steps down for a moment."""
     if os.geteuid() != 0:
@@ -279,10 +279,9 @@ def locked_directory(tmp_path: Path) -> Iterator[Path]:
     path.chmod(0o755)
 
 
-@pytest.mark.usefixtures("ordinary_user")
 def test_an_unwritable_directory_is_named(locked_directory: Path) -> None:
     for path in (locked_directory / "app.db", locked_directory / "below" / "app.db"):
-        with pytest.raises(StoreUnavailableError, match="cannot open the SQLite database"):
+        with ordinary_user(), pytest.raises(StoreUnavailableError, match="cannot open the SQLite database"):
             asyncio.run(at(path).connect())
     assert list(locked_directory.iterdir()) == []
 
