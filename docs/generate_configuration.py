@@ -22,8 +22,9 @@ HEAD = """\
 <!-- Written by docs/generate_configuration.py from the settings models. Change those, then run `make docs`. -->
 
 One YAML file, or a dict of the same shape, describes everything that a `DataLayer` is built from.
-`DataLayer.from_config(source)` takes a path, a dict, ready settings or nothing. Nothing means the file that the variable
-`MANYSTORE_CONFIG` names, else `config/default.yaml` in the working directory, else the built-in defaults, which are the same.
+`DataLayer.from_config(source)` takes a path, a dict, ready settings or nothing. Nothing means the file that the
+variable `MANYSTORE_CONFIG` names, else `config/default.yaml` in the working directory, else the built-in defaults,
+which are the same.
 
 Two files come with the project: `config/default.yaml` is the embedded default, with nothing to install or start, and
 `config/servers.yaml` takes every store's address from the environment.
@@ -33,13 +34,13 @@ Two files come with the project: `config/default.yaml` is the embedded default, 
 - **Variables.** `${NAME}` is replaced by the environment variable. One that is not set, or is empty, leaves the setting
   at its default; `${NAME:-text}` and `${NAME:text}` give a default of your own. `$${NAME}` is the literal text.
   Variables are replaced after the file is parsed, so a value can add no YAML.
-- **An address that resolves to nothing** leaves its connection unconfigured: using it raises a `ConfigurationError` that
-  names the variable. An application sets only the variables of the stores it uses.
+- **An address that resolves to nothing** leaves its connection unconfigured: using it raises a `ConfigurationError`
+  that names the variable. An application sets only the variables of the stores it uses.
 - **Types** come from the tables below, not from the look of a text: a key `007` stays `007`.
 - **Unknown keys are errors**, with the file, the line and the nearest known key. So are keys given twice.
 - **Secrets** (type *secret*) show in no message, representation, log or traceback.
-- **A section that is left out** has the embedded default. With `connections` given, a repository lives where `repositories`
-  says, else on a connection of a type that it was made for; on none, using it is an error.
+- **A section that is left out** has the embedded default. With `connections` given, a repository lives where
+  `repositories` says, else on a connection of a type that it was made for; on none, using it is an error.
 - **Paths** of embedded stores are relative to `data_dir`, and `data_dir` to the working directory.
 """
 

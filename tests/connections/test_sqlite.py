@@ -191,6 +191,22 @@ async def test_a_write_that_waits_too_long_raises_and_was_not_applied(engine: SQ
     assert await values(engine) == [1]
 
 
+async def test_work_that_waits_for_the_lock_runs_once(engine: SQLiteEngine) -> None:
+    runs = []
+
+    def work(connection: sqlite3.Connection) -> None:
+        runs.append(connection.execute("SELECT count(*) FROM t").fetchone())
+        connection.execute("INSERT INTO t VALUES (1)")
+
+    with lock_of_another(engine.path) as other:
+        future = engine.transact(work)
+        await asyncio.sleep(0.05)
+        other.execute("INSERT INTO t VALUES (5)")
+        other.execute("COMMIT")
+        await future
+    assert runs == [(1,)]
+
+
 async def test_a_cancelled_waiting_write_is_given_up(engine: SQLiteEngine) -> None:
     with lock_of_another(engine.path):
         write = engine.write("INSERT INTO t VALUES (1)")
