@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from ...core.errors import InvalidChangeError
-from ..models.values import check_integer, check_number, check_text
+from ..models.values import check_float, check_integer, check_text
 from .embeddings.model import check_embeddable
 
 MAX_DEPTH: Final = 32
@@ -103,7 +103,7 @@ def _checked(value: Any, place: str, depth: int) -> Any:
             case int():
                 return check_integer(int(value))
             case float():
-                return check_number(float(value))
+                return check_float(float(value))
             case list():
                 return [_checked(item, f"{place}[{number}]", depth - 1) for number, item in enumerate(value)]
             case dict():

@@ -20,7 +20,7 @@ try:
 except ImportError as error:
     raise MissingDependencyError.for_extra("qdrant-edge-py", "embedded") from error
 
-from .qdrant_filter import NUMBERS, TERMS, document_is, number_key
+from .qdrant_filter import TERMS, document_is, number_payload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -214,7 +214,7 @@ def _payload(row: Row, embedded_at: str) -> dict[str, Any]:
         "metadata": row.metadata,
         "at": embedded_at,
         TERMS: row.terms,
-        NUMBERS: {number_key(path): value for path, value in row.numbers.items()},
+        **number_payload(row.numbers),
     }
 
 

@@ -6,7 +6,8 @@ lies within `over` and asks `evaluate.py`. A negation swaps the two.
 """
 
 import math
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, assert_never
@@ -20,7 +21,9 @@ from ..query.evaluate import kind
 from .payload import KINDS, PLAIN, element_term, equality_term, kind_term
 
 TERMS = "terms"
-NUMBERS = "numbers"
+HIGH = "high"
+LOW = "low"
+"""Where a row has its numbers, by path: see `number_payload`."""
 
 _EXACT_INTEGERS = 2**53  # from here on two integers may share a float64, which is what the engine's ranges compare
 
@@ -166,10 +169,41 @@ def _number_range(path: str, op: Op, value: float | Decimal) -> _Bounds:
 
 
 def _range(path: str, op: Op, value: float) -> Condition:
-    bound = {Op.LT: "lt", Op.LE: "lte", Op.GT: "gt", Op.GE: "gte"}[op]
-    return Condition(must=[FieldCondition(f"{NUMBERS}.{number_key(path)}", range=RangeFloat(**{bound: value}))])
+    key = _key(path)
+    high, low = _halves(value)
+    beyond = {"lt": high} if op in (Op.LT, Op.LE) else {"gt": high}
+    within = {Op.LT: "lt", Op.LE: "lte", Op.GT: "gt", Op.GE: "gte"}[op]
+    return Condition(
+        should=[
+            FieldCondition(f"{HIGH}.{key}", range=RangeFloat(**beyond)),
+            Condition(
+                must=[
+                    FieldCondition(f"{HIGH}.{key}", range=RangeFloat(gte=high, lte=high)),
+                    FieldCondition(f"{LOW}.{key}", range=RangeFloat(**{within: low})),
+                ]
+            ),
+        ]
+    )
 
 
-def number_key(path: str) -> str:
+def number_payload(numbers: Mapping[str, float]) -> dict[str, dict[str, int]]:
+    """The numbers of a row for the engine to compare: each float64 as the two halves of an integer of the same order.
+
+    The engine reads a float back from the disk with its last bit wrong now and then; small integers are safe.
+    """
+    halves = {_key(path): _halves(value) for path, value in numbers.items()}
+    return {
+        HIGH: {key: high for key, (high, _) in halves.items()},
+        LOW: {key: low for key, (_, low) in halves.items()},
+    }
+
+
+def _key(path: str) -> str:
     """The path as one name without dots or spaces, which mean something in the engine's own paths."""
     return f"x{path.encode().hex()}"
+
+
+def _halves(value: float) -> tuple[int, int]:
+    bits = int.from_bytes(struct.pack(">d", value + 0.0))  # -0.0 is 0.0
+    ordered = bits ^ (2**64 - 1 if bits >> 63 else 2**63)
+    return ordered >> 32, ordered & (2**32 - 1)

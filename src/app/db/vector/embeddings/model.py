@@ -111,7 +111,8 @@ class EmbeddingModel:
             vectors: Any = await asyncio.to_thread(embeddings.embed_array, [text])
         else:
             vectors = [await embeddings.aembed_query(text)]
-        return self._checked(vectors, 1)[0]
+        row: NDArray[np.float32] = self._checked(vectors, 1)[0]
+        return row
 
     def embed_query(self, text: str) -> list[float]:
         return self.langchain.embed_query(text)
