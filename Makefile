@@ -41,7 +41,7 @@ bench: ## Measure against the bare drivers
 docs: ## Build the documentation in site/
 	@.ci/setup docs
 	@$(BIN)/python docs/generate_configuration.py
-	@$(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "The documentation is in site/index.html"
 
 clean: ## Remove what the targets made: .venv, caches, site
