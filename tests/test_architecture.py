@@ -134,7 +134,8 @@ def cpu_seconds(code: str) -> float:
 
 @pytest.mark.parametrize("path", [*MODULES.values(), *TESTS.rglob("*.py")], ids=str)
 def test_no_file_is_past_400_lines(path: Path) -> None:
-    assert len(path.read_text("utf-8").splitlines()) <= 400
+    lines = len(path.read_text("utf-8").splitlines())
+    assert lines <= 400
 
 
 def test_broad_excepts_stand_where_they_are_allowed() -> None:
@@ -161,8 +162,10 @@ def broad_excepts(node: ast.AST, place: str) -> Iterator[str]:
 
 def test_every_import_string_of_the_registries_resolves() -> None:
     registries: dict[int, Registry[object]] = {}
-    for info in pkgutil.walk_packages([str(PACKAGE)], "app."):
-        for value in vars(importlib.import_module(info.name)).values():
+    for name in (info.name for info in pkgutil.walk_packages([str(PACKAGE)], "app.")):
+        if name.endswith(".__main__"):  # runs the command
+            continue
+        for value in vars(importlib.import_module(name)).values():
             if isinstance(value, Registry):
                 registries[id(value)] = value
     assert registries
