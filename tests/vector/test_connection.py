@@ -24,7 +24,6 @@ from app.core.errors import (
     OutcomeUnknownError,
     StoreUnavailableError,
 )
-from app.db.vector.qdrant import QdrantVectorStore
 
 from .planned import Planned, doc, store_on
 
@@ -89,7 +88,7 @@ def test_two_threads_with_a_loop_each_share_one_directory(tmp_path: Path) -> Non
     def main(number: int) -> None:
         try:
             asyncio.run(work(number))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - reported below
             failures.append(error)
 
     threads = [threading.Thread(target=main, args=(number,)) for number in range(2)]
@@ -106,12 +105,18 @@ async def count(data_dir: Path) -> int:
         return await store_on(manager, Planned()).count()
 
 
-async def test_the_last_user_closes_and_the_next_opens_again(tmp_path: Path, leaves_nothing: None) -> None:
+@pytest.mark.usefixtures("leaves_nothing")
+async def test_the_last_user_closes_and_the_next_opens_again(tmp_path: Path) -> None:
     for number in range(3):
         async with QdrantConnectionManager(data_dir=tmp_path) as manager:
             store = store_on(manager, Planned())
             await store.save_and_embed(None, [doc(f"text {number}")])
             assert await store.count() == number + 1
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 OPEN = """
@@ -124,14 +129,14 @@ asyncio.run(QdrantConnectionManager(data_dir=Path(sys.argv[1])).connect())
 
 async def test_a_second_process_is_refused_with_the_path(manager: QdrantConnectionManager, tmp_path: Path) -> None:
     await manager.connect()
-    done = subprocess.run([sys.executable, "-c", OPEN, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = run_python(OPEN, str(tmp_path))
     assert done.returncode != 0
     assert "StoreUnavailableError" in done.stderr
     assert str(tmp_path / "qdrant") in done.stderr
     assert "one process" in done.stderr
     assert "Qdrant server" in done.stderr
     await manager.disconnect()
-    done = subprocess.run([sys.executable, "-c", OPEN, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = run_python(OPEN, str(tmp_path))
     assert done.returncode == 0, done.stderr
 
 
@@ -162,7 +167,7 @@ def test_a_forked_child_is_refused_and_does_not_hang(tmp_path: Path) -> None:
     # The child took nothing from its parent: the engine runs and the lock holds.
     adapter.add_texts(["after"], ids=["2"])
     assert asyncio.run(store.count()) == 2
-    done = subprocess.run([sys.executable, "-c", OPEN, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = run_python(OPEN, str(tmp_path))
     assert "StoreUnavailableError" in done.stderr
     asyncio.run(manager.close())
 
@@ -290,11 +295,10 @@ async def test_a_process_killed_while_making_a_collection_leaves_a_working_direc
     tmp_path: Path, moment: str
 ) -> None:
     here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", KILLED, str(tmp_path), here, moment]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_python(KILLED, str(tmp_path), here, moment)
     assert done.returncode == (0 if moment == "at the end" else -signal.SIGKILL), done.stderr
     async with QdrantConnectionManager(data_dir=tmp_path) as manager:
-        store: QdrantVectorStore = store_on(manager, Planned())
+        store = store_on(manager, Planned())
         before = await store.count()
         assert before == (moment == "at the end")
         await store.save_and_embed(None, [doc("y", row_id="y")])

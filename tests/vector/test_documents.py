@@ -29,7 +29,13 @@ def test_absolute_normal_paths_and_urls_are_themselves(source: str) -> None:
 
 def test_every_spelling_of_a_path_is_one_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    spellings = ["b.txt", "./a/../b.txt", f"{tmp_path}/b.txt", f"{tmp_path}//a/./../b.txt", Path("b.txt")]
+    spellings: list[str | Path] = [
+        "b.txt",
+        "./a/../b.txt",
+        f"{tmp_path}/b.txt",
+        f"{tmp_path}//a/./../b.txt",
+        Path("b.txt"),
+    ]
     assert len({DocumentMetadata.generate_document_id(each) for each in spellings}) == 1
     assert len({DocumentMetadata.generate_chunk_id(each, 3) for each in spellings}) == 1
 
@@ -67,6 +73,8 @@ def test_change_detection_of_a_url_and_a_folder(tmp_path: Path) -> None:
 
 class Least(VectorDB):
     """The nine abstract methods and nothing else."""
+
+    # ruff: noqa: ARG002
 
     def get_vector_db_config(self) -> dict[str, Any]:
         return {}
@@ -108,7 +116,7 @@ def test_the_abstract_methods_are_these() -> None:
 
 async def test_a_store_with_just_these_works_and_refuses_the_rest() -> None:
     async with Least() as least:
-        assert least.connected
+        assert vars(least) == {"connected": True}
         assert await least.save_and_embed(None, [Document(page_content="x")]) == ["0"]
         assert (await least.search_similar("q"))[0].page_content == "q"
         optional = {
@@ -126,9 +134,8 @@ async def test_a_store_with_just_these_works_and_refuses_the_rest() -> None:
         }
         for name, arguments in optional.items():
             with pytest.raises(UnsupportedOperationError, match=f"Least cannot do {name}"):
-                answer = getattr(least, name)(*arguments)
-                await answer
-    assert not least.connected
+                await getattr(least, name)(*arguments)
+    assert vars(least) == {"connected": False}
     public = {name for name, value in vars(VectorDB).items() if callable(value) and not name.startswith("_")}
     assert public == set(optional) | {name for name in ABSTRACT if not name.startswith("_")}
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wordllama  # type: ignore[import-untyped]
 from langchain_core.embeddings import Embeddings
 
 from app.config import load
 from app.core.constants import EmbeddingType
 from app.core.errors import AppError, ConfigurationError, MissingDependencyError, NotRegisteredError
 from app.db.vector.embeddings import wordllama as provider
-from app.db.vector.embeddings.embedding import EmbeddingFactory as other_path
+from app.db.vector.embeddings.embedding import EmbeddingFactory as OtherPath
 from app.db.vector.embeddings.model import EmbeddingModel
 from app.db.vector.embeddings.wordllama import WordLlamaEmbeddings
 from app.db.vector.providers.embedding_provider import EmbeddingFactory, EmbeddingRegistry
@@ -35,7 +36,8 @@ async def test_the_default_is_wordllama_with_256_dimensions(factory: EmbeddingFa
     model = factory.embedding("default")
     assert factory.embedding() is model
     array = await model.array(["a duck", "a car"])
-    assert (array.shape, array.dtype) == ((2, 256), np.float32)
+    assert array.shape == (2, 256)
+    assert array.dtype == np.float32
     assert np.linalg.norm(array, axis=1) == pytest.approx([1, 1])
     assert (model.provider, model.model, model.dimension) == ("wordllama", "l2_supercat", 256)
 
@@ -95,11 +97,14 @@ async def test_texts_without_meaning_are_refused(text: str) -> None:
 
 
 def test_first_users_on_many_threads_load_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import wordllama
-
     loads = []
     real = wordllama.WordLlama.load
-    monkeypatch.setattr(wordllama.WordLlama, "load", lambda **options: (loads.append(1), real(**options))[1])
+
+    def load(**options: Any) -> Any:
+        loads.append(options)
+        return real(**options)
+
+    monkeypatch.setattr(wordllama.WordLlama, "load", load)
     provider._load.cache_clear()
     barrier = threading.Barrier(16)
 
@@ -150,7 +155,7 @@ def test_unknown_names_are_answered_with_what_there_is(factory: EmbeddingFactory
         factory.embedding("defualt")
     with pytest.raises(NotRegisteredError, match="did you mean 'wordllama'"):
         factory.get_embedding_model("wordlama")
-    with pytest.raises(NotRegisteredError, match="there is: .*wordllama"):
+    with pytest.raises(NotRegisteredError, match=r"there is: .*wordllama"):
         factory.get_embedding_model(EmbeddingType.OPENAI)
 
 
@@ -180,7 +185,7 @@ def test_a_provider_of_your_own_gets_its_settings() -> None:
 
 
 def test_the_other_import_path_is_the_same() -> None:
-    assert other_path is EmbeddingFactory
+    assert OtherPath is EmbeddingFactory
 
 
 async def test_what_a_provider_returns_is_checked() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from app.config import load
 from app.connections import ConnectionFactory
@@ -76,7 +77,7 @@ def test_unknown_names_and_engines_say_what_there_is(layer: MakeLayer) -> None:
     stores = layer({}).vector_stores
     with pytest.raises(NotRegisteredError, match="did you mean 'documents'"):
         stores.get_vector_store("document")
-    with pytest.raises(NotRegisteredError, match="there is: .*qdrant"):
+    with pytest.raises(NotRegisteredError, match=r"there is: .*qdrant"):
         stores.get_vector_store(VectorDBType.CHROMA)
     only_sqlite = layer({"connections": {"sqlite": {"path": "x.db"}}}).vector_stores
     with pytest.raises(NotRegisteredError, match="connection of type qdrant"):
@@ -116,7 +117,5 @@ async def test_closing_lets_go_of_the_directory(layer: MakeLayer, tmp_path: Path
     store = entered.vector_stores.get_vector_store("documents")
     await store.save_and_embed(None, [doc("x")])
     await entered.vector_stores.close_all()
-    from filelock import FileLock
-
     with FileLock(tmp_path / "qdrant" / ".lock", timeout=0):
         pass

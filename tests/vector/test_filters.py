@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -159,17 +159,23 @@ QUESTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture
-async def trapped(store: QdrantVectorStore) -> AsyncIterator[QdrantVectorStore]:
-    await store.save_and_embed(None, [doc(f"text {n}", metadata, str(n)) for n, metadata in enumerate(TRAPS)])
-    yield store
+@pytest.fixture(scope="module")
+def trapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[asyncio.Runner, QdrantVectorStore]]:
+    manager = QdrantConnectionManager(data_dir=tmp_path_factory.mktemp("traps"))
+    store = store_on(manager, Planned())
+    with asyncio.Runner() as runner:
+        documents = [doc(f"text {n}", metadata, str(n)) for n, metadata in enumerate(TRAPS)]
+        runner.run(store.save_and_embed(None, documents))
+        yield runner, store
+        runner.run(manager.close())
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=repr)
-async def test_each_known_trap(trapped: QdrantVectorStore, question: dict[str, Any]) -> None:
+def test_each_known_trap(trapped: tuple[asyncio.Runner, QdrantVectorStore], question: dict[str, Any]) -> None:
+    runner, store = trapped
     predicate = to_predicate(question)
     expected = {str(n) for n, metadata in enumerate(TRAPS) if matches(predicate, metadata)}
-    assert await found(trapped, predicate) == (expected, expected, len(expected))
+    assert runner.run(found(store, predicate)) == (expected, expected, len(expected))
 
 
 @pytest.mark.parametrize(
@@ -191,9 +197,9 @@ def test_the_common_filters_are_one_call_of_the_engine(question: dict[str, Any])
     assert compile_filter(to_predicate(question)).exact
 
 
-async def test_an_unknown_operator_is_refused_and_never_ignored(trapped: QdrantVectorStore) -> None:
+async def test_an_unknown_operator_is_refused_and_never_ignored(store: QdrantVectorStore) -> None:
     with pytest.raises(InvalidFilterError, match="regex"):
-        await trapped.search_similar("q", filter_criteria={"v": {"$regex": "x"}})
+        await store.search_similar("q", filter_criteria={"v": {"$regex": "x"}})
 
 
 async def test_numbers_are_found_exactly_after_the_collection_is_opened_again(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from .planned import Planned, doc, store_on
 
 class TestEmbeddedQdrant(VectorStoreIntegrationTests):
     @pytest.fixture
-    def vectorstore(self, tmp_path: Path) -> Iterator[VectorStore]:  # type: ignore[override]  # a fixture that yields
+    def vectorstore(self, tmp_path: Path) -> Iterator[VectorStore]:
         manager = QdrantConnectionManager(data_dir=tmp_path)
         yield store_on(manager, self.get_embeddings()).as_langchain()
         manager.abandon()

@@ -1,6 +1,5 @@
 """The specification's one interface over all vector engines."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...core.constants import VectorDBType
@@ -9,6 +8,8 @@ from .base import VectorDB
 from .providers.db_provider import VectorStoreFactory
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from langchain_core.documents import Document
 
 
