@@ -28,7 +28,7 @@ def write(tmp_path: Path) -> Write:
 def url_of(settings: Settings, name: str) -> str | None:
     section = settings.connections[name]
     assert not isinstance(section, SQLiteSettings)
-    return section.url.get_secret_value() if section.url else None
+    return None if section.url is None else section.url.get_secret_value()
 
 
 def message(source: Path | dict[str, Any]) -> str:

@@ -77,6 +77,42 @@ async def test_processes_write_at_the_same_time(tmp_path: Path) -> None:
     await manager.close()
 
 
+RECOVERING = """
+import fcntl, sys
+with open(sys.argv[1] + "-shm", "r+b") as index:
+    for byte in (120, 122):  # the locks of a writer, and of one who recovers the index
+        fcntl.lockf(index, fcntl.LOCK_EX, 1, byte)
+    index.write(b"!")  # the index has to be recovered
+    index.flush()
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_recovery(path: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", RECOVERING, str(path)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+async def test_reads_wait_while_another_process_recovers_the_index(tmp_path: Path) -> None:
+    """What a process does that opens the file after another one crashed."""
+    path = tmp_path / "app.db"
+    for timeout, answer in ((0.2, "DeadlineExceededError"), (10, "[(1,)]")):
+        manager = at(path, timeout=timeout)
+        await manager.execute_command("CREATE TABLE IF NOT EXISTS t (x)")
+        with start_recovery(path) as other:
+            assert other.stdin is not None
+            assert other.stdout is not None
+            assert await asyncio.to_thread(other.stdout.readline) == b"locked\n"
+            read = asyncio.create_task(manager.execute_query("SELECT count(*) + 1 FROM t"))
+            await asyncio.wait([read], timeout=0.4)
+            assert read.done() == (timeout < 1)
+            other.stdin.close()
+        outcome = await asyncio.gather(read, return_exceptions=True)
+        assert answer in repr(outcome[0])
+        await manager.close()
+
+
 def in_child(work: Callable[[], str], seconds: float = 20) -> str:
     """Run in a forked child, and return what it says; a child that hangs is killed and fails the test."""
     reader, writer = os.pipe()

@@ -75,6 +75,12 @@ def test_an_installed_entry_point_is_found() -> None:
 
 
 @pytest.mark.usefixtures("plugin")
+def test_an_entry_point_is_found_by_its_name_alone() -> None:
+    registry: Registry[Recipe] = Registry("thing", entry_point_group="manystore.testing")
+    assert registry.get("acme")() == "acme"
+
+
+@pytest.mark.usefixtures("plugin")
 def test_an_entry_point_does_not_replace_what_is_registered() -> None:
     registry: Registry[Recipe] = Registry("thing", entry_point_group="manystore.testing")
     registry.register("acme", ready)
