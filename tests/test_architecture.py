@@ -49,7 +49,7 @@ BROAD_EXCEPTS = {
     "connections.owner_thread:OwnerThread._serve",  # carried to the callers of the batch
     "connections.sqlite:_commit_together",  # carried to the callers of the group
     "connections.qdrant:QdrantEngine._run",  # a Rust panic, carried to the caller
-    "db.data_layer:DataLayer.close",  # raised after the others are closed
+    "db.vector.providers.db_provider:VectorStoreFactory.close_all",  # raised after the others are closed
 }
 
 

@@ -119,7 +119,7 @@ def test_flat_keys_beside_entries() -> None:
         provider="huggingface", model="own", device="cuda", batch_size=8
     )
     assert "instructor" not in embeddings, "device alone asks for no provider"
-    with pytest.raises(ConfigurationError, match="embeddings[.]openai"):
+    with pytest.raises(ConfigurationError, match=r"embeddings\.openai"):
         load({"embeddings": {"openai": "text", "openai_model": "m"}})
 
 

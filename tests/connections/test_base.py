@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -146,43 +148,44 @@ def test_two_threads_with_a_loop_each(manager: Counting) -> None:
     assert manager.opened == 2
 
 
-async def test_close_reaches_the_client_of_a_loop_in_another_thread(manager: Counting) -> None:
+@asynccontextmanager
+async def connected_elsewhere(manager: Counting, *, blocked: bool) -> AsyncIterator[threading.Thread]:
+    """A loop in another thread that has a client, and goes on or stands still."""
     connected, done = threading.Event(), threading.Event()
 
     async def elsewhere() -> None:
         await manager.connect()
         connected.set()
-        await asyncio.to_thread(done.wait)
+        if blocked:
+            done.wait(20)
+        else:
+            await asyncio.to_thread(done.wait, 20)
 
     thread = threading.Thread(target=asyncio.run, args=(elsewhere(),))
     thread.start()
     await asyncio.to_thread(connected.wait)
-    await manager.connect()
-    await manager.close()
-    assert not manager.connected
-    assert manager.closed_in == [thread, threading.current_thread()], "each on the loop that opened it"
-    done.set()
-    await asyncio.to_thread(thread.join)
+    try:
+        yield thread
+    finally:
+        done.set()
+        await asyncio.to_thread(thread.join)
+
+
+async def test_close_reaches_the_client_of_a_loop_in_another_thread(manager: Counting) -> None:
+    async with connected_elsewhere(manager, blocked=False) as thread:
+        await manager.connect()
+        await manager.close()
+        assert not manager.connected
+        assert manager.closed_in == [thread, threading.current_thread()], "each on the loop that opened it"
 
 
 async def test_close_does_not_wait_for_ever_for_a_blocked_loop(
     manager: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.connections.base._CLOSE_TIMEOUT", 0.1)
-    connected, done = threading.Event(), threading.Event()
-
-    async def elsewhere() -> None:
-        await manager.connect()
-        connected.set()
-        done.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(elsewhere(),))
-    thread.start()
-    await asyncio.to_thread(connected.wait)
-    await asyncio.wait_for(manager.close(), 5)
-    assert not manager.connected
-    done.set()
-    await asyncio.to_thread(thread.join)
+    async with connected_elsewhere(manager, blocked=True):
+        await asyncio.wait_for(manager.close(), 5)
+        assert not manager.connected
 
 
 def test_close_reaches_a_loop_that_stands_still(manager: Counting) -> None:

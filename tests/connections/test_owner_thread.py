@@ -5,8 +5,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,7 +76,7 @@ async def test_a_failed_opening_is_not_kept(engines: SharedEngines, tmp_path: Pa
 
 async def test_a_thread_that_cannot_start_leaves_nothing_to_wait_for(engines: SharedEngines, tmp_path: Path) -> None:
     class Unstarted(Exclusive):
-        def start(self, after: "Future[None] | None" = None) -> None:
+        def start(self, after: Any = None) -> None:
             raise RuntimeError(f"can't start new thread, after {after}")
 
     path = tmp_path / "file"
