@@ -10,7 +10,7 @@ from app.connections.base import ConnectionManager
 from app.db import DataLayer
 from app.db.backends import BackendRegistry
 
-SECTIONS: dict[str, dict[str, Any]] = {"sqlite": {"path": "records.db"}}
+SECTIONS: dict[str, dict[str, Any]] = {"sqlite": {"path": "records.db", "synchronous": "normal"}}
 
 
 @pytest.fixture(params=BackendRegistry.names())

@@ -20,7 +20,9 @@ def test_ids_are_object_ids_that_sort_by_time() -> None:
 
 def test_threads_make_no_id_twice() -> None:
     made: list[list[str]] = [[] for _ in range(8)]
-    threads = [threading.Thread(target=lambda own=own: own.extend(new_object_id() for _ in range(5000))) for own in made]
+    threads = [
+        threading.Thread(target=lambda own=own: own.extend(new_object_id() for _ in range(5000))) for own in made
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

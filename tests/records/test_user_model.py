@@ -5,7 +5,7 @@ import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -34,7 +34,9 @@ def test_spellings_of_an_address_are_one(spelling: str) -> None:
     assert user(email=spelling).email == "quack@x.io"
 
 
-@pytest.mark.parametrize("address", ["", "john", "john@", "@x.io", "a b@x.io", "john@x..io", "x@y", "j@x.io\0", "a@b@c.io"])
+@pytest.mark.parametrize(
+    "address", ["", "john", "john@", "@x.io", "a b@x.io", "john@x..io", "x@y", "j@x.io\0", "a@b@c.io"]
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(ValidationError):
         user(email=address)
@@ -79,7 +81,8 @@ def test_names_are_stripped_and_capitalised(given_name: str, kept: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a", " a ", "a" * 51, "--", "' '", "john3", "a\tb", "a\nb", "a_b", "a.b", "a\N{NO-BREAK SPACE}b", "jo\0"]
+    "name",
+    ["", "a", " a ", "a" * 51, "--", "' '", "john3", "a\tb", "a\nb", "a_b", "a.b", "a\N{NO-BREAK SPACE}b", "jo\0"],
 )
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ValidationError):
@@ -94,8 +97,7 @@ def test_a_name_that_validates_once_reads_back_as_itself(name: str) -> None:
     try:
         once = user(firstname=name).firstname
     except ValidationError:
-        assume(False)
-        return
+        reject()
     assert user(firstname=once).firstname == once
     assert once == once.strip()
     assert 2 <= len(once) <= 50
@@ -103,15 +105,16 @@ def test_a_name_that_validates_once_reads_back_as_itself(name: str) -> None:
 
 
 @given(
-    st.text(st.one_of(letters, st.sampled_from(string.ascii_letters + string.digits + "._+-")), min_size=1, max_size=20),
+    st.text(
+        st.one_of(letters, st.sampled_from(string.ascii_letters + string.digits + "._+-")), min_size=1, max_size=20
+    ),
     st.text(st.one_of(letters, st.sampled_from(string.ascii_letters + string.digits)), min_size=1, max_size=12),
 )
 def test_an_address_that_validates_once_reads_back_as_itself(local: str, domain: str) -> None:
     try:
         once = user(email=f"{local}@{domain}.io").email
     except ValidationError:
-        assume(False)
-        return
+        reject()
     assert user(email=once).email == once
 
 

@@ -6,8 +6,9 @@ the rounding say the same thing.
 """
 
 import math
+from collections.abc import Iterable
 from decimal import Decimal
-from fractions import Fraction
+from typing import TypeGuard
 
 from ..models.schema import Kind
 from ..models.values import INT64
@@ -19,15 +20,7 @@ NEVER = Or(())
 
 
 def on_column(predicate: Compare, column: Kind) -> Predicate:
-    """Rewrite a comparison with an INTEGER or FLOAT column; any other passes through."""
-    if column not in (Kind.INTEGER, Kind.FLOAT):
-        return predicate
-    if predicate.op is Op.IN:
-        items = [item if not _is_number(item) else _exact(item, column) for item in predicate.value]
-        kept = tuple(
-            item for item, given in zip(items, predicate.value, strict=True) if item is not None or given is None
-        )
-        return Compare(predicate.path, Op.IN, kept)
+    """Rewrite a comparison of one value with an INTEGER or FLOAT column; what is no number passes through."""
     if not _is_number(predicate.value):
         return predicate
     value: Number = predicate.value
@@ -43,28 +36,32 @@ def on_column(predicate: Compare, column: Kind) -> Predicate:
     return NEVER
 
 
-def _is_number(value: object) -> bool:
+def in_column(items: Iterable[object], column: Kind) -> tuple[int | float, ...]:
+    """Those of the items that an INTEGER or FLOAT column can hold, in its type."""
+    exact = (_exact(item, column) for item in items if _is_number(item))
+    return tuple(item for item in exact if item is not None)
+
+
+def _is_number(value: object) -> TypeGuard[Number]:
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
 def _exact(value: Number, column: Kind) -> int | float | None:
-    """The same number in the column's type, if it has it."""
+    """The same number in the column's type, if it has it. Python compares numbers of different types exactly."""
     if column is Kind.INTEGER:
-        return int(value) if value == int(value) and int(value) in INT64 else None
+        return int(value) if INT64[0] <= value <= INT64[-1] and value == int(value) else None
     nearest = _nearest_float(value)
-    return nearest if math.isfinite(nearest) and Fraction(nearest) == Fraction(value) else None
+    return nearest if math.isfinite(nearest) and nearest == value else None
 
 
 def _round(value: Number, column: Kind, *, down: bool) -> int | float | None:
     """The nearest number of the column's type on one side, or None when there is none."""
     if column is Kind.INTEGER:
-        rounded = math.floor(value) if down else math.ceil(value)
-        limit = min(rounded, INT64[-1]) if down else max(rounded, INT64[0])
-        return limit if limit in INT64 else None
+        if not INT64[0] <= value <= INT64[-1]:  # rounding a Decimal of a million digits would take its time
+            return (INT64[-1] if down else None) if value > 0 else (None if down else INT64[0])
+        return math.floor(value) if down else math.ceil(value)
     nearest = _nearest_float(value)
-    if math.isfinite(nearest) and (
-        Fraction(nearest) <= Fraction(value) if down else Fraction(nearest) >= Fraction(value)
-    ):
+    if math.isfinite(nearest) and (nearest <= value if down else nearest >= value):
         return nearest
     stepped = math.nextafter(nearest, -math.inf if down else math.inf)
     return stepped if math.isfinite(stepped) else None

@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -17,10 +18,12 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from ...core.errors import ConfigurationError, InvalidFilterError, UnsupportedOperationError, did_you_mean
 from ..models.schema import FieldSchema, Kind
+from ..models.values import storable
+from ..query.evaluate import holds
 from ..query.evaluate import kind as kind_of
 from ..query.operations import Order
-from ..query.predicates import ALL, And, Compare, Not, Op, Or, Predicate
-from ._numbers import on_column
+from ..query.predicates import ALL, MAX_COMPARISONS, And, Compare, Not, Op, Or, Predicate
+from ._numbers import NEVER, in_column, on_column
 from .base import CollectionSchema, Index
 
 if TYPE_CHECKING:
@@ -34,17 +37,21 @@ EXTRA = "_extra"
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII)  # 63 is PostgreSQL's limit
 
-# The kind of value that a kind of column holds, in the terms of `evaluate.kind`.
-_VALUE_KINDS = {
-    Kind.TEXT: "text",
-    Kind.INTEGER: "number",
-    Kind.FLOAT: "number",
-    Kind.DECIMAL: "number",
-    Kind.BOOLEAN: "boolean",
-    Kind.DATETIME: "datetime",
-    Kind.DATE: "date",
-    Kind.UUID: "uuid",
-    Kind.BYTES: "bytes",
+LARGE = "large number"
+"""A number that a store may not compare exactly with the numbers in its JSON: a Decimal, or one beyond 2**53."""
+_EXACT = 2**53
+
+# The kinds of value that a kind of column holds, in the terms of `value_kind`.
+_VALUE_KINDS: Mapping[Kind, tuple[str, ...]] = {
+    Kind.TEXT: ("text",),
+    Kind.INTEGER: ("number", LARGE),
+    Kind.FLOAT: ("number", LARGE),
+    Kind.DECIMAL: ("number", LARGE),
+    Kind.BOOLEAN: ("boolean",),
+    Kind.DATETIME: ("datetime",),
+    Kind.DATE: ("date",),
+    Kind.UUID: ("uuid",),
+    Kind.BYTES: ("bytes",),
 }
 
 
@@ -71,17 +78,19 @@ class Dialect(ABC):
 
     @abstractmethod
     def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
-        """How a value of the field goes in and comes out. None means: as it is."""
+        """How a value (never None) of the field goes in and comes out. None means: as it is."""
 
     @abstractmethod
-    def decode_extra(self, stored: Any) -> dict[str, Any]:
-        """The fields beyond the model, from their column."""
+    def compare_nested(self, column: Condition, path: tuple[str, ...], op: Op, kind: str, bind: "Binder") -> Condition:
+        """A comparison inside a JSON column, true only for values of the same kind (one of `value_kind`)."""
 
     @abstractmethod
-    def compare_nested(
-        self, column: Condition, path: tuple[str, ...], op: Op, kind: str | tuple[str, ...], bind: "Binder"
-    ) -> Condition:
-        """A comparison inside a JSON column, true only for values of the same kind."""
+    def is_one_of(self, column: Condition, values: sa.BindParameter[Any]) -> Condition:
+        """Whether the column equals an element of one parameter, which `encode_list` made."""
+
+    @abstractmethod
+    def encode_list(self, values: list[Any]) -> Any:
+        """The parameter of `is_one_of`."""
 
     @abstractmethod
     def contains_text(self, column: Condition, part: Condition) -> Condition: ...
@@ -101,14 +110,13 @@ class Binder:
         self.binds: dict[str, tuple[int, Codec | None]] = {}
         self._next = 0
 
-    def skip(self) -> None:
-        """Pass over a value that the statement does not need."""
+    def take(self) -> int:
+        """The place of the next value, which the statement may need or not."""
         self._next += 1
+        return self._next - 1
 
     def next(self, encode: Codec | None = None) -> sa.BindParameter[Any]:
-        index = self._next
-        self._next += 1
-        return self.again(index, encode)
+        return self.again(self.take(), encode)
 
     def again(self, index: int, encode: Codec | None = None) -> sa.BindParameter[Any]:
         name = f"p{len(self.binds)}"
@@ -137,7 +145,10 @@ class Table:
         self.encoders: dict[str, Codec | None] = {}
         self.decoders: dict[str, Codec | None] = {}
         for name, field in schema.fields.items():
-            self.encoders[name], self.decoders[name] = dialect.codec(field)
+            encode, self.decoders[name] = dialect.codec(field)
+            self.encoders[name] = None if encode is None else _unless_none(encode)
+        if len({name.lower() for name in schema.fields}) < len(schema.fields):
+            raise ConfigurationError(f"{schema.name}: two fields have names that differ only by case")
         columns = [
             sa.Column(
                 check_identifier(name),
@@ -176,18 +187,37 @@ class Table:
             self._statements[key] = statement
         return statement
 
+    def quote(self, identifier: str) -> str:
+        return self.dialect.sqlalchemy.identifier_preparer.quote_identifier(identifier)
+
     def ddl(self, element: sa.ClauseElement) -> str:
         return str(element.compile(dialect=self.dialect.sqlalchemy)).strip()
 
-    def index_ddl(self, index: Index) -> str:
+    def default_literal(self, name: str) -> str:
+        """The field's default as SQL text, since DDL takes no parameters."""
+        try:
+            default = storable(self.schema.fields[name].default())
+        except ValueError as error:
+            raise ConfigurationError(f"the default of {self.schema.name}.{name} cannot be stored: {error}") from None
+        encode = self.encoders[name]
+        match default if encode is None else encode(default):
+            case None:
+                return "NULL"
+            case bool(number) | int(number) | float(number):
+                return str(+number)
+            case bytes(data):
+                return f"X'{data.hex()}'"
+            case text:
+                return "'" + str(text).replace("'", "''") + "'"
+
+    def index_ddl(self, index: Index, name: str) -> str:
         values: list[Any] = []
         shape(index.where, values)
         where = None if index.where == ALL else self.condition(index.where, LiteralBinder(values))
         clause = f" WHERE {self._literal(where)}" if where is not None else ""
-        quote = self.dialect.sqlalchemy.identifier_preparer.quote_identifier
-        fields = ", ".join(quote(self._field(name).name) for name in index.fields)
+        fields = ", ".join(self._literal(self._ordering(each)) for each in index.fields)
         unique = "UNIQUE " if index.unique else ""
-        return f"CREATE {unique}INDEX {quote(self.index_name(index))} ON {quote(self.schema.name)} ({fields}){clause}"
+        return f"CREATE {unique}INDEX {self.quote(name)} ON {self.quote(self.schema.name)} ({fields}){clause}"
 
     def index_name(self, index: Index) -> str:
         """The index's own name, else one with the table's in it, since SQL has index names unique in a database."""
@@ -209,14 +239,17 @@ class Table:
     def order(self, order_by: tuple[Order, ...]) -> list[Condition]:
         clauses: list[Condition] = []
         for order in order_by:
-            field = self._field(order.field)
-            if field.kind is Kind.JSON:
-                raise UnsupportedOperationError(f"{self.schema.name}: cannot sort by {order.field!r}, which is nested")
-            column = self.dialect.ordering(self.table.c[field.name], field)
+            column = self._ordering(order.field)
             clauses.append(column.desc().nulls_last() if order.descending else column.asc().nulls_first())
         if not any(order.field == self.schema.key for order in order_by):
             clauses.append(self.table.c[self.schema.key].asc())
         return clauses
+
+    def _ordering(self, name: str) -> Condition:
+        field = self._field(name)
+        if field.kind is Kind.JSON:
+            raise UnsupportedOperationError(f"{self.schema.name}: cannot sort or index by {name!r}, which is nested")
+        return self.dialect.ordering(self.table.c[field.name], field)
 
     def _literal(self, element: Condition) -> str:
         return str(element.compile(dialect=self.dialect.sqlalchemy, compile_kwargs={"literal_binds": True})).replace(
@@ -235,38 +268,37 @@ class Table:
     def _comparison(self, predicate: Compare, bind: Binder) -> Condition:
         name, *rest = predicate.path.split(".")
         field = self.schema.fields.get(name)
-        op, value = predicate.op, predicate.value
-        kinds = tuple(map(_kind, value)) if op is Op.IN else _kind(value)
+        op, kind = predicate.op, value_kind(predicate.op, predicate.value)
         if field is None and self.schema.open:
-            return self.dialect.compare_nested(self.table.c[EXTRA], (name, *rest), op, kinds, bind)
+            return self.dialect.compare_nested(self.table.c[EXTRA], (name, *rest), op, kind, bind)
         field = self._field(name)
         if field.kind is Kind.JSON:
-            return self.dialect.compare_nested(self.table.c[name], tuple(rest), op, kinds, bind)
-        if rest:  # a path into a scalar leads nowhere, and what is missing equals None
-            return self._in_column(None, None, op, kinds, bind)
-        return self._in_column(self.table.c[name], field, op, kinds, bind)
-
-    def _in_column(
-        self, column: Condition | None, field: FieldSchema | None, op: Op, kinds: Any, bind: Binder
-    ) -> Condition:
-        """A comparison with a column of one kind; a value of another kind never matches. No column: always NULL."""
-        if op is Op.IN:
-            return sa.or_(sa.false(), *[self._in_column(column, field, Op.EQ, each, bind) for each in kinds])
-        if op is Op.EQ and kinds == "null":
-            return sa.true() if column is None else column.is_(None)
-        if column is None or field is None or kinds != _VALUE_KINDS[field.kind]:
-            if kinds != "null":
-                bind.skip()
+            return self.dialect.compare_nested(self.table.c[name], tuple(rest), op, kind, bind)
+        column = self.table.c[name]
+        if op is Op.EQ and kind == "null":
+            return column.is_(None)
+        if op is not Op.IN and kind not in _VALUE_KINDS[field.kind]:
+            bind.take()
             return sa.false()
+        return self._in_column(column, field, op, bind)
+
+    def _in_column(self, column: Condition, field: FieldSchema, op: Op, bind: Binder) -> Condition:
+        """A comparison with a value of the column's own kind."""
         encode = self.encoders[field.name]
         if op in (Op.CONTAINS, Op.STARTSWITH):
-            if field.kind is not Kind.TEXT:
-                bind.skip()
-                return sa.false()
             part = bind.next(encode)
+            if field.kind is not Kind.TEXT:
+                return sa.false()
             in_text = self.dialect.contains_text if op is Op.CONTAINS else self.dialect.starts_with
             return in_text(column, part)
-        return compare(self.dialect.ordering(column, field), op, bind.next(encode))
+        ordered = self.dialect.ordering(column, field)
+        if op is Op.IN:
+            return self.dialect.is_one_of(ordered, bind.next(self._list_encoder(encode)))
+        return compare(ordered, op, bind.next(encode))
+
+    def _list_encoder(self, encode: Codec | None) -> Codec:
+        encode_list = self.dialect.encode_list
+        return lambda items: encode_list(list(items) if encode is None else [encode(item) for item in items])
 
 
 _MOST_STATEMENTS = 512
@@ -290,15 +322,10 @@ def compare(left: Condition, op: Op, right: Condition) -> Condition:
 def shape(predicate: Predicate, values: list[Any]) -> Hashable:
     """What of a predicate decides the SQL text. Its values are appended, in the order in which they are bound."""
     match predicate:
-        case Compare(path, Op.IN, items):
-            kinds = tuple(map(_kind, items))
-            values.extend(item for item in items if item is not None)
-            return (path, Op.IN, kinds)
         case Compare(path, op, value):
-            kind = _kind(value)
-            if value is not None:
+            if value is not None or op is not Op.EQ:
                 values.append(value)
-            return (path, op, kind)
+            return (path, op, value_kind(op, value))
         case Not(term):
             return ("not", shape(term, values))
         case And(terms):
@@ -308,17 +335,54 @@ def shape(predicate: Predicate, values: list[Any]) -> Hashable:
 
 
 def lower(predicate: Predicate, schema: CollectionSchema) -> Predicate:
-    """Rewrite comparisons of numbers so that the column's own type can decide them exactly."""
+    """Rewrite comparisons so that a column's own type can decide them exactly."""
     match predicate:
-        case Compare(path, _, _):
-            field = schema.fields.get(path)
-            return on_column(predicate, field.kind) if field is not None else predicate
+        case Compare(path, op, value):
+            name, _, rest = path.partition(".")
+            field = schema.fields.get(name)
+            if field is None or field.kind is Kind.JSON:
+                return predicate
+            if rest:  # a path into a scalar leads nowhere, and what is missing equals None
+                return ALL if holds(op, None, value) else NEVER
+            if op is Op.IN:
+                return _in_list(predicate, field)
+            numeric = field.kind in (Kind.INTEGER, Kind.FLOAT) and value is not None
+            return on_column(predicate, field.kind) if numeric else predicate
         case Not(term):
             return Not(lower(term, schema))
         case And(terms):
             return And(tuple(lower(term, schema) for term in terms))
         case Or(terms):
             return Or(tuple(lower(term, schema) for term in terms))
+
+
+def _in_list(predicate: Compare, field: FieldSchema) -> Predicate:
+    """The items of the column's kind as one parameter, and None apart, since in SQL it is in no list."""
+    path = predicate.path
+    null = (Compare(path, Op.EQ, None),) if None in predicate.value else ()
+    if field.kind in (Kind.INTEGER, Kind.FLOAT):
+        items: tuple[Any, ...] = in_column(predicate.value, field.kind)
+    else:
+        items = tuple(item for item in predicate.value if _kind(item) in _VALUE_KINDS[field.kind])
+    if field.kind not in (Kind.FLOAT, Kind.BYTES):
+        return Or((Compare(path, Op.IN, items), *null)) if null else Compare(path, Op.IN, items)
+    # A list is text to a store, and of these text is not exact everywhere.
+    distinct = dict.fromkeys(items)
+    if len(distinct) > MAX_COMPARISONS:
+        raise UnsupportedOperationError(f"{path}: 'in' with more than {MAX_COMPARISONS} values of {field.kind}")
+    return Or((*null, *(Compare(path, Op.EQ, item) for item in distinct)))
+
+
+def value_kind(op: Op, value: Any) -> str:
+    """The kind of a value, as far as it decides the SQL text: see `LARGE`."""
+    if op is Op.IN:
+        return "list"
+    kind = _kind(value)
+    return LARGE if kind == "number" and (isinstance(value, Decimal) or not -_EXACT <= value <= _EXACT) else kind
+
+
+def _unless_none(encode: Codec) -> Codec:
+    return lambda value: None if value is None else encode(value)
 
 
 def check_identifier(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What SQLite does its own way: codecs of columns, comparisons inside JSON, and two functions of ours."""
+"""What SQLite does its own way: codecs of columns, comparisons inside JSON, and functions of ours."""
 
 import json
 import sqlite3
@@ -10,29 +10,24 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import sqlalchemy.dialects.sqlite
-from pydantic_core import to_json
 
-from ...core.errors import InvalidChangeError, UnsupportedOperationError
 from ..models.schema import FieldSchema, Kind
 from ..query.predicates import Op
-from ._sql import Binder, Codec, Condition, Dialect, compare
+from ._json import decode_json, encode_json, json_holds, scalar_text
+from ._sql import LARGE, Binder, Codec, Condition, Dialect, compare
 
 MERGE: Final = "manystore_merge"
+APPEND: Final = "manystore_append"
+HOLDS: Final = "manystore_holds"
 DECIMAL: Final = "manystore_decimal"
-APPEND: Final[sa.ColumnElement[str]] = sa.literal_column("'$[#]'")
 
 
 def register_functions(connection: sqlite3.Connection) -> None:
     """Functions live on a connection, not in the file, so the statements that use them run on ours alone."""
     connection.create_function(MERGE, 3, _merge, deterministic=True)
+    connection.create_function(APPEND, 2, _append, deterministic=True)
+    connection.create_function(HOLDS, 4, json_holds, deterministic=True)
     connection.create_collation(DECIMAL, _compare_decimals)
-
-
-def encode_extra(value: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidChangeError(f"a field that the model does not name must be plain JSON: {error}") from None
 
 
 def _merge(document: str, changes: str, appends: str) -> str:
@@ -42,7 +37,11 @@ def _merge(document: str, changes: str, appends: str) -> str:
     for name, value in json.loads(appends).items():
         present = merged.get(name)
         merged[name] = [*(present if isinstance(present, list) else []), value]
-    return json.dumps(merged, ensure_ascii=False)
+    return json.dumps(merged, ensure_ascii=False, separators=(",", ":"))
+
+
+def _append(items: str | None, item: str) -> str:
+    return json.dumps([*json.loads(items or "[]"), json.loads(item)], ensure_ascii=False, separators=(",", ":"))
 
 
 def _compare_decimals(left: str, right: str) -> int:
@@ -50,16 +49,8 @@ def _compare_decimals(left: str, right: str) -> int:
     return (first > second) - (first < second)
 
 
-def _encode_json(value: Any) -> str | None:
-    return None if value is None else to_json(value, bytes_mode="base64", inf_nan_mode="constants").decode()
-
-
 def _encode_datetime(value: datetime) -> str:
     return value.isoformat(timespec="milliseconds")
-
-
-def _encode_decimal(value: Any) -> str:
-    return str(Decimal(value))
 
 
 _CODECS: Mapping[Kind, tuple[Codec | None, Codec | None]] = {
@@ -67,16 +58,10 @@ _CODECS: Mapping[Kind, tuple[Codec | None, Codec | None]] = {
     # One length for all years, so that text sorts as time.
     Kind.DATETIME: (_encode_datetime, datetime.fromisoformat),
     Kind.DATE: (date.isoformat, date.fromisoformat),
-    Kind.DECIMAL: (_encode_decimal, Decimal),
+    Kind.DECIMAL: (lambda value: str(Decimal(value)), Decimal),
     Kind.UUID: (str, UUID),
+    Kind.JSON: (encode_json, decode_json),
 }
-
-_JSON_TYPES = {
-    "number": ("integer", "real"),
-    "text": ("text",),
-    "boolean": ("true", "false"),
-}
-
 
 # The types that a STRICT table knows.
 _TYPES: Mapping[Kind, sa.types.TypeEngine[Any]] = {
@@ -98,16 +83,7 @@ class SQLiteDialect(Dialect):
     types = _TYPES
 
     def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
-        if field.kind is Kind.JSON:
-            return _encode_json, _json_decoder(field)
-        if field.enum is not None:
-            enum = field.enum
-            return (lambda value: getattr(value, "value", value)), enum
-        encode, decode = _CODECS.get(field.kind, (None, None))
-        return (None if encode is None else _unless_none(encode)), decode
-
-    def decode_extra(self, text: str) -> dict[str, Any]:
-        return json.loads(text)  # type: ignore[no-any-return]
+        return _CODECS.get(field.kind, (None, None))
 
     def contains_text(self, column: Condition, part: Condition) -> Condition:
         return sa.func.instr(column, part) > 0
@@ -119,63 +95,57 @@ class SQLiteDialect(Dialect):
     def ordering(self, column: Condition, field: FieldSchema) -> Condition:
         return column.collate(DECIMAL) if field.kind is Kind.DECIMAL else column
 
-    def compare_nested(self, column: Condition, path: tuple[str, ...], op: Op, kind: Any, bind: Binder) -> Condition:
-        """Each comparison asks for the JSON type too: `= 1` alone would match true, and `> 0` text and arrays."""
-        where = sa.literal("$" + "".join(f'."{name}"' for name in path))
-        if op is Op.IN:
-            return sa.or_(sa.false(), *[self.compare_nested(column, path, Op.EQ, each, bind) for each in kind])
+    def is_one_of(self, column: Condition, values: sa.BindParameter[Any]) -> Condition:
+        """One parameter for any number of values: SQLite allows neither 1,000 terms of OR nor 250,000 parameters."""
+        return column.in_(sa.select(sa.func.json_each(values).table_valued("value").c.value))
+
+    def encode_list(self, values: list[Any]) -> str:
+        return json.dumps(values, ensure_ascii=False)
+
+    def compare_nested(self, column: Condition, path: tuple[str, ...], op: Op, kind: str, bind: Binder) -> Condition:
+        """Each comparison asks for the JSON type too: `= 1` alone would match true, and `> 0` text and arrays.
+
+        What SQLite's functions cannot decide exactly is left to the definition, called for each record.
+        """
+        where = "$" + "".join(f'."{name}"' for name in path)
         found = sa.func.json_type(column, where)
-        if kind == "null" and op is Op.EQ:
+        value = sa.func.json_extract(column, where)
+        if op is Op.EQ and kind == "null":
             return sa.func.coalesce(found, "null") == "null"
-        if op is Op.CONTAINS:
-            return self._nested_contains(column, where, kind, bind)
-        if kind not in _JSON_TYPES:
-            raise UnsupportedOperationError(f"SQLite keeps no {kind} inside nested values, so none can be looked for")
+        place = bind.take()
+        if kind == "text":
+            text = bind.again(place)
+            if op is Op.CONTAINS:
+                is_part = sa.and_(found == "text", self.contains_text(value, text))
+                return sa.or_(is_part, sa.and_(found == "array", _has_text(column, where, text)))
+            test = self.starts_with(value, text) if op is Op.STARTSWITH else compare(value, op, text)
+            return sa.and_(found == "text", test)
+        by_definition: Condition = (
+            getattr(sa.func, HOLDS)(column, ".".join(path), op.value, bind.again(place, encode_json)) == 1
+        )
+        if op in (Op.CONTAINS, Op.IN) or kind == LARGE:
+            return by_definition
         if kind == "boolean":
             # false < true, in Python as in the alphabet.
-            return sa.and_(_is_one_of(found, _JSON_TYPES[kind]), compare(found, op, bind.next(_json_boolean)))
-        value = sa.func.json_extract(column, where)
-        parameter = bind.next(_json_number if kind == "number" else None)
-        test = self.starts_with(value, parameter) if op is Op.STARTSWITH else compare(value, op, parameter)
-        return sa.and_(_is_one_of(found, _JSON_TYPES[kind]), test)
-
-    def _nested_contains(self, column: Condition, where: Condition, kind: str, bind: Binder) -> Condition:
-        """Membership in a list; and, where text is looked for, a part of a text."""
-        each = sa.func.json_each(column, where).table_valued("type", "atom").alias("each")
-        is_list = sa.func.json_type(column, where) == "array"
-        if kind == "null":
-            return sa.and_(is_list, sa.exists().select_from(each).where(each.c.type == "null"))
-        if kind not in _JSON_TYPES:
-            raise UnsupportedOperationError(f"SQLite keeps no {kind} inside nested values, so none can be looked for")
-        encode = {"boolean": _json_boolean, "number": _json_number}.get(kind)
-        parameter = bind.next(encode)
-        subject = each.c.type if kind == "boolean" else each.c.atom
-        in_list = sa.exists().select_from(each).where(_is_one_of(each.c.type, _JSON_TYPES[kind]), subject == parameter)
-        member = sa.and_(is_list, in_list)
-        if kind != "text":
-            return member
-        is_text = sa.func.json_type(column, where) == "text"
-        return sa.or_(member, sa.and_(is_text, self.contains_text(sa.func.json_extract(column, where), parameter)))
+            return sa.and_(_is_either(found, "true", "false"), compare(found, op, bind.again(place, _json_boolean)))
+        if kind == "number":
+            # Fractions are left out: what SQLite reads from their text is the nearest double on some platforms only.
+            is_integer = sa.and_(found == "integer", compare(value, op, bind.again(place)))
+            return sa.or_(is_integer, sa.and_(_is_either(found, "real", "object"), by_definition))
+        # What JSON has no type for stands inside an object of one key.
+        tag = f'{where}."${kind}"'
+        stored = sa.func.json_extract(column, tag)
+        return sa.and_(sa.func.json_type(column, tag) == "text", compare(stored, op, bind.again(place, scalar_text)))
 
 
-def _json_decoder(field: FieldSchema) -> Codec:
-    validate = field.validator.validate_json
-    return lambda text: validate(text, by_name=True, by_alias=True)
+def _has_text(column: Condition, where: str, text: Condition) -> Condition:
+    each = sa.func.json_each(column, where).table_valued("type", "atom").alias("each")
+    return sa.exists().select_from(each).where(each.c.type == "text", each.c.atom == text)
 
 
-def _unless_none(encode: Codec) -> Codec:
-    return lambda value: None if value is None else encode(value)
-
-
-def _is_one_of(found: Condition, types: tuple[str, ...]) -> Condition:
-    return sa.or_(*[found == each for each in types])
+def _is_either(found: Condition, first: str, second: str) -> Condition:
+    return sa.or_(found == first, found == second)
 
 
 def _json_boolean(value: bool) -> str:
     return "true" if value else "false"
-
-
-def _json_number(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return int(value) if value == int(value) else float(value)
-    return value

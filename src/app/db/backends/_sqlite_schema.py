@@ -1,112 +1,128 @@
 """The table and its indexes, made on first use, or compared with what is there."""
 
 import sqlite3
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from ...core.errors import MigrationError
+from ...core.errors import ConfigurationError, MigrationError
 from ...core.utils.logger import get_logger
 from ._sql import EXPIRES, EXTRA, Table
+from ._sqlite_dialect import SQLiteDialect
 
 logger = get_logger(__name__)
 
 
-def ensure_table(connection: sqlite3.Connection, table: Table) -> tuple[str, ...]:
+class _Column(NamedTuple):
+    """A column as the database has it."""
+
+    kind: str
+    not_null: bool
+    in_key: bool
+
+
+def ensure_table(connection: sqlite3.Connection, table: Table) -> None:
     """Create what is missing, in the caller's transaction, so that of many processes one does it.
 
-    A new optional or defaulted field becomes a column; any other difference raises MigrationError. Returns the columns
-    that may be NULL although the model does not allow None there, because older rows had no such column.
+    A new optional or defaulted field becomes a column with that default for the records that are there; any other
+    difference raises MigrationError.
     """
     name = table.schema.name
+    if name.lower().startswith("sqlite_"):
+        raise ConfigurationError(f"{name!r} cannot name a collection: SQLite keeps such names for itself")
     present = {
-        row[1]: (row[2], bool(row[3])) for row in connection.execute("SELECT * FROM pragma_table_info(?)", (name,))
+        row[1]: _Column(row[2], bool(row[3]), bool(row[5]))
+        for row in connection.execute("SELECT * FROM pragma_table_info(?)", (name,))
     }
     if present:
-        late = _alter(connection, table, present)
+        _alter(connection, table, present)
     else:
         connection.execute(table.ddl(sa.schema.CreateTable(table.table)) + " STRICT")
         logger.info("created the table %s", name)
-        late = ()
     _ensure_indexes(connection, table)
-    return late
 
 
-def _alter(connection: sqlite3.Connection, table: Table, present: dict[str, tuple[str, bool]]) -> tuple[str, ...]:
+def _alter(connection: sqlite3.Connection, table: Table, present: dict[str, _Column]) -> None:
     name = table.schema.name
-    quote = table.dialect.sqlalchemy.identifier_preparer.quote_identifier
-    late = []
     for column in table.table.c:
-        kind = column.type.compile(table.dialect.sqlalchemy)
         if column.name in present:
-            stored_kind, not_null = present[column.name]
-            if stored_kind != kind:
-                raise MigrationError(
-                    f"the column {name}.{column.name} is {stored_kind} and the model needs {kind}: "
-                    "write a migration that converts it"
-                )
-            if column.nullable and not_null:
-                raise MigrationError(
-                    f"the column {name}.{column.name} is NOT NULL and the model allows None: "
-                    "write a migration that rebuilds the table without it"
-                )
-            if not column.nullable and not not_null:
-                late.append(column.name)
-            continue
-        _add_column(connection, table, column, kind)
-        if not column.nullable and column.name not in (EXTRA, EXPIRES):
-            late.append(column.name)
+            _compare(name, column, present[column.name])
+        else:
+            _add_column(connection, table, column)
     unknown = [each for each in present if each not in table.table.c and each not in (EXTRA, EXPIRES)]
     if unknown:
-        statements = "; ".join(f"ALTER TABLE {quote(name)} DROP COLUMN {quote(each)}" for each in unknown)
+        statements = "; ".join(f"ALTER TABLE {table.quote(name)} DROP COLUMN {table.quote(each)}" for each in unknown)
         raise MigrationError(
             f"the table {name} has columns that the model has not ({', '.join(unknown)}): "
             f"add them to the model, or run {statements}"
         )
-    return tuple(late)
 
 
-def _add_column(connection: sqlite3.Connection, table: Table, column: sa.Column[object], kind: str) -> None:
+def _compare(name: str, column: sa.Column[Any], present: _Column) -> None:
+    kind = _kind(column)
+    if present.kind != kind:
+        raise MigrationError(
+            f"the column {name}.{column.name} is {present.kind} and the model needs {kind}: "
+            "write a migration that converts it"
+        )
+    if present.in_key != column.primary_key:
+        raise MigrationError(f"the model and the table {name} have other keys: write a migration that rebuilds it")
+    if present.not_null == column.nullable:
+        allows, refuses = ("model", "table") if column.nullable else ("table", "model")
+        raise MigrationError(
+            f"the {allows} allows None in {name}.{column.name} and the {refuses} does not: "
+            "write a migration that rebuilds the table"
+        )
+
+
+def _add_column(connection: sqlite3.Connection, table: Table, column: sa.Column[Any]) -> None:
+    """The default becomes part of the column, so it is also what a process with the older model writes."""
     name = table.schema.name
-    quote = table.dialect.sqlalchemy.identifier_preparer.quote_identifier
-    add = f"ALTER TABLE {quote(name)} ADD COLUMN {quote(column.name)} {kind}"
+    add = f"ALTER TABLE {table.quote(name)} ADD COLUMN {table.quote(column.name)} {_kind(column)}"
     if column.name == EXTRA:
-        connection.execute(f"{add} NOT NULL DEFAULT '{{}}'")
-    elif column.name == EXPIRES or not table.schema.fields[column.name].required:
-        connection.execute(add)
-        if column.name != EXPIRES and not column.nullable:
-            _fill(connection, table, column.name)
-    else:
+        default = "'{}'"
+    elif column.name == EXPIRES:
+        default = "NULL"
+    elif table.schema.fields[column.name].required:
         raise MigrationError(
             f"the table {name} has no column {column.name!r}, which the model requires: give the field a default, "
             f"or run {add} NOT NULL DEFAULT …, with the value that old records shall have"
         )
+    else:
+        default = table.default_literal(column.name)
+    connection.execute(f"{add}{'' if column.nullable else ' NOT NULL'} DEFAULT {default}")
     logger.info("added the column %s.%s", name, column.name)
 
 
-def _fill(connection: sqlite3.Connection, table: Table, column: str) -> None:
-    """Give the rows that are there the default, so that filters see it as reads do."""
-    quote = table.dialect.sqlalchemy.identifier_preparer.quote_identifier
-    encode = table.encoders[column]
-    default = table.schema.fields[column].default()
-    value = default if encode is None else encode(default)
-    connection.execute(f"UPDATE {quote(table.schema.name)} SET {quote(column)} = ?", (value,))  # noqa: S608 - quoted
+def _kind(column: sa.Column[Any]) -> str:
+    return column.type.compile(SQLiteDialect.sqlalchemy)
 
 
 def _ensure_indexes(connection: sqlite3.Connection, table: Table) -> None:
+    """An index has the name that the repository gives it, unless another table has it: in SQLite names are for all."""
     name = table.schema.name
-    wanted = {table.index_name(index): table.index_ddl(index) for index in table.schema.indexes}
+    owners = dict(connection.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'index'"))
+    for index in table.schema.indexes:
+        own = table.index_name(index)
+        longer = f"{name}_{own}"
+        chosen = longer if owners.get(longer) == name or owners.get(own, name) != name else own
+        _ensure_index(connection, name, chosen, table.index_ddl(index, chosen))
     if table.schema.expires:
-        quote = table.dialect.sqlalchemy.identifier_preparer.quote_identifier
-        wanted[f"{name}_expires"] = f"CREATE INDEX {quote(f'{name}_expires')} ON {quote(name)} ({quote(EXPIRES)})"
-    present = dict(
-        connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ?", (name,))
-    )
-    for index, ddl in wanted.items():
-        if index not in present:
-            try:
-                connection.execute(ddl)
-            except sqlite3.IntegrityError as error:
-                raise MigrationError(f"records of {name} break the unique index {index}: {error}") from error
-            logger.info("created the index %s on %s", index, name)
-        elif present[index] != ddl:
-            raise MigrationError(f"the index {index} on {name} is another than the repository's: drop it first")
+        expires = f"{name}_expires"
+        ddl = f"CREATE INDEX {table.quote(expires)} ON {table.quote(name)} ({table.quote(EXPIRES)})"
+        _ensure_index(connection, name, expires, ddl)
+
+
+def _ensure_index(connection: sqlite3.Connection, name: str, index: str, ddl: str) -> None:
+    present = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND name = ?", (index,)).fetchone()
+    if present is None:
+        try:
+            connection.execute(ddl)
+        except sqlite3.IntegrityError as error:
+            raise MigrationError(f"records of {name} break the unique index {index}: {error}") from error
+        logger.info("created the index %s on %s", index, name)
+    elif present[0] != ddl:
+        raise MigrationError(
+            f"the index {index} on {name} is another than the repository's: run DROP INDEX {index}, and the next use "
+            "makes it anew"
+        )

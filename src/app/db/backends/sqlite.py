@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from ...connections.base import ConnectionManager
 from ...connections.sqlite import SQLiteEngine
 from ...core.errors import AppError, DuplicateRecordError, InvalidChangeError, StoreUnavailableError
-from ..models.schema import Kind
 from ..query.operations import Count, Delete, Document, Find, Insert, OnConflict, Update
 from ..query.predicates import Predicate, both
+from ._json import decode_json, encode_json
 from ._sql import EXPIRES, EXTRA, Binder, Condition, Table, lower, shape
-from ._sqlite_dialect import APPEND, MERGE, SQLiteDialect, encode_extra, register_functions
+from ._sqlite_dialect import APPEND, MERGE, SQLiteDialect, register_functions
 from ._sqlite_schema import ensure_table
 from .base import Capability, CollectionSchema, StorageBackend
 
@@ -31,8 +31,6 @@ class SQLiteBackend(StorageBackend):
         self._names = tuple(schema.fields)
         self._decoders = tuple((name, decode) for name, decode in self._table.decoders.items() if decode is not None)
         self._encoders = tuple(self._table.encoders.items())
-        # Columns younger than some rows, which have NULL there where the model does not allow None.
-        self._late: tuple[str, ...] = ()
 
     @property
     def collection(self) -> sa.Table:
@@ -77,7 +75,7 @@ class SQLiteBackend(StorageBackend):
         appends = [name for name in operation.appends if name in self.schema.fields]
         values: list[Any] = [operation.changes[name] for name in columns]
         values += operation.increments.values()
-        values += [[operation.appends[name]] for name in appends]
+        values += [operation.appends[name] for name in appends]
         values += [extra, extra_appends] if extra or extra_appends else []
         values += [] if operation.ttl is None else [time.time() + operation.ttl]
         merges = bool(extra or extra_appends)
@@ -86,11 +84,16 @@ class SQLiteBackend(StorageBackend):
         def build(bind: Binder) -> sa.Update:
             assignments = self._assignments(bind, *fields)
             statement = sa.update(self._table.table).values(assignments).where(self._live(where, bind))
-            return statement.returning(*self._table.columns) if operation.returning else statement
+            returns = operation.returning or operation.increments
+            return statement.returning(*self._table.columns) if returns else statement
 
         statement = self._table.statement(("update", *fields, key, operation.returning), build)
         parameters = statement.parameters(values + tail)
         try:
+            if operation.increments:
+                return await engine.transact(
+                    lambda connection: self._checked(connection.execute(statement.sql, parameters), operation)
+                )
             if operation.returning:
                 return [self._document(row) for row in await engine.write(statement.sql, parameters)]
             return await engine.transact(lambda connection: connection.execute(statement.sql, parameters).rowcount)
@@ -131,15 +134,15 @@ class SQLiteBackend(StorageBackend):
         engine: SQLiteEngine = self.manager.live or await self.manager.connect()
         if engine is not self._ready:
             try:
-                self._late = await engine.transact(self._ensure)
+                await engine.transact(self._ensure)
             except sqlite3.Error as error:
                 raise self._translated(error) from error
             self._ready = engine
         return engine
 
-    def _ensure(self, connection: sqlite3.Connection) -> tuple[str, ...]:
+    def _ensure(self, connection: sqlite3.Connection) -> None:
         register_functions(connection)
-        return ensure_table(connection, self._table)
+        ensure_table(connection, self._table)
 
     async def _read(self, engine: SQLiteEngine, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         try:
@@ -162,6 +165,17 @@ class SQLiteBackend(StorageBackend):
             return condition
         expires = self._table.table.c[EXPIRES]
         return sa.and_(condition, sa.or_(expires.is_(None), expires > bind.next()))
+
+    def _checked(self, changed: sqlite3.Cursor, operation: Update) -> list[Document] | int:
+        """What an increment made of the records, while it can still be undone: the model's limits hold for sums too."""
+        documents = [self._document(row) for row in changed.fetchall()]
+        for name in operation.increments:
+            try:
+                for document in documents:
+                    self.schema.fields[name].accept(document[name])
+            except ValueError as error:
+                raise InvalidChangeError(f"{self.schema.name}.{name}: the sum is refused: {error}") from None
+        return documents if operation.returning else len(documents)
 
     def _insert_statement(self, *, skip: bool) -> sa.Insert:
         table = self._table.table
@@ -189,15 +203,11 @@ class SQLiteBackend(StorageBackend):
         c = self._table.table.c
         result: dict[str, Any] = {name: bind.next(self._table.encoders[name]) for name in columns}
         for name in increments:
-            if self.schema.fields[name].kind not in (Kind.INTEGER, Kind.FLOAT):
-                raise InvalidChangeError(f"{self.schema.name}.{name} is not a number that can be added to")
             result[name] = sa.func.coalesce(c[name], 0) + bind.next()
         for name in appends:
-            result[name] = sa.func.json_insert(
-                sa.func.coalesce(c[name], "[]"), APPEND, sa.func.json(bind.next(self._table.encoders[name]))
-            )
+            result[name] = getattr(sa.func, APPEND)(c[name], bind.next(encode_json))
         if merges:
-            result[EXTRA] = getattr(sa.func, MERGE)(c[EXTRA], bind.next(encode_extra), bind.next(encode_extra))
+            result[EXTRA] = getattr(sa.func, MERGE)(c[EXTRA], bind.next(encode_json), bind.next(encode_json))
         if expires:
             result[EXPIRES] = bind.next()
         # An update of nothing still answers whether the record is there.
@@ -205,12 +215,17 @@ class SQLiteBackend(StorageBackend):
 
     def _row(self, document: Document, expires_at: float | None) -> tuple[Any, ...]:
         row = []
-        for name, encode in self._encoders:
-            value = document.get(name)
-            row.append(value if encode is None or value is None else encode(value))
+        name = ""
+        try:
+            for name, encode in self._encoders:
+                value = document.get(name)
+                row.append(value if encode is None else encode(value))
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            # Nothing validated the entity: it was made by `model_construct`, or changed afterwards.
+            raise InvalidChangeError(f"{self.schema.name}.{name}: {type(value).__name__} is not its type") from error
         if self.schema.open:
             fields = self.schema.fields
-            row.append(encode_extra({name: value for name, value in document.items() if name not in fields}))
+            row.append(encode_json({name: value for name, value in document.items() if name not in fields}))
         if self.schema.expires:
             row.append(expires_at)
         return tuple(row)
@@ -221,11 +236,8 @@ class SQLiteBackend(StorageBackend):
             value = document[name]
             if value is not None:
                 document[name] = decode(value)
-        for name in self._late:
-            if document[name] is None:
-                document[name] = self.schema.fields[name].default()
         if self.schema.open:
-            document.update(self._table.dialect.decode_extra(row[-1]))
+            document.update(decode_json(row[-1]))
         return document
 
     def _translated(self, error: sqlite3.Error) -> AppError:

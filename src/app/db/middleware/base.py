@@ -28,7 +28,8 @@ class Middleware(ABC):
         return schema
 
     @abstractmethod
-    async def __call__(self, operation: Any, call_next: CallNext) -> Any: ...
+    def __call__(self, operation: Any, call_next: CallNext) -> Awaitable[Any]:
+        """Usually `async def`. What only changes the operation returns `call_next(…)`: no frame for each call then."""
 
 
 def chain(

@@ -1,11 +1,13 @@
 """Deleting marks; what is marked is absent from every read and write, and its unique values are free again."""
 
+from collections.abc import Awaitable
 from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 from pydantic import BaseModel
 
+from ...core.errors import InvalidChangeError
 from ..backends.base import CollectionSchema
 from ..models.base import SoftDeletable
 from ..models.values import utc_now
@@ -45,9 +47,9 @@ class SoftDelete(Middleware):
         indexes = tuple(index.limited_to(_IS_LIVE) if index.unique else index for index in schema.indexes)
         return replace(schema, indexes=indexes)
 
-    async def __call__(self, operation: Find | Count | Update | Delete, call_next: CallNext) -> Any:
+    def __call__(self, operation: Find | Count | Update | Delete, call_next: CallNext) -> Awaitable[Any]:
         if isinstance(operation, Delete) and not operation.hard:
-            return await call_next(
+            return call_next(
                 Update(
                     where=operation.where,
                     changes={"deleted_at": utc_now()},
@@ -55,8 +57,10 @@ class SoftDelete(Middleware):
                     returning=False,
                 )
             )
+        if isinstance(operation, Update) and operation.changes.get("deleted_at") is not None:
+            raise InvalidChangeError("deleted_at: set by deleting, not by a caller; None restores a deleted record")
         if self._visible is None:
-            return await call_next(operation)
+            return call_next(operation)
         if isinstance(operation, Update | Delete):
-            return await call_next(replace(operation, guard=both(operation.guard, self._visible)))
-        return await call_next(replace(operation, where=both(operation.where, self._visible)))
+            return call_next(replace(operation, guard=both(operation.guard, self._visible)))
+        return call_next(replace(operation, where=both(operation.where, self._visible)))

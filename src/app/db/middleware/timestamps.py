@@ -1,5 +1,6 @@
 """`created_at` and `updated_at`, on every write path, from this clock and from no caller."""
 
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -21,12 +22,12 @@ class Timestamps(Middleware):
     def applies_to(cls, model: type[BaseModel]) -> bool:
         return issubclass(model, Timestamped)
 
-    async def __call__(self, operation: Insert | Update, call_next: CallNext) -> Any:
+    def __call__(self, operation: Insert | Update, call_next: CallNext) -> Awaitable[Any]:
         now = utc_now()
         if isinstance(operation, Insert):
             stamped = ({**document, "created_at": now, "updated_at": now} for document in operation.documents)
-            return await call_next(replace(operation, documents=tuple(stamped)))
+            return call_next(replace(operation, documents=tuple(stamped)))
         forged = [name for name in _OURS if name in operation.changes]
         if forged:
             raise InvalidChangeError(f"{', '.join(forged)}: set by the library, not by a caller")
-        return await call_next(replace(operation, changes={**operation.changes, "updated_at": now}))
+        return call_next(replace(operation, changes={**operation.changes, "updated_at": now}))

@@ -9,7 +9,13 @@ from typing import Any, Generic, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator
 
-from ...core.errors import ConfigurationError, InvalidChangeError, InvalidFilterError, did_you_mean
+from ...core.errors import (
+    ConfigurationError,
+    InvalidChangeError,
+    InvalidFilterError,
+    MigrationError,
+    did_you_mean,
+)
 from ..query.predicates import Predicate, comparisons
 from .values import storable
 
@@ -52,9 +58,15 @@ class FieldSchema:
     required: bool
     default: Callable[[], Any]
     """What a record stored before the field existed has in it; meaningless where the field is required."""
-    enum: type[Enum] | None
     validator: SchemaValidator
     """Validates one value as the model would, by the field's own validators and without the model's."""
+
+    def accept(self, value: Any) -> Any:
+        """The value as it is stored; ValueError, with no value in it, for what the field or the stores refuse."""
+        try:
+            return storable(self.validator.validate_python(value, by_name=True, by_alias=True))
+        except ValidationError as error:
+            raise ValueError(_reasons(error)) from None
 
 
 class ModelSchema(Generic[ModelT]):
@@ -71,18 +83,45 @@ class ModelSchema(Generic[ModelT]):
 
     def document(self, entity: ModelT) -> dict[str, Any]:
         """The entity as it is stored. InvalidChangeError for a value that some store cannot keep."""
-        values = {**entity.__dict__, **entity.__pydantic_extra__} if entity.__pydantic_extra__ else entity.__dict__
+        if not isinstance(entity, self.model):
+            raise TypeError(f"expected a {self.model.__name__}, not {type(entity).__name__}")
+        values = entity.__dict__
         document = {}
-        for name, value in values.items():
-            if name in self.fields or self.open:
-                try:
+        try:
+            for name in self.fields:
+                document[name] = storable(values[name])
+            if self.open:
+                for name, value in (entity.__pydantic_extra__ or {}).items():
                     document[name] = storable(value)
-                except ValueError as error:
-                    raise InvalidChangeError(f"{self.model.__name__}.{name}: {error}") from None
+        except KeyError:  # made by `model_construct`
+            raise InvalidChangeError(f"{self.model.__name__}.{name}: has no value") from None
+        except ValueError as error:
+            raise InvalidChangeError(f"{self.model.__name__}.{name}: {error}") from None
         return document
 
     def entity(self, document: Mapping[str, Any]) -> ModelT:
-        return cast("ModelT", self._validate(document, by_name=True, by_alias=False))
+        """The model again. Lax, since what is stored has plain values where a strict model has enums or sets."""
+        try:
+            return cast("ModelT", self._validate(document, strict=False, by_name=True, by_alias=False))
+        except ValidationError as error:
+            names = sorted({str(each["loc"][0]) for each in error.errors(include_input=False) if each["loc"]})
+            raise MigrationError(
+                f"a stored record does not fit {self.model.__name__} ({', '.join(names)}: {_reasons(error)}): "
+                "migrate the records, or let the model accept them"
+            ) from None
+
+    def check_number(self, name: str, by: object) -> None:
+        """InvalidChangeError unless the field is a number, and `by` one that can be added to it."""
+        field = self._changeable(name)
+        place = f"{self.model.__name__}.{name}"
+        if field is None or field.kind not in (Kind.INTEGER, Kind.FLOAT):
+            raise InvalidChangeError(f"{place} is not a number that can be added to")
+        if isinstance(by, bool) or not isinstance(by, int if field.kind is Kind.INTEGER else int | float):
+            raise InvalidChangeError(f"{place}: cannot add a {type(by).__name__} to a field of kind {field.kind}")
+        try:
+            storable(by)
+        except ValueError as error:
+            raise InvalidChangeError(f"{place}: {error}") from None
 
     def check_paths(self, where: Predicate) -> None:
         """InvalidFilterError for a path that begins with no field of the model."""
@@ -102,26 +141,33 @@ class ModelSchema(Generic[ModelT]):
         """
         if isinstance(given, BaseModel):
             given = {name: getattr(given, name) for name in given.model_fields_set}
+        if not isinstance(given, Mapping):
+            raise InvalidChangeError(f"changes are a dict or a partial model, not {type(given).__name__}")
         return {name: self._change(name, value) for name, value in given.items()}
 
     def _change(self, name: str, value: Any) -> Any:
-        place = f"{self.model.__name__}.{name}"
-        if name == self.key:
-            raise InvalidChangeError(f"{place} identifies the record and cannot change")
-        field = self.fields.get(name)
-        if field is None and not self.open:
-            raise InvalidChangeError(
-                f"{self.model.__name__} has no field {name!r}{did_you_mean(str(name), self.fields)}"
-            )
+        field = self._changeable(name)
         try:
-            if field is not None:
-                value = field.validator.validate_python(value, by_name=True, by_alias=False)
-            return storable(value)
-        except ValidationError as error:
-            reasons = "; ".join(each["msg"] for each in error.errors(include_input=False, include_url=False))
-            raise InvalidChangeError(f"{place}: {reasons}") from None
+            return storable(value) if field is None else field.accept(value)
         except ValueError as error:
-            raise InvalidChangeError(f"{place}: {error}") from None
+            raise InvalidChangeError(f"{self.model.__name__}.{name}: {error}") from None
+
+    def _changeable(self, name: object) -> FieldSchema | None:
+        """The field, or None for one beyond the model where the model is open."""
+        if name == self.key:
+            raise InvalidChangeError(f"{self.model.__name__}.{name} identifies the record and cannot change")
+        if isinstance(name, str) and name in self.fields:
+            return self.fields[name]
+        if self.open and isinstance(name, str) and name and not name.startswith("$") and "." not in name:
+            return None
+        raise InvalidChangeError(f"{self.model.__name__} has no field {name!r}{did_you_mean(str(name), self.fields)}")
+
+
+def _reasons(error: ValidationError) -> str:
+    """What is wrong, without the values and without the keys of dicts."""
+    return "; ".join(
+        each["msg"] for each in error.errors(include_input=False, include_url=False, include_context=False)
+    )
 
 
 @cache
@@ -137,7 +183,7 @@ def _read_fields(model: type[BaseModel]) -> dict[str, FieldSchema]:
         if schema["type"] == "definitions":
             definitions = {each["ref"]: each for each in schema["definitions"]}
         schema = definitions[schema["schema_ref"]] if schema["type"] == "definition-ref" else schema["schema"]
-    config = {**schema.get("config", {}), "val_json_bytes": "base64", "hide_input_in_errors": True}
+    config = {**schema.get("config", {}), "hide_input_in_errors": True}
     fields = schema["schema"]
     while fields["type"] != "model-fields":
         fields = fields["schema"]
@@ -159,7 +205,6 @@ def _read_field(
         nullable=nullable,
         required=info.is_required(),
         default=lambda: info.get_default(call_default_factory=True, validated_data={}),
-        enum=inner["cls"] if inner["type"] == "enum" and _kind_of(inner) is not Kind.JSON else None,
         validator=SchemaValidator(whole if definitions else schema, config),
     )
 

@@ -118,7 +118,7 @@ class User(Timestamped, SoftDeletable):
             return handler(data)
         except ValidationError as error:
             details = [
-                InitErrorDetails(type=PydanticCustomError(each["type"], each["msg"]), loc=each["loc"], input=None)  # type: ignore[arg-type] # the template is text we just got
+                InitErrorDetails(type=PydanticCustomError(each["type"], each["msg"]), loc=each["loc"], input=None)
                 for each in error.errors(include_input=False, include_url=False, include_context=False)
             ]
             raise ValidationError.from_exception_data(error.title, details, hide_input=True) from None

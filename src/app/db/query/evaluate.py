@@ -1,12 +1,12 @@
-"""What a filter means, in plain Python. Every store is compared with this."""
+"""What a filter and an order mean, in plain Python. Every store is compared with this."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from enum import Enum
 from typing import Any, assert_never
 from uuid import UUID
 
+from .operations import Document, Order
 from .predicates import And, Compare, Not, Op, Or, Predicate
 
 
@@ -14,7 +14,7 @@ def matches(predicate: Predicate, document: Mapping[str, Any]) -> bool:
     """Whether a document (nested values as dicts and lists) meets the predicate."""
     match predicate:
         case Compare(path, op, value):
-            return _holds(op, resolve(document, path), value)
+            return holds(op, resolve(document, path), value)
         case Not(term):
             return not matches(term, document)
         case And(terms):
@@ -25,14 +25,22 @@ def matches(predicate: Predicate, document: Mapping[str, Any]) -> bool:
             assert_never(predicate)
 
 
-def resolve(document: Mapping[str, Any], path: str) -> Any:
+def ordered(documents: Iterable[Document], order_by: Sequence[Order], key: str) -> list[Document]:
+    """Sorted: None first ascending and last descending, ties by the key field, ascending."""
+    result = sorted(documents, key=lambda document: document[key])
+    for order in reversed(order_by):
+        result.sort(key=lambda document: _sort_key(document.get(order.field)), reverse=order.descending)
+    return result
+
+
+def resolve(document: Any, path: str) -> Any:
     """The value at a path; None when any part of it is missing. A path leads through dicts, never into lists."""
-    value: Any = document
+    value = document
     for name in path.split("."):
         if not isinstance(value, Mapping):
             return None
         value = value.get(name)
-    return value.value if isinstance(value, Enum) else value
+    return value
 
 
 def kind(value: Any) -> str | None:
@@ -57,11 +65,8 @@ def kind(value: Any) -> str | None:
     return None
 
 
-def _equal(stored: Any, value: Any) -> bool:
-    return kind(stored) == kind(value) is not None and bool(stored == value)
-
-
-def _holds(op: Op, stored: Any, value: Any) -> bool:
+def holds(op: Op, stored: Any, value: Any) -> bool:
+    """Whether a comparison holds between what is stored and a value; for IN, a sequence of values."""
     match op:
         case Op.EQ:
             return _equal(stored, value)
@@ -86,3 +91,12 @@ def _holds(op: Op, stored: Any, value: Any) -> bool:
             return bool(stored >= value)
         case _:
             assert_never(op)
+
+
+def _equal(stored: Any, value: Any) -> bool:
+    return kind(stored) == kind(value) is not None and bool(stored == value)
+
+
+def _sort_key(value: Any) -> tuple[bool, Any]:
+    """A later sort is stable, and a reversed one too, so ties keep the order of the key field."""
+    return (value is not None, 0 if value is None else value)

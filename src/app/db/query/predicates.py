@@ -4,20 +4,16 @@ The tree has eight comparisons; every other operator of the language is written 
 `=`, `exists` the negation of `= None`), so that no store can give two of them different meanings.
 """
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any, Final, TypeAlias
-from uuid import UUID
 
 from ...core.errors import InvalidFilterError, did_you_mean
-from ..models.values import to_milliseconds
-
-Scalar: TypeAlias = bool | int | float | Decimal | str | bytes | datetime | date | UUID | None
+from ..models.values import Scalar, storable
 
 
 class Op(StrEnum):
@@ -67,6 +63,8 @@ Filter: TypeAlias = Predicate | Mapping[str, Any] | None
 ALL: Final = And(())
 
 MAX_DEPTH: Final = 32
+MAX_COMPARISONS: Final = 400
+"""In one filter, the values of an `in` counted once. Stores limit the depth of an expression (SQLite to 1,000)."""
 _PATH = re.compile(r"\w[\w \-]*(?:\.\w[\w \-]*)*")
 _ORDERABLE = (int, float, Decimal, str, datetime, date)
 
@@ -75,11 +73,46 @@ def to_predicate(given: Filter) -> Predicate:
     """Read a filter; None and an empty dict match everything. InvalidFilterError for anything not in the language."""
     if given is None:
         return ALL
-    if isinstance(given, Mapping):
-        return _from_dict(given, MAX_DEPTH)
-    if _is_predicate(given):
-        return given
+    predicate = _from_dict(given, MAX_DEPTH) if isinstance(given, Mapping) else _checked(given, MAX_DEPTH)
+    if sum(1 for _ in comparisons(predicate)) > MAX_COMPARISONS:
+        raise InvalidFilterError(f"a filter may have {MAX_COMPARISONS} comparisons, no more; 'in' takes a list")
+    return predicate
+
+
+def _checked(given: object, depth: int) -> Predicate:
+    """Read a predicate that a caller built: it has to keep the grammar of paths and values too."""
+    if depth == 0:
+        raise _too_deep()
+    match given:
+        case Compare(path, op, value):
+            return compare(path, op, value)
+        case Not(term):
+            return Not(_checked(term, depth - 1))
+        case And(terms):
+            return And(tuple(_checked(term, depth - 1) for term in terms))
+        case Or(terms):
+            return Or(tuple(_checked(term, depth - 1) for term in terms))
     raise InvalidFilterError(f"a filter is a dict or a predicate, not {type(given).__name__}")
+
+
+def _too_deep() -> InvalidFilterError:
+    return InvalidFilterError(f"a filter may nest {MAX_DEPTH} levels deep, no deeper")
+
+
+def always(predicate: Predicate) -> bool | None:
+    """Whether it is true of every document (True) or of none (False) by its form alone; None when that depends."""
+    match predicate:
+        case Compare():
+            return None
+        case Not(term):
+            inner = always(term)
+            return None if inner is None else not inner
+        case And(terms):
+            parts = {always(term) for term in terms}
+            return False if False in parts else None if None in parts else True
+        case Or(terms):
+            parts = {always(term) for term in terms}
+            return True if True in parts else None if None in parts else False
 
 
 def compare(path: str, operator: str, value: Any = None) -> Predicate:
@@ -90,10 +123,6 @@ def compare(path: str, operator: str, value: Any = None) -> Predicate:
             f"unknown operator {operator!r}{did_you_mean(str(operator), _OPERATORS)}; there is: {', '.join(_OPERATORS)}"
         )
     return build(check_path(path), value)
-
-
-def _is_predicate(given: object) -> bool:
-    return isinstance(given, Compare | And | Or | Not)
 
 
 def both(first: Predicate, second: Predicate) -> Predicate:
@@ -129,42 +158,17 @@ def check_path(path: object) -> str:
 
 
 def _scalar(path: str, value: Any) -> Scalar:
-    if isinstance(value, Enum):
-        value = value.value
-    match value:
-        case None | bool() | bytes() | UUID():
-            return value
-        case datetime():
-            try:
-                return to_milliseconds(value)
-            except ValueError as error:
-                raise InvalidFilterError(f"{path}: {error}") from None
-        case date():
-            return value
-        case str():
-            if "\0" in value or not _encodes(value):
-                raise InvalidFilterError(f"{path}: text may not contain U+0000 or a lone surrogate")
-            return str(value)
-        case int():
-            if not -(2**63) <= value < 2**63:
-                raise InvalidFilterError(f"{path}: an integer beyond 64 bits cannot be compared with")
-            return int(value)
-        case float() | Decimal():
-            if not math.isfinite(value):
-                raise InvalidFilterError(f"{path}: NaN and infinity cannot be compared with")
-            return value
-    raise InvalidFilterError(
-        f"{path}: cannot compare with a {type(value).__name__}; "
-        "give a single value, or use 'in' with a list, 'contains', or a dotted path"
-    )
-
-
-def _encodes(text: str) -> bool:
+    """The value as stores keep it: an enum member's own, a datetime in UTC and milliseconds."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        plain = storable(value)
+    except ValueError as error:
+        raise InvalidFilterError(f"{path}: {error}") from None
+    if not isinstance(plain, Scalar):
+        raise InvalidFilterError(
+            f"{path}: cannot compare with a {type(value).__name__}; "
+            "give a single value, or use 'in' with a list, 'contains', or a dotted path"
+        )
+    return plain
 
 
 def _equals(path: str, value: Any) -> Predicate:
@@ -243,7 +247,7 @@ _MONGO_OPERATORS: Final[Mapping[str, str]] = {
 
 def _from_dict(given: Mapping[str, Any], depth: int) -> Predicate:
     if depth == 0:
-        raise InvalidFilterError(f"a filter may nest {MAX_DEPTH} levels deep, no deeper")
+        raise _too_deep()
     terms: list[Predicate] = []
     for key, value in given.items():
         if key in ("$and", "$or", "$nor"):
@@ -254,7 +258,7 @@ def _from_dict(given: Mapping[str, Any], depth: int) -> Predicate:
         elif str(key).startswith("$"):
             known = ("$and", "$or", "$nor")
             raise InvalidFilterError(
-                f"unknown operator {key!r}{did_you_mean(key, known)}; there is: {', '.join(known)}"
+                f"unknown operator {str(key)!r}{did_you_mean(str(key), known)}; there is: {', '.join(known)}"
             )
         else:
             terms.append(_from_condition(check_path(key), value, depth))
@@ -265,7 +269,7 @@ def _from_condition(path: str, value: Any, depth: int) -> Predicate:
     if not isinstance(value, Mapping):
         return compare(path, "=", value)
     if depth == 0:
-        raise InvalidFilterError(f"a filter may nest {MAX_DEPTH} levels deep, no deeper")
+        raise _too_deep()
     if not value:
         raise InvalidFilterError(f"{path}: an empty condition")
     terms: list[Predicate] = []

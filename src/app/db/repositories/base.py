@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ...connections.base import ConnectionManager
 from ...core import current
-from ...core.errors import ConfigurationError, InvalidFilterError, RecordNotFoundError
+from ...core.errors import ConfigurationError, InvalidFilterError, RecordNotFoundError, did_you_mean
 from ..backends.base import Index
 from ..middleware import Middleware, SoftDelete, Visibility
 from ..models.schema import ModelSchema, schema_of
 from ..query.operations import Count, Delete, Find, Insert, OnConflict, Operation, Order, Update
-from ..query.predicates import ALL, And, Compare, Filter, Op, Predicate, compare, to_predicate
+from ..query.predicates import And, Compare, Filter, Op, Predicate, always, compare, to_predicate
 from .placement import Binding, Host, Placement, bind, collection_name, middleware_for
 from .registry import DEFAULT_CONNECTIONS
 
@@ -74,7 +74,7 @@ class Repository(Generic[EntityT]):
             return
         if isinstance(db, ConnectionManager):
             self._placement = Placement(db)
-        elif hasattr(db, "place"):
+        elif hasattr(type(db), "place"):  # asked of the class, since a pymongo database has every attribute
             self._host = db
         else:
             raise TypeError(
@@ -128,8 +128,8 @@ class Repository(Generic[EntityT]):
         limit: int | None = None,
     ) -> list[EntityT]:
         """Return what matches. `order_by` is `"name"`, `"-name"`, or a list of these or of `("name", "desc")`."""
-        where = self._where(filter)
-        return [self._entity(each) for each in await self._run(Find(where, self._order(order_by), skip, limit))]
+        operation = Find(self._where(filter), self._order(order_by), _rows(skip), _rows(limit))
+        return [self._entity(each) for each in await self._run(operation)]
 
     find_many = find
 
@@ -162,9 +162,12 @@ class Repository(Generic[EntityT]):
         return int(await self._run(Update(where, self.schema.changes(changes), returning=False)))
 
     async def increment(self, id: Any, field: str, by: float = 1) -> float | None:
-        """Add to a number and return the sum, in one atomic step; None when there is no record."""
+        """Add to a number (None counts as 0) and return the sum, in one atomic step; None when there is no record.
+
+        InvalidChangeError, and no change, for a sum that the model would refuse.
+        """
         where = self._by_key(id)
-        self.schema.changes({field: by})
+        self.schema.check_number(field, by)
         changed = None if where is None else await self._update_document(Update(where, increments={field: by}))
         return None if changed is None else cast("float", changed[field])
 
@@ -176,7 +179,7 @@ class Repository(Generic[EntityT]):
     ) -> EntityT | None:
         """Change the record only while its fields equal `expected`, in one step; None when it was not changed."""
         where = self._by_key(id)
-        guard = And(tuple(compare(name, "=", value) for name, value in expected.items()))
+        guard = self._where(And(tuple(compare(name, "=", value) for name, value in expected.items())))
         values = self.schema.changes(changes)
         return None if where is None else await self._update_one(Update(where, values, guard=guard))
 
@@ -264,15 +267,13 @@ class Repository(Generic[EntityT]):
     def _key(self, value: Any) -> Any:
         """The id in the type of the key field, or None for what no record can have as id."""
         try:
-            return self.schema.fields[self.key].validator.validate_python(value)
-        except ValidationError:
+            return self.schema.fields[self.key].accept(value)
+        except ValueError:
             return None
 
     def _by_key(self, value: Any) -> Predicate | None:
         key = self._key(value)
-        if key is None or (isinstance(key, str) and "\0" in key):
-            return None
-        return Compare(self.key, Op.EQ, key)
+        return None if key is None else Compare(self.key, Op.EQ, key)
 
     def _where(self, given: Filter) -> Predicate:
         where = to_predicate(given)
@@ -281,24 +282,30 @@ class Repository(Generic[EntityT]):
 
     def _where_some(self, given: Filter, *, everything: bool) -> Predicate:
         where = self._where(given)
-        if where == ALL and not everything:
+        if always(where) and not everything:
             raise InvalidFilterError("an empty filter here means every record: say so with everything=True")
         return where
 
     def _order(self, given: OrderBy) -> tuple[Order, ...]:
         if given is None:
             return ()
-        orders = []
-        for each in [given] if isinstance(given, str) else given:
-            name, direction = (
-                (each.removeprefix("-"), "desc" if each.startswith("-") else "asc") if isinstance(each, str) else each
+        return tuple(self._one_order(each) for each in ([given] if isinstance(given, str) else given))
+
+    def _one_order(self, given: object) -> Order:
+        match given:
+            case str():
+                name, direction = given.removeprefix("-"), "desc" if given.startswith("-") else "asc"
+            case (str(name), str(direction)):
+                pass
+            case _:
+                raise InvalidFilterError("order by a field's name, by '-name', or by (name, 'asc' or 'desc')")
+        if name not in self.schema.fields:
+            raise InvalidFilterError(
+                f"{self.model.__name__} has no field {name!r} to order by{did_you_mean(name, self.schema.fields)}"
             )
-            if name not in self.schema.fields:
-                raise InvalidFilterError(f"{self.COLLECTION_NAME} has no field {name!r} to order by")
-            if direction not in ("asc", "desc"):
-                raise InvalidFilterError(f"order {name!r} by 'asc' or 'desc', not {direction!r}")
-            orders.append(Order(name, direction == "desc"))
-        return tuple(orders)
+        if direction not in ("asc", "desc"):
+            raise InvalidFilterError(f"order {name!r} by 'asc' or 'desc', not {direction!r}")
+        return Order(name, direction == "desc")
 
     def _seeing(self, visibility: Visibility) -> Self:
         if not any(isinstance(each, SoftDelete) for each in self._middleware):
@@ -309,3 +316,10 @@ class Repository(Generic[EntityT]):
             SoftDelete(visibility) if isinstance(each, SoftDelete) else each for each in self._middleware
         )
         return view
+
+
+def _rows(given: Any) -> Any:
+    """`skip` and `limit` count rows: SQLite would read a negative limit as none at all."""
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given not in range(2**63)):
+        raise InvalidFilterError("skip and limit are whole numbers from 0")
+    return given

@@ -4,18 +4,20 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 from argon2 import PasswordHasher
 
 from ..models.signup_session import SignupSession
-from ..models.values import check_text
+from ..models.values import MAX_NESTING, check_text
 from ..query.operations import Count, Delete, Find, Insert, OnConflict, Update
 from ..query.predicates import Compare, Op, Predicate
 from .base import Repository
 from .registry import RepositoryRegistry
 
 _RESERVED = frozenset(SignupSession.model_fields)
+_MOST_BITS = 14_000  # Python writes and reads integers of 4,300 digits
 
 
 @RepositoryRegistry.register("signup_session", connections=("redis", "sqlite", "postgres", "mongodb"))
@@ -119,21 +121,27 @@ def _text(value: Any) -> str:
     return check_text(value)
 
 
-def _json(value: Any, name: str) -> Any:
+def _json(value: Any, name: str, depth: int = MAX_NESTING) -> Any:
     """The value in JSON's own types; TypeError for what JSON cannot hold and give back."""
+    if depth == 0:
+        raise TypeError(f"{name}: nested more than {MAX_NESTING} levels deep, or within itself")
     match value:
         case None | bool():
             return value
+        case Enum():
+            return _json(value.value, name, depth)
         case str():
-            return check_text(str(value))
+            return check_text(value)
         case int():
-            return int(value)
+            if value.bit_length() > _MOST_BITS:
+                raise TypeError(f"{name}: JSON cannot hold an integer of more than {_MOST_BITS} bits")
+            return value
         case float():
             if not math.isfinite(value):
                 raise TypeError(f"{name}: JSON cannot hold NaN or infinity")
-            return float(value)
+            return value
         case list():
-            return [_json(item, name) for item in value]
+            return [_json(item, name, depth - 1) for item in value]
         case Mapping():
-            return {_text(key): _json(item, name) for key, item in value.items()}
+            return {_text(key): _json(item, name, depth - 1) for key, item in value.items()}
     raise TypeError(f"{name}: JSON cannot hold a {type(value).__name__}")

@@ -1,0 +1,77 @@
+"""Nested values as JSON text that gives back every type: what JSON has not is an object with one `$` key.
+
+`{"$datetime": "2026-01-10T12:00:00.000+00:00"}`. A caller's own key that begins with `$` has one more in the text, so
+the two cannot be confused. Times have one length, so that their text sorts as they do.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from ..query.evaluate import holds, resolve
+from ..query.predicates import Op
+
+_DURATION: Final = TypeAdapter(timedelta)
+
+_TAGS: Final[Mapping[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]]] = {
+    datetime: ("$datetime", lambda value: value.isoformat(timespec="milliseconds"), datetime.fromisoformat),
+    date: ("$date", date.isoformat, date.fromisoformat),
+    time: ("$time", time.isoformat, time.fromisoformat),
+    timedelta: ("$duration", lambda value: _DURATION.dump_python(value, mode="json"), _DURATION.validate_python),
+    Decimal: ("$decimal", str, Decimal),
+    UUID: ("$uuid", str, UUID),
+    bytes: ("$bytes", lambda value: base64.b64encode(value).decode(), base64.b64decode),
+}
+_DECODERS: Final = {tag: decode for tag, _, decode in _TAGS.values()}
+
+
+def encode_json(value: Any) -> str:
+    """`value` is made of what `storable` returns."""
+    return json.dumps(_tagged(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def decode_json(text: str) -> Any:
+    # The hook is called for each object, so do without it where there cannot be a tag.
+    return json.loads(text, object_hook=_untagged) if '"$' in text else json.loads(text)
+
+
+def scalar_text(value: Any) -> str:
+    """The text inside the tag of a value that JSON has no type for."""
+    _, encode, _ = _TAGS[type(value)]
+    return encode(value)
+
+
+def json_holds(text: str | None, path: str, op: str, operand: str) -> bool:
+    """A comparison inside a JSON column by its definition, for what a store's own functions cannot say exactly."""
+    document = None if text is None else decode_json(text)
+    return holds(Op(op), resolve(document, path) if path else document, _operand(operand))
+
+
+@lru_cache(maxsize=256)
+def _operand(text: str) -> Any:
+    return decode_json(text)
+
+
+def _tagged(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {f"${key}" if key.startswith("$") else key: _tagged(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_tagged(item) for item in value]
+    entry = _TAGS.get(type(value))
+    return value if entry is None else {entry[0]: entry[1](value)}
+
+
+def _untagged(value: dict[str, Any]) -> Any:
+    if len(value) == 1:
+        [(key, item)] = value.items()
+        decode = _DECODERS.get(key)
+        if decode is not None:
+            return decode(item)
+    return {key.removeprefix("$"): item for key, item in value.items()}
