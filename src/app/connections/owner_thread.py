@@ -220,7 +220,7 @@ class SharedEngines:
             if engine is None:
                 engine = make()
                 before = self._stopping.get(key)
-                engine.start(after=before and before.stopped)
+                engine.start(after=None if before is None else before.stopped)
                 self._engines[key] = engine
             engine.users += 1
         try:
