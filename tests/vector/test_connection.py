@@ -304,3 +304,12 @@ async def test_a_process_killed_while_making_a_collection_leaves_a_working_direc
         await store.save_and_embed(None, [doc("y", row_id="y")])
         assert await store.count() == before + 1
         assert sorted(each.name for each in Path(manager.path).iterdir()) == [".lock", "documents"]
+
+
+async def test_what_a_killed_process_left_is_removed_by_the_next_opening(
+    manager: QdrantConnectionManager, tmp_path: Path
+) -> None:
+    left = tmp_path / "qdrant" / ".new-other" / "shard"
+    left.mkdir(parents=True)
+    await manager.connect()
+    assert [each.name for each in Path(manager.path).iterdir()] == [".lock"]

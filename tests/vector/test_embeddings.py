@@ -115,6 +115,7 @@ def test_first_users_on_many_threads_load_it_once(monkeypatch: pytest.MonkeyPatc
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(first_use, range(16))) == {256}
     assert len(loads) == 1
+    assert loads[0]["disable_download"] is True
 
 
 def test_it_needs_no_network_and_leaves_logging_alone(monkeypatch: pytest.MonkeyPatch) -> None:

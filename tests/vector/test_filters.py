@@ -139,6 +139,11 @@ TRAPS: list[dict[str, Any]] = [
     ),
     *({"v": value} for value in (2**53, 2**53 + 1, float(2**53), "paris", "Paris", "par", ["paris"], "\uffff", "😀")),
     {},
+    *({"v": value} for value in ("x" * 256, "x" * 257, "x" * 256 + "y", "x" * 256 + "yz")),
+    # What no path can name is found by no path.
+    {"v.w": 1},
+    {"v=t:par": True},
+    {"v^t": "x", "v~n:1": {"0": 1}},
 ]
 QUESTIONS: list[dict[str, Any]] = [
     *({"v": value} for value in (None, True, False, 0, 1, 1.0, "1", "paris", 2**53, 2**53 + 1)),
@@ -153,6 +158,9 @@ QUESTIONS: list[dict[str, Any]] = [
     *({"v": {"$startswith": value}} for value in ("par", "", "P")),
     *({"v": {"$exists": value}} for value in (True, False)),
     {"v.w": 1},
+    {"v": "par^b"},
+    *({"v": value} for value in ("x" * 256, "x" * 257, "x" * 256 + "y")),
+    *({"v": {"$startswith": value}} for value in ("x" * 255, "x" * 256, "x" * 257, "x" * 256 + "y")),
     {"v": {"$not": {"$gt": 1}}},
     {"$or": [{"v": 1}, {"v": {"$gt": "p"}}]},
     {"$nor": [{"v": {"$contains": "par"}}, {"v": 1}]},
@@ -195,6 +203,25 @@ def test_each_known_trap(trapped: tuple[asyncio.Runner, QdrantVectorStore], ques
 )
 def test_the_common_filters_are_one_call_of_the_engine(question: dict[str, Any]) -> None:
     assert compile_filter(to_predicate(question)).exact
+
+
+@pytest.mark.parametrize("k", [1, 3])
+async def test_the_nearest_that_match_are_found_behind_nearer_ones_that_do_not(
+    store: QdrantVectorStore, k: int
+) -> None:
+    planned = store.embedding.langchain
+    assert isinstance(planned, Planned)
+    for n in range(20):
+        planned.vectors[f"text {n}"] = [1.0, n / 10, 0.0, 0.0]
+    planned.vectors["q"] = [1.0, 0.0, 0.0, 0.0]
+    rows = [doc(f"text {n}", {"n": n, "s": f"{n:02}"}, str(n)) for n in range(20)]
+    await store.save_and_embed(None, rows)
+    expected = [str(n) for n in range(15, 15 + k)]
+    one_call, two_steps = {"n": {"$gte": 15}}, {"s": {"$gte": "15"}}
+    assert compile_filter(to_predicate(one_call)).exact
+    assert not compile_filter(to_predicate(two_steps)).exact
+    for question in (one_call, two_steps):
+        assert [each.id for each in await store.search_similar("q", k, question)] == expected
 
 
 async def test_an_unknown_operator_is_refused_and_never_ignored(store: QdrantVectorStore) -> None:

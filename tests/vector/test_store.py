@@ -76,6 +76,7 @@ async def test_any_string_is_an_id_and_no_two_are_one(store: QdrantVectorStore) 
     assert await ids(store) == set(strings)
     found = await store.get_by_ids([*reversed(strings), "absent"])
     assert [each.id for each in found] == strings[::-1]
+    assert [each.id for each in await store.get_by_ids(["1", "", "1"])] == ["1", "", "1"]
     assert [each.page_content for each in found] == [f"text {n}" for n in range(len(strings))][::-1]
     assert await store.delete([UUID_TEXT, UUID_TEXT, "absent"]) == 1
     assert await ids(store) == set(strings) - {UUID_TEXT}
