@@ -6,7 +6,7 @@ kinds of values) and then only bound. What differs between stores is in `Dialect
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -40,6 +40,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII)  # 63 is Postg
 LARGE = "large number"
 """A number that a store may not compare exactly with the numbers in its JSON: a Decimal, or one beyond 2**53."""
 _EXACT = 2**53
+TEXTS = "list of text"
 
 # The kinds of value that a kind of column holds, in the terms of `value_kind`.
 _VALUE_KINDS: Mapping[Kind, tuple[str, ...]] = {
@@ -89,7 +90,7 @@ class Dialect(ABC):
         """Whether the column equals an element of one parameter, which `encode_list` made."""
 
     @abstractmethod
-    def encode_list(self, values: list[Any]) -> Any:
+    def encode_list(self, values: Sequence[Any]) -> Any:
         """The parameter of `is_one_of`."""
 
     @abstractmethod
@@ -298,7 +299,7 @@ class Table:
 
     def _list_encoder(self, encode: Codec | None) -> Codec:
         encode_list = self.dialect.encode_list
-        return lambda items: encode_list(list(items) if encode is None else [encode(item) for item in items])
+        return encode_list if encode is None else lambda items: encode_list([encode(item) for item in items])
 
 
 _MOST_STATEMENTS = 512
@@ -376,7 +377,7 @@ def _in_list(predicate: Compare, field: FieldSchema) -> Predicate:
 def value_kind(op: Op, value: Any) -> str:
     """The kind of a value, as far as it decides the SQL text: see `LARGE`."""
     if op is Op.IN:
-        return "list"
+        return TEXTS if all(isinstance(item, str) for item in value) else "list"
     kind = _kind(value)
     return LARGE if kind == "number" and (isinstance(value, Decimal) or not -_EXACT <= value <= _EXACT) else kind
 

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -99,7 +99,7 @@ class SQLiteDialect(Dialect):
         """One parameter for any number of values: SQLite allows neither 1,000 terms of OR nor 250,000 parameters."""
         return column.in_(sa.select(sa.func.json_each(values).table_valued("value").c.value))
 
-    def encode_list(self, values: list[Any]) -> str:
+    def encode_list(self, values: Sequence[Any]) -> str:
         return json.dumps(values, ensure_ascii=False)
 
     def compare_nested(self, column: Condition, path: tuple[str, ...], op: Op, kind: str, bind: Binder) -> Condition:

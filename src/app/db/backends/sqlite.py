@@ -245,6 +245,7 @@ class SQLiteBackend(StorageBackend):
         if name in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"):
             columns = str(error).partition(": ")[2].split(", ")
             return DuplicateRecordError(self.schema.name, [column.rpartition(".")[2] for column in columns])
-        if name.startswith(("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG")):
+        # Python 3.11 has no name for the error of a STRICT column.
+        if isinstance(error, sqlite3.IntegrityError) or name in ("SQLITE_MISMATCH", "SQLITE_TOOBIG"):
             return InvalidChangeError(f"{self.schema.name}: SQLite refused a value: {error}")
         return StoreUnavailableError(f"{self.schema.name}: SQLite failed: {error}")
