@@ -17,6 +17,7 @@ from app.connections.qdrant import QdrantConnectionManager
 from app.core.errors import InvalidFilterError
 from app.db.query import And, Compare, Not, Op, Or, Predicate, to_predicate
 from app.db.query.evaluate import matches
+from app.db.vector import qdrant_collection
 from app.db.vector.qdrant import QdrantVectorStore
 from app.db.vector.qdrant_filter import compile_filter
 
@@ -227,6 +228,21 @@ async def test_the_nearest_that_match_are_found_behind_nearer_ones_that_do_not(
 async def test_an_unknown_operator_is_refused_and_never_ignored(store: QdrantVectorStore) -> None:
     with pytest.raises(InvalidFilterError, match="regex"):
         await store.search_similar("q", filter_criteria={"v": {"$regex": "x"}})
+
+
+@pytest.mark.parametrize("most", [0, qdrant_collection.MAX_INDEXES])
+async def test_numbers_are_indexed_when_they_are_first_compared(
+    store: QdrantVectorStore, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(qdrant_collection, "MAX_INDEXES", most)
+    await store.save_and_embed(None, [doc(f"text {n}", {"a b": n, "c": -n}) for n in range(10)])
+    for _ in range(2):
+        assert await store.count({"a b": {"$gt": 3, "$lt": 6}, "c": {"$lte": -5}}) == 1
+        await store.save_and_embed(None, [doc("late", {"a b": 100, "c": 100}, "late")])
+        assert await store.count({"a b": {"$gte": 100}}) == 1
+    engine = await store.connection.connect()
+    schema = await engine.read(lambda collections: set(collections.shard("documents").info().payload_schema))
+    assert len(schema - {"doc", "terms"}) == (2 if most else 0)
 
 
 async def test_numbers_are_found_exactly_after_the_collection_is_opened_again(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class Collections:
         self._shards: dict[str, EdgeShard] = {}
         self._contracts: dict[str, dict[str, Any]] = {}
         self._unflushed: dict[str, int] = {}
+        self._indexed: dict[str, set[str]] = {}
 
     def names(self) -> list[str]:
         return sorted(
@@ -112,6 +113,10 @@ class Collections:
             unflushed = 0
         self._unflushed[name] = unflushed
 
+    def indexed(self, name: str) -> set[str]:
+        """The fields of a collection that need no further thought, for its user to keep."""
+        return self._indexed.setdefault(name, set())
+
     def drop(self, name: str) -> bool:
         """Delete a collection with all it holds; False when there is none."""
         if self.contract(name) is None:
@@ -121,6 +126,7 @@ class Collections:
             shard.close()
         del self._contracts[name]
         self._unflushed.pop(name, None)
+        self._indexed.pop(name, None)
         removed = self.path / f"{_UNFINISHED}{name}"
         shutil.rmtree(removed, ignore_errors=True)
         self._home(name).rename(removed)
@@ -189,9 +195,7 @@ class QdrantEngine(OwnerThread[Collections]):
                 job.run(resource)
             except BaseException as panic:  # noqa: BLE001 - a Rust panic is no Exception; the caller gets it as ours
                 job.error = self._translated(panic, write=job.write)
-            if type(job.error) is Exception or (
-                isinstance(job.error, OSError) and not isinstance(job.error, AppError)
-            ):  # the engine raises nothing more telling
+            if _is_the_engines(job.error):
                 job.error = self._translated(job.error, write=job.write)
         return []
 
@@ -205,7 +209,7 @@ class QdrantEngine(OwnerThread[Collections]):
         return ours
 
 
-def _is_the_engines(error: Exception | None) -> TypeGuard[Exception]:
+def _is_the_engines(error: BaseException | None) -> TypeGuard[Exception]:
     """The engine raises bare `Exception`; its files raise OSError, which our own connection errors are too."""
     return type(error) is Exception or (isinstance(error, OSError) and not isinstance(error, AppError))
 

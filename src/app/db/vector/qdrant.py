@@ -15,7 +15,7 @@ from ..query.evaluate import matches
 from .base import DocumentMetadata, VectorDB
 from .contract import CollectionContract
 from .embeddings.model import EmbeddingModel
-from .payload import Row, to_row
+from .payload import read_rows, row_of
 from .providers.db_provider import VectorDBRegistry
 from .providers.embedding_provider import EmbeddingFactory
 from .qdrant_collection import BATCH, PAGE, Found, QdrantCollection, similarity
@@ -99,9 +99,9 @@ class QdrantVectorStore(VectorDB):
 
     async def save_and_embed(self, embedding_type: str | None, docs: "Sequence[Document]") -> list[str]:
         self._check_embedding(embedding_type)
-        rows = [to_row(document) for document in docs]
-        if not rows:
+        if not docs:
             return []
+        rows = await read_rows(docs)
         vectors = self._directed(await self.embedding.array([row.text for row in rows]))
         embedded_at = utc_now().isoformat()
         for start in range(0, len(rows), BATCH):
@@ -113,7 +113,7 @@ class QdrantVectorStore(VectorDB):
         self, document_id: str, updated_doc: "Document", embedding_type: str | None = None
     ) -> bool:
         self._check_embedding(embedding_type)
-        row = _row_of(document_id, updated_doc, row_id=document_id)
+        row = row_of(document_id, updated_doc, row_id=document_id)
         its_rows = document_is(document_id)
         if not await self._read(lambda collection: collection.count(its_rows), 0):
             return False
@@ -134,9 +134,9 @@ class QdrantVectorStore(VectorDB):
         self._check_embedding(embedding_type)
         if docs is None:
             return await self._embed_anew(document_id)
-        rows = [_row_of(document_id, document) for document in docs]
-        if not rows:
+        if not docs:
             raise InvalidChangeError("there is nothing to replace the document by; use delete_by_document_id")
+        rows = await read_rows(docs, document_id)
         vectors = self._directed(await self.embedding.array([row.text for row in rows]))
         embedded_at = utc_now().isoformat()
         await self._write(vectors, lambda collection: collection.replace(document_id, rows, vectors, embedded_at))
@@ -209,7 +209,7 @@ class QdrantVectorStore(VectorDB):
             raise InvalidFilterError("an empty filter would delete every document; pass everything=True to mean that")
         compiled = compile_filter(predicate)
         if compiled.exact:
-            return await self._change(lambda collection: collection.delete_where(compiled.condition), 0)
+            return await self._change(lambda collection: collection.delete_where(compiled.condition), 0, compiled)
         total = 0
         ids = [found.id async for found in self._matching(predicate, compiled)]
         for start in range(0, len(ids), PAGE):
@@ -221,7 +221,7 @@ class QdrantVectorStore(VectorDB):
         predicate = to_predicate(filter_criteria)
         compiled = compile_filter(predicate)
         if compiled.exact:
-            return await self._read(lambda collection: collection.count(compiled.condition), 0)
+            return await self._read(lambda collection: collection.count(compiled.condition), 0, compiled)
         return len([found async for found in self._matching(predicate, compiled)])
 
     async def documents(self, filter_criteria: Filter = None) -> "AsyncIterator[Document]":
@@ -258,19 +258,30 @@ class QdrantVectorStore(VectorDB):
         embedding = self.embedding
         return CollectionContract(embedding.provider, embedding.model, dimension or embedding.dimension, self.distance)
 
-    async def _read(self, work: Callable[[QdrantCollection], R], absent: R, *, write: bool = False) -> R:
+    async def _read(
+        self,
+        work: Callable[[QdrantCollection], R],
+        absent: R,
+        compiled: Compiled | None = None,
+        *,
+        write: bool = False,
+    ) -> R:
         contract = await self._contract()
         engine = await self._connected()
 
         def job(collections: Collections) -> R:
             collection = QdrantCollection.find(collections, self.collection, contract)
-            return absent if collection is None else work(collection)
+            if collection is None:
+                return absent
+            if compiled is not None:
+                collection.index(compiled.ranges)
+            return work(collection)
 
         return await (engine.write(job) if write else engine.read(job))
 
-    async def _change(self, work: Callable[[QdrantCollection], R], absent: R) -> R:
+    async def _change(self, work: Callable[[QdrantCollection], R], absent: R, compiled: Compiled | None = None) -> R:
         """Change what is there; a collection that does not exist has nothing to change."""
-        return await self._read(work, absent, write=True)
+        return await self._read(work, absent, compiled, write=True)
 
     async def _write(self, vectors: "NDArray[np.float32]", work: Callable[[QdrantCollection], R]) -> R:
         contract = await self._contract(vectors.shape[1])
@@ -314,7 +325,7 @@ class QdrantVectorStore(VectorDB):
             # Between the two steps another caller may have changed a row.
             return [each for each in found if matches(predicate, each.metadata)]
 
-        return await self._read(job, _NO_ROWS)
+        return await self._read(job, _NO_ROWS, compiled)
 
     async def _matching(self, predicate: Predicate, compiled: Compiled) -> AsyncIterator[Found]:
         after: uuid.UUID | None = None
@@ -322,6 +333,7 @@ class QdrantVectorStore(VectorDB):
             rows, after = await self._read(
                 lambda collection, start=after: collection.page(compiled.condition, start),  # type: ignore[misc]
                 _NO_PAGE,
+                compiled,
             )
             for found in rows:
                 if compiled.exact or matches(predicate, found.metadata):
@@ -362,13 +374,6 @@ class QdrantVectorStore(VectorDB):
             )
         directed: NDArray[np.float32] = (array / lengths).astype(np.float32)
         return directed
-
-
-def _row_of(document_id: str, document: Any, *, row_id: str | None = None) -> Row:
-    row = to_row(document, row_id=row_id, document_id=document_id)
-    if row.document_id != document_id:
-        raise InvalidChangeError(f"the metadata names the document {row.document_id!r}, and not {document_id!r}")
-    return row
 
 
 def _document(found: Found) -> "Document":

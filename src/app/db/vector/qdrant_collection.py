@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 BATCH: Final = 64  # points in one call: it holds the interpreter's lock for 6 ms at most, where 1,000 hold it for 40
 PAGE: Final = 500
+MAX_INDEXES: Final = 32
 
 _IDS = uuid.UUID("b5a4d5de-5f0c-5c43-8a52-6d1f0f7e2c19")
 _DISTANCES = {
@@ -78,6 +79,7 @@ class QdrantCollection:
         self._collections = collections
         self._name = name
         self._shard = collections.shard(name)
+        self._indexed = collections.indexed(name)
 
     @classmethod
     def find(cls, collections: "Collections", name: str, asked: CollectionContract) -> "QdrantCollection | None":
@@ -138,6 +140,17 @@ class QdrantCollection:
                 self._collections.wrote(self._name, 2 * len(points))
                 done += [row_id for row_id in ids if row_id in now and now[row_id].point in points]
         return done
+
+    def index(self, fields: frozenset[str]) -> None:
+        """Index numbers that are asked for by order, once. Past MAX_INDEXES they are found all the same, by reading."""
+        if not fields or fields <= self._indexed:
+            return
+        self._indexed |= self._shard.info().payload_schema.keys()
+        for field in sorted(fields - self._indexed):
+            if len(self._indexed) < MAX_INDEXES:
+                params = engine.IntegerIndexParams(lookup=False, range=True)
+                self._shard.update(engine.UpdateOperation.create_field_index(field, params))
+            self._indexed.add(field)
 
     def search(self, vector: list[float], k: int, condition: engine.Filter) -> list[Found]:
         request = engine.SearchRequest(engine.Query.Nearest(vector), k, filter=condition, with_payload=_SHOWN)

@@ -18,6 +18,7 @@ from qdrant_edge import Filter as Condition
 
 from ..query import And, Compare, Not, Op, Or, Predicate
 from ..query.evaluate import kind
+from ..query.predicates import comparisons
 from .payload import KINDS, PLAIN, element_term, equality_term, kind_term
 
 TERMS = "terms"
@@ -37,6 +38,8 @@ class Compiled:
 
     condition: Condition
     exact: bool
+    ranges: frozenset[str] = frozenset()
+    """Where the condition compares numbers: what to index so that the engine need not read every row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,12 @@ class _Bounds:
 
 def compile_filter(predicate: Predicate) -> Compiled:
     bounds = _bounds(predicate)
-    return Compiled(bounds.over, bounds.exact)
+    ordered = frozenset(
+        f"{HIGH}.{_key(each.path)}"
+        for each in comparisons(predicate)
+        if each.op in (Op.LT, Op.LE, Op.GT, Op.GE) and kind(each.value) == "number"
+    )
+    return Compiled(bounds.over, bounds.exact, ordered)
 
 
 def document_is(document_id: str) -> Condition:

@@ -96,22 +96,20 @@ class EmbeddingModel:
         """One row for each text. A vector of another length, or with NaN or infinity in it, is refused with its
         position, and so all are.
         """
-        check_embeddable(texts)
         embeddings = await self.load()
         if isinstance(embeddings, ArrayEmbedder):
-            vectors: Any = await asyncio.to_thread(embeddings.embed_array, texts)
-        else:
-            vectors = await embeddings.aembed_documents(list(texts))
-        return self._checked(vectors, len(texts))
+            return await asyncio.to_thread(self._embed_array, embeddings, texts)
+        check_embeddable(texts)
+        return self._checked(await embeddings.aembed_documents(list(texts)), len(texts))
 
     async def query_array(self, text: str) -> "NDArray[np.float32]":
-        check_embeddable([text])
         embeddings = await self.load()
         if isinstance(embeddings, ArrayEmbedder):
-            vectors: Any = await asyncio.to_thread(embeddings.embed_array, [text])
+            array = await asyncio.to_thread(self._embed_array, embeddings, [text])
         else:
-            vectors = [await embeddings.aembed_query(text)]
-        row: NDArray[np.float32] = self._checked(vectors, 1)[0]
+            check_embeddable([text])
+            array = self._checked([await embeddings.aembed_query(text)], 1)
+        row: NDArray[np.float32] = array[0]
         return row
 
     def embed_query(self, text: str) -> list[float]:
@@ -128,6 +126,10 @@ class EmbeddingModel:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, provider={self.provider!r})"
+
+    def _embed_array(self, embeddings: ArrayEmbedder, texts: Sequence[str]) -> "NDArray[np.float32]":
+        check_embeddable(texts)
+        return self._checked(embeddings.embed_array(texts), len(texts))
 
     def _checked(self, vectors: Any, expected: int) -> "NDArray[np.float32]":
         import numpy as np  # noqa: PLC0415 - 0.25 s that only those who embed should pay
