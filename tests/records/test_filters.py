@@ -127,7 +127,7 @@ comparisons: st.SearchStrategy[Predicate] = st.one_of(
         st.sampled_from([Op.LT, Op.LE, Op.GT, Op.GE]),
         st.one_of(booleans, integers, floats, decimals, texts, moments, days),
     ),
-    st.builds(Compare, paths, st.just(Op.IN), st.lists(scalars, max_size=4).map(tuple)),
+    st.builds(Compare, paths, st.just(Op.IN), (st.lists(scalars, max_size=4) | st.lists(texts, max_size=4)).map(tuple)),
     st.builds(Compare, paths, st.just(Op.CONTAINS), scalars),
     st.builds(Compare, paths, st.just(Op.STARTSWITH), texts),
 )

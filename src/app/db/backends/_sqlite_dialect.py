@@ -14,7 +14,7 @@ import sqlalchemy.dialects.sqlite
 from ..models.schema import FieldSchema, Kind
 from ..query.predicates import Op
 from ._json import decode_json, encode_json, json_holds, scalar_text
-from ._sql import LARGE, Binder, Codec, Condition, Dialect, compare
+from ._sql import LARGE, TEXTS, Binder, Codec, Condition, Dialect, compare
 
 MERGE: Final = "manystore_merge"
 APPEND: Final = "manystore_append"
@@ -120,9 +120,10 @@ class SQLiteDialect(Dialect):
                 return sa.or_(is_part, sa.and_(found == "array", _has_text(column, where, text)))
             test = self.starts_with(value, text) if op is Op.STARTSWITH else compare(value, op, text)
             return sa.and_(found == "text", test)
-        by_definition: Condition = (
-            getattr(sa.func, HOLDS)(column, ".".join(path), op.value, bind.again(place, encode_json)) == 1
-        )
+        if kind == TEXTS:
+            return sa.and_(found == "text", self.is_one_of(value, bind.again(place, self.encode_list)))
+        holds = getattr(sa.func, HOLDS)
+        by_definition: Condition = holds(column, ".".join(path), op.value, bind.again(place, encode_json)) == 1
         if op in (Op.CONTAINS, Op.IN) or kind == LARGE:
             return by_definition
         if kind == "boolean":

@@ -35,7 +35,7 @@ def to_milliseconds(value: datetime) -> datetime:
             value = value.astimezone(UTC)
         except OverflowError:
             raise ValueError("a datetime must lie between the years 1 and 9999 in UTC") from None
-    return value.replace(microsecond=value.microsecond // 1000 * 1000)
+    return value.replace(microsecond=value.microsecond // 1000 * 1000, fold=0)
 
 
 def check_text(value: str) -> str:

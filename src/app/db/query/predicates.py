@@ -65,6 +65,7 @@ ALL: Final = And(())
 MAX_DEPTH: Final = 32
 MAX_COMPARISONS: Final = 400
 """In one filter, the values of an `in` counted once. Stores limit the depth of an expression (SQLite to 1,000)."""
+MAX_PATH: Final = 500
 _PATH = re.compile(r"\w[\w \-]*(?:\.\w[\w \-]*)*")
 _ORDERABLE = (int, float, Decimal, str, datetime, date)
 
@@ -150,6 +151,8 @@ def comparisons(predicate: Predicate) -> Iterator[Compare]:
 
 def check_path(path: object) -> str:
     """Return the path if the grammar has it: names of letters, digits, `_`, `-` and spaces, joined by dots."""
+    if isinstance(path, str) and len(path) > MAX_PATH:
+        raise InvalidFilterError(f"a field path has at most {MAX_PATH} characters, not {len(path)}")
     if not isinstance(path, str) or not _PATH.fullmatch(path):
         raise InvalidFilterError(
             f"{path!r} is not a field path: names of letters, digits, '_', '-' and spaces, joined by dots"

@@ -1,0 +1,302 @@
+"""Hostile names, operators, values and orders: a clear error or a value like any other, on every store."""
+
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from app.core.errors import AppError, ConfigurationError, InvalidChangeError, InvalidFilterError
+from app.db import DataLayer, Entity, Repository
+from app.db.backends import Index
+
+
+class Note(Entity):
+    title: str = ""
+    body: dict[str, Any] = Field(default_factory=dict)
+    size: int = 0
+
+
+class Notes(Repository[Note]):
+    pass
+
+
+@pytest.fixture
+async def notes(data: DataLayer) -> Notes:
+    notes = data.repository(Notes)
+    await notes.create_many([Note(id="1", title="one", body={"a": "x"}, size=1), Note(id="2", title="two", size=2)])
+    return notes
+
+
+async def unharmed(notes: Notes) -> bool:
+    return [(note.id, note.title, note.size) for note in await notes.all()] == [("1", "one", 1), ("2", "two", 2)]
+
+
+NAMES = [
+    *("title; DROP TABLE notes", "title' OR '1'='1", 'title" OR 1=1 --', "title)--", "1=1", "title/**/", "title\0"),
+    *(
+        "",
+        ".",
+        "..",
+        "title.",
+        ".title",
+        "body..a",
+        "body.a.",
+        "$where",
+        "body.$where",
+        "$",
+        "body.$",
+        "title ",
+        " title",
+    ),
+    *(
+        'body."a"',
+        "body['a']",
+        "body.a\\",
+        "body.a\n",
+        "title\n",
+        "title\t",
+        "(select 1)",
+        "title,id",
+        "title AS x",
+        "*",
+    ),
+    *(
+        "rowid",
+        "_rowid_",
+        "oid",
+        "_extra",
+        "_expires_at",
+        "notes.title",
+        "sqlite_master",
+        "__class__",
+        "__proto__.x",
+        "TITLE",
+    ),
+    *(
+        "body.a\u2028",
+        "tit\u200ble",
+        "ｔｉｔｌｅ",
+        "\ud800",
+        "%",
+        "?",
+        ":p0",
+        "?1",
+        "title\u0000--",
+        "id\x1a",
+        "a" * 10_000,
+        "body." * 600 + "a",
+    ),
+]
+VALUES = [
+    *(
+        "' OR '1'='1",
+        "one' --",
+        '"; DROP TABLE notes; --',
+        "1); DELETE FROM notes; --",
+        "%",
+        "_",
+        "o%",
+        "*",
+        "[a-z]*",
+        "\\",
+    ),
+    *(
+        "${HOME}",
+        "{{7*7}}",
+        "{0}",
+        "$where",
+        "?1",
+        ":p0",
+        "NULL",
+        "null",
+        "true",
+        "1",
+        "x'41'",
+        "/*",
+        "\x1a",
+        "\u2028",
+        "𝒳",
+    ),
+    *(
+        '{"$gt": ""}',
+        "[$ne]=1",
+        "() { :; }",
+        "../../etc/passwd",
+        "a" * 100_000,
+        "'" * 999,
+        "\U0010ffff",
+        "\ufeffone",
+        "one ",
+    ),
+]
+CONDITIONS: list[Any] = [
+    {"$where": "1"},
+    {"title": {"$where": "this.title"}},
+    {"title": {"$regex": ".*"}},
+    {"title": {"$gt": None}},
+    {"title": {"$ne": {"$gt": ""}}},
+    {"title": {"$in": "one"}},
+    {"title": {"$in": {"a": 1}}},
+    {"title": {"$in": 5}},
+    {"title": {"$in": [["one"]]}},
+    {"title": {"gt": "a"}},
+    {"title": {}},
+    {"title": ["one"]},
+    {"title": {"$not": 5}},
+    {"title": {"$not": {}}},
+    {"title": {"$startswith": 5}},
+    {"title": {"$exists": "yes"}},
+    {"title": {"$exists": 1}},
+    {"title": object()},
+    {"title": lambda: "one"},
+    {"$or": []},
+    {"$or": {}},
+    {"$or": "title"},
+    {"$or": [5]},
+    {"$and": [{"title": "one"}, None]},
+    {"$expr": {"$function": {}}},
+    {"$comment": "x"},
+    {5: "one"},
+    {None: "one"},
+    {("title",): "one"},
+    {"size": {"$gt": float("nan")}},
+    {"size": 2**64},
+    {"title": "nul\0"},
+    {"title": "\ud800"},
+    "title = 'one'",
+    ["title"],
+    5,
+    True,
+    b"title",
+]
+COLLECTIONS = [
+    *(
+        "notes; DROP TABLE notes",
+        'no"tes',
+        "no'tes",
+        "notes--",
+        "sqlite_master",
+        "SQLITE_x",
+        "main.notes",
+        "../notes",
+        "",
+        " ",
+    ),
+    *(
+        "1notes",
+        "_notes",
+        "nötes",
+        "notes\0",
+        "notes\n",
+        "a" * 64,
+        "$cmd",
+        "system.users",
+        "select 1",
+        "(notes)",
+        "%s",
+        "{0}",
+    ),
+]
+
+
+def nested(levels: int) -> dict[str, Any]:
+    where: dict[str, Any] = {"title": "one"}
+    for _ in range(levels):
+        where = {"$and": [where]}
+    return where
+
+
+def test_the_corpus_is_as_large_as_promised() -> None:
+    assert len(NAMES) + len(VALUES) + len(CONDITIONS) + len(COLLECTIONS) >= 120
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+async def test_a_hostile_name_is_an_error(notes: Notes, name: str) -> None:
+    for filter_ in ({name: 1}, {name: {"$in": [1]}}, {"$or": [{name: None}]}, {name: {"$exists": False}}):
+        with pytest.raises(InvalidFilterError):
+            await notes.find(filter_)
+    with pytest.raises(InvalidFilterError):
+        await notes.find(order_by=name)
+    with pytest.raises(InvalidFilterError):
+        await notes.find(order_by=[(name, "asc")])
+    with pytest.raises(InvalidFilterError):
+        await notes.compare_and_set("1", {name: 1}, {"size": 5})
+    with pytest.raises(InvalidFilterError):
+        await notes.delete_many({name: {"$ne": 1}})
+    with pytest.raises(InvalidChangeError):
+        await notes.update("1", {"title": "changed", name: 1})
+    with pytest.raises(InvalidChangeError):
+        await notes.increment("1", name)
+    assert await unharmed(notes)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: ascii(value)[:30])
+async def test_a_hostile_value_is_a_value_like_any_other(notes: Notes, value: str) -> None:
+    for operator in ("$eq", "$contains", "$startswith"):
+        assert await notes.count({"title": {operator: value}}) == 0
+        assert await notes.count({"body.a": {operator: value}}) == 0
+    assert await notes.count({"title": {"$in": [value, "one"]}}) == 1
+    assert await notes.count({"title": {"$ne": value}}) == 2
+    assert await notes.get(value) == (await notes.get("1") if value == "1" else None)
+    stored = await notes.create(Note(title=value, body={"a": value, "b": [value], value: value}))
+    for where in (
+        {"title": value},
+        {"body.a": value},
+        {"body.b": {"$contains": value}},
+        {"title": {"$startswith": value[:1]}},
+    ):
+        assert stored.id in [note.id for note in await notes.find(where)]
+    assert await notes.get(stored.id) == stored
+    assert await notes.delete_many({"title": value}) == 1
+    assert await unharmed(notes)
+
+
+@pytest.mark.parametrize("where", CONDITIONS, ids=lambda where: ascii(where)[:40])
+async def test_a_hostile_condition_is_an_error(notes: Notes, where: Any) -> None:
+    for call in (notes.find, notes.find_one, notes.count, notes.exists):
+        with pytest.raises(InvalidFilterError):
+            await call(where)
+    with pytest.raises(InvalidFilterError):
+        await notes.delete_many(where)
+    with pytest.raises(InvalidFilterError):
+        await notes.update_many(where, {"size": 5})
+    assert await unharmed(notes)
+
+
+async def test_a_filter_has_a_depth(notes: Notes) -> None:
+    assert await notes.count(nested(20)) == 1
+    for levels in (40, 5000):
+        with pytest.raises(InvalidFilterError, match="32 levels"):
+            await notes.count(nested(levels))
+    deep: dict[str, Any] = {"$eq": "one"}
+    for _ in range(40):
+        deep = {"$not": deep}
+    with pytest.raises(InvalidFilterError, match="32 levels"):
+        await notes.count({"title": deep})
+
+
+@pytest.mark.parametrize("name", COLLECTIONS, ids=lambda name: ascii(name)[:30])
+async def test_a_hostile_collection_is_an_error(notes: Notes, config: dict[str, Any], store: str, name: str) -> None:
+    # An empty one is none, and then the repository's own.
+    config["repositories"]["notes"] = {"connection": store, "collection": (name.strip() and name) or "x y"}
+    async with DataLayer.from_config(config) as other:
+        with pytest.raises(ConfigurationError):
+            await other.repository(Notes).create(Note())
+    assert await unharmed(notes)
+
+
+@pytest.mark.parametrize("name", ["x; DROP TABLE notes", 'x"', "x'", "1x", "", "x y", "x\0"], ids=ascii)
+async def test_a_hostile_index_is_an_error(data: DataLayer, notes: Notes, name: str) -> None:
+    class Other(Entity):
+        title: str = ""
+
+    class Others(Repository[Other]):
+        indexes = (Index(name, unique=True),)
+
+    class Named(Repository[Other]):
+        indexes = (Index("title", name=name or "a b"),)
+
+    for repository in (Others, Named):
+        with pytest.raises(AppError):
+            await data.repository(repository).count()
+    assert await unharmed(notes)
