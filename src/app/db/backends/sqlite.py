@@ -13,7 +13,8 @@ from ...core.errors import AppError, DuplicateRecordError, InvalidChangeError, S
 from ..query.operations import Count, Delete, Document, Find, Insert, OnConflict, Update
 from ..query.predicates import Predicate, both
 from ._json import decode_json, encode_json
-from ._sql import EXPIRES, EXTRA, Binder, Condition, Table, lower, shape
+from ._shapes import lower, shape
+from ._sql import EXPIRES, EXTRA, Binder, Condition, Table
 from ._sqlite_dialect import APPEND, MERGE, SQLiteDialect, register_functions
 from ._sqlite_schema import ensure_table
 from .base import Capability, CollectionSchema, StorageBackend
