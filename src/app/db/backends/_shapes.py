@@ -68,6 +68,20 @@ def lower(predicate: Predicate, schema: CollectionSchema) -> Predicate:
             return Or(tuple(lower(term, schema) for term in terms))
 
 
+def without_lists(predicate: Predicate) -> Predicate:
+    """Each `in` as alternatives, for the condition of an index, where SQL allows no list of its own."""
+    match predicate:
+        case Compare(path, Op.IN, items):
+            return Or(tuple(Compare(path, Op.EQ, item) for item in items))
+        case Not(term):
+            return Not(without_lists(term))
+        case And(terms):
+            return And(tuple(map(without_lists, terms)))
+        case Or(terms):
+            return Or(tuple(map(without_lists, terms)))
+    return predicate
+
+
 def _in_list(predicate: Compare, field: FieldSchema) -> Predicate:
     """The items of the column's kind as one parameter, and None apart, since in SQL it is in no list."""
     path = predicate.path

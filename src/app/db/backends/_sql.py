@@ -20,7 +20,7 @@ from ..models.schema import FieldSchema, Kind
 from ..models.values import storable
 from ..query.operations import Order
 from ..query.predicates import ALL, And, Compare, Not, Op, Or, Predicate
-from ._shapes import VALUE_KINDS, lower, shape, value_kind
+from ._shapes import VALUE_KINDS, lower, shape, value_kind, without_lists
 from .base import CollectionSchema, Index
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Table:
 
     def index_ddl(self, index: Index, name: str) -> str:
         values: list[Any] = []
-        only = lower(index.where, self.schema)
+        only = lower(without_lists(index.where), self.schema)
         shape(only, values)
         where = None if only == ALL else self.condition(only, LiteralBinder(values))
         clause = f" WHERE {self._literal(where)}" if where is not None else ""
