@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from decimal import Decimal
+from operator import is_
 from typing import Any
 
 from ...core.errors import UnsupportedOperationError
@@ -31,41 +32,47 @@ VALUE_KINDS: Mapping[Kind, tuple[str, ...]] = {
 }
 
 
+# These two run for every operation, so without `match`, which takes an instance apart again for each of its cases.
+
+
 def shape(predicate: Predicate, values: list[Any]) -> Hashable:
     """What of a predicate decides the SQL text. Its values are appended, in the order in which they are bound."""
-    match predicate:
-        case Compare(path, op, value):
-            if value is not None or op is not Op.EQ:
-                values.append(value)
-            return (path, op, value_kind(op, value))
-        case Not(term):
-            return ("not", shape(term, values))
-        case And(terms):
-            return ("and", *[shape(term, values) for term in terms])
-        case Or(terms):
-            return ("or", *[shape(term, values) for term in terms])
+    if isinstance(predicate, Compare):
+        value, op = predicate.value, predicate.op
+        if value is not None or op is not Op.EQ:
+            values.append(value)
+        return (predicate.path, op, value_kind(op, value))
+    if isinstance(predicate, Not):
+        return ("not", shape(predicate.term, values))
+    return (type(predicate), *[shape(term, values) for term in predicate.terms])
 
 
 def lower(predicate: Predicate, schema: CollectionSchema) -> Predicate:
     """Rewrite comparisons so that a column's own type can decide them exactly."""
-    match predicate:
-        case Compare(path, op, value):
-            name, _, rest = path.partition(".")
-            field = schema.fields.get(name)
-            if field is None or field.kind is Kind.JSON:
-                return predicate
-            if rest:  # a path into a scalar leads nowhere, and what is missing equals None
-                return ALL if holds(op, None, value) else NEVER
-            if op is Op.IN:
-                return _in_list(predicate, field)
-            numeric = field.kind in (Kind.INTEGER, Kind.FLOAT) and value is not None
-            return on_column(predicate, field.kind) if numeric else predicate
-        case Not(term):
-            return Not(lower(term, schema))
-        case And(terms):
-            return And(tuple(lower(term, schema) for term in terms))
-        case Or(terms):
-            return Or(tuple(lower(term, schema) for term in terms))
+    if isinstance(predicate, Compare):
+        return _lower_comparison(predicate, schema)
+    if isinstance(predicate, Not):
+        return Not(lower(predicate.term, schema))
+    terms = tuple([lower(term, schema) for term in predicate.terms])
+    unchanged = all(map(is_, terms, predicate.terms))
+    return predicate if unchanged else And(terms) if isinstance(predicate, And) else Or(terms)
+
+
+def _lower_comparison(predicate: Compare, schema: CollectionSchema) -> Predicate:
+    name, op, value = predicate.path, predicate.op, predicate.value
+    field = schema.fields.get(name)
+    if field is None:
+        field = schema.fields.get(name.partition(".")[0])
+        if field is None or field.kind is Kind.JSON:
+            return predicate
+        # A path into a scalar leads nowhere, and what is missing equals None.
+        return ALL if holds(op, None, value) else NEVER
+    if field.kind is Kind.JSON:
+        return predicate
+    if op is Op.IN:
+        return _in_list(predicate, field)
+    numeric = field.kind in (Kind.INTEGER, Kind.FLOAT) and value is not None
+    return on_column(predicate, field.kind) if numeric else predicate
 
 
 def without_lists(predicate: Predicate) -> Predicate:
@@ -103,6 +110,8 @@ def value_kind(op: Op, value: Any) -> str:
     """The kind of a value, as far as it decides the SQL text: see `LARGE`."""
     if op is Op.IN:
         return TEXTS if all(isinstance(item, str) for item in value) else "list"
+    if isinstance(value, str):
+        return "text"
     kind = _kind(value)
     return LARGE if kind == "number" and (isinstance(value, Decimal) or not -_EXACT <= value <= _EXACT) else kind
 

@@ -64,7 +64,10 @@ class SQLiteBackend(StorageBackend):
             return select.limit(bind.next()).offset(bind.next()) if paged else select
 
         statement = self._table.statement(("find", key, operation.order_by, paged), build)
-        rows = await self._read(engine, statement.sql, statement.parameters(values))
+        try:
+            rows = await engine.read(statement.sql, statement.parameters(values))
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
         return [self._document(row) for row in rows]
 
     async def update(self, operation: Update) -> list[Document] | int:
@@ -127,7 +130,10 @@ class SQLiteBackend(StorageBackend):
             return sa.select(sa.func.count()).select_from(found.limit(bind.next()).subquery())
 
         statement = self._table.statement(("count", key, limited), build)
-        [[number]] = await self._read(engine, statement.sql, statement.parameters(values))
+        try:
+            [[number]] = await engine.read(statement.sql, statement.parameters(values))
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
         return int(number)
 
     async def _engine(self) -> SQLiteEngine:
@@ -144,12 +150,6 @@ class SQLiteBackend(StorageBackend):
     def _ensure(self, connection: sqlite3.Connection) -> None:
         register_functions(connection)
         ensure_table(connection, self._table)
-
-    async def _read(self, engine: SQLiteEngine, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        try:
-            return await engine.read(sql, parameters)
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
 
     def _prepare(self, predicate: Predicate) -> tuple[Predicate, list[Any], Hashable]:
         """The predicate in the terms of the columns, its values in the order they are bound, and its shape."""

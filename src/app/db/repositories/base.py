@@ -3,7 +3,6 @@
 import copy
 import weakref
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel
@@ -149,7 +148,7 @@ class Repository(Generic[EntityT]):
         """
         where = self._by_key(id)
         values = self.schema.changes(changes)
-        return None if where is None else await self._update_one(Update(where, values))
+        return None if where is None else await self._update_one(Update(where, values, ttl=self._binding.ttl))
 
     async def update_many(
         self,
@@ -168,8 +167,8 @@ class Repository(Generic[EntityT]):
         """
         where = self._by_key(id)
         self.schema.check_number(field, by)
-        changed = None if where is None else await self._update_document(Update(where, increments={field: by}))
-        return None if changed is None else cast("float", changed[field])
+        documents = [] if where is None else await self._run(Update(where, increments={field: by}))
+        return cast("float", documents[0][field]) if documents else None
 
     async def compare_and_set(
         self,
@@ -181,7 +180,9 @@ class Repository(Generic[EntityT]):
         where = self._by_key(id)
         guard = self._where(And(tuple(compare(name, "=", value) for name, value in expected.items())))
         values = self.schema.changes(changes)
-        return None if where is None else await self._update_one(Update(where, values, guard=guard))
+        return (
+            None if where is None else await self._update_one(Update(where, values, guard=guard, ttl=self._binding.ttl))
+        )
 
     async def delete(self, id: Any, *, hard: bool = False) -> bool:
         """Delete the record; whether there was one. `hard` removes for good what would only be marked."""
@@ -250,13 +251,9 @@ class Repository(Generic[EntityT]):
         documents = await self._run(Find(where, limit=1))
         return self._entity(documents[0]) if documents else None
 
-    async def _update_document(self, operation: Update) -> dict[str, Any] | None:
-        documents = await self._run(operation)
-        return documents[0] if documents else None
-
     async def _update_one(self, operation: Update) -> EntityT | None:
-        document = await self._update_document(replace(operation, ttl=self._binding.ttl))
-        return None if document is None else self._entity(document)
+        documents = await self._run(operation)
+        return self._entity(documents[0]) if documents else None
 
     def _document(self, entity: EntityT) -> dict[str, Any]:
         return self.schema.document(entity)
