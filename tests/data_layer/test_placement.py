@@ -32,7 +32,7 @@ async def test_the_settings_place_a_repository(tmp_path: Path) -> None:
         users = data.repository(UserRepository)
         await users.create_user("a@example.com", "user_a", "Ann", "Other", "hash")
         assert users.db is data.connection("other")
-        assert await data.connection("other").execute_query("SELECT count(*) FROM people") == [(1,)]  # type: ignore[attr-defined]
+        assert await data.connection("other").execute_query("SELECT count(*) FROM people") == [(1,)]
     assert [path.name for path in tmp_path.glob("*.db")] == ["other.db"]
 
 

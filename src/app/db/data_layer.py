@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from pydantic import BaseModel
 
 from ..config import Settings, load
-from ..connections import ConnectionFactory, ConnectionHealth, ConnectionManager, ConnectionRegistry
+from ..connections import ConnectionFactory, ConnectionHealth, ConnectionManager
 from ..core import current
 from ..core.constants import VectorDBType
 from ..core.errors import AppError, ConfigurationError
@@ -24,9 +24,12 @@ from .vector.providers.embedding_provider import EmbeddingFactory
 if TYPE_CHECKING:
     from contextvars import Token
 
+    from ..connections.qdrant import QdrantConnectionManager
+    from ..connections.sqlite import SQLiteConnectionManager
     from .repositories.signup_session_repository import SignupSessionRepository
     from .repositories.user_repository import UserRepository
     from .vector.base import VectorDB
+    from .vector.embeddings.model import EmbeddingModel
 
 logger = get_logger(__name__)
 
@@ -63,7 +66,14 @@ class DataLayer:
         current.opened(layer)
         return layer
 
+    @overload
+    def connection(self, name: Literal["sqlite"]) -> "SQLiteConnectionManager": ...
+    @overload
+    def connection(self, name: Literal["qdrant"]) -> "QdrantConnectionManager": ...
+    @overload
+    def connection(self, name: str) -> Any: ...
     def connection(self, name: str) -> ConnectionManager[Any]:
+        """Return the manager of the connection of that name, or of that type: the same one at each call."""
         return self.connections.get_connection_manager(name)
 
     @overload
@@ -94,7 +104,7 @@ class DataLayer:
         self._refuse_if_closed()
         return self.vector_stores.get_vector_store(name)
 
-    def embedding(self, name: str = "default") -> Any:
+    def embedding(self, name: str = "default") -> "EmbeddingModel":
         """Return the embedding model under that name of the settings."""
         self._refuse_if_closed()
         return self.embeddings.embedding(name)
@@ -114,7 +124,7 @@ class DataLayer:
         try:
             await self.vector_stores.close_all()
         finally:
-            await self.connections.close_all()
+            await self.connections.close()
 
     @property
     def closed(self) -> bool:
@@ -130,7 +140,7 @@ class DataLayer:
             return Placement(manager, section.collection, section.ttl)
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
-            if connection is not None and connection_type in ConnectionRegistry:
+            if connection is not None:
                 return Placement(self.connections.get_connection_manager(connection))
         raise ConfigurationError(
             f"the repository {name!r} is placed on no connection: "
@@ -169,7 +179,7 @@ class DataLayer:
 
     async def _health_of(self, name: str) -> ConnectionHealth:
         try:
-            return await self.connection(name).health()
+            return await self.connections.get_connection_manager(name).health()
         except AppError as error:
             kind = self.settings.connections[name].type
             return ConnectionHealth(name, kind, healthy=False, detail=str(error))
