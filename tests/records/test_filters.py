@@ -216,7 +216,7 @@ SCALARS: list[Any] = [
         Decimal("0.1"),
         Decimal("1.0"),
         Decimal("1.50"),
-        Decimal("9007199254740993"),
+        Decimal(9007199254740993),
         Decimal("1E+400"),
         "",
         "1",
