@@ -55,6 +55,10 @@ async def test_the_samples_of_the_specification(data: DataLayer) -> None:
     success = await repo.update_user(user_id=user.id, update_data={"firstname": "Jonathan"})
     assert success
     assert success.firstname == "Jonathan"
+    partial = create_model("Partial", lastname=(str, ...), is_active=(bool, True))(lastname="smith")
+    changed = await repo.update_user(user.id, partial)
+    assert changed
+    assert (changed.lastname, changed.is_active) == ("Smith", True)
     assert await repo.check_email_exists("john@example.com") is True
     assert await repo.check_username_exists("johndoe") is True
     assert await repo.check_username_exists("nobody") is False

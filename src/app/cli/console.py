@@ -38,7 +38,8 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 
 def health_table(health: Mapping[str, ConnectionHealth]) -> Table:
-    table = Table("connection", "type", "state", "answer", "version", "detail", box=None, pad_edge=False)
+    table = Table("connection", "type", "state", "answer", "version", box=None, pad_edge=False)
+    table.add_column("detail", overflow="fold")  # a path that is cut short names nothing
     for name, each in health.items():
         state = "[green]healthy[/]" if each.healthy else "[red]unhealthy[/]"
         latency = "" if each.latency is None else f"{each.latency * 1000:.1f} ms"

@@ -86,7 +86,7 @@ def _read(path: Path) -> _Tree:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        problem = f"{line}: not valid YAML: {_QUOTED.sub('…', error.problem or error.context or '')}"
+        problem = f"{line}: not valid YAML: {_QUOTED.sub(_unless_short, error.problem or error.context or '')}"
     except yaml.YAMLError:
         problem = ": not valid YAML: a character that YAML does not allow"
     except RecursionError:
@@ -97,8 +97,12 @@ def _read(path: Path) -> _Tree:
     return tree
 
 
-# What an error message of the YAML library quotes may be a piece of a password, unless it is one character.
-_QUOTED = re.compile(r"'[^']{2,}'")
+_QUOTED = re.compile(r"'([^']*)'")
+
+
+def _unless_short(quoted: re.Match[str]) -> str:
+    """What the YAML library quotes may be a piece of a password, unless it is one character or a `<token>`."""
+    return quoted[0] if len(quoted[1]) <= 1 or quoted[1].startswith("<") else "…"
 
 
 def _from_node(node: yaml.Node, tree: _Tree, path: Location) -> Any:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from ...core.errors import DuplicateRecordError
 from ...core.utils.logger import get_logger
 from ..backends.base import Index
@@ -54,14 +56,16 @@ class UserRepository(Repository[UserInDB]):
     async def update_user(
         self,
         user_id: str,
-        update_data: Mapping[str, Any] | None = None,
+        update_data: Mapping[str, Any] | BaseModel | None = None,
         *,
-        update_fields: Mapping[str, Any] | None = None,
+        update_fields: Mapping[str, Any] | BaseModel | None = None,
     ) -> UserInDB | None:
         """Change what may change of a user; the user after it, or None when there is none."""
         if (update_data is None) == (update_fields is None):
             raise TypeError("update_user takes the changes once, as update_data or as update_fields")
         changes = update_data if update_data is not None else update_fields or {}
+        if isinstance(changes, BaseModel):
+            changes = changes.model_dump(include=changes.model_fields_set)
         forbidden = sorted(_FORBIDDEN & changes.keys())
         if forbidden:
             raise ValueError(f"Cannot update forbidden fields: {', '.join(forbidden)}")
