@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 
 from app.core.errors import DuplicateRecordError, InvalidChangeError, StoreUnavailableError
 from app.db import DataLayer, RepositoryRegistry
