@@ -81,7 +81,19 @@ class MongoDBSettings(Section):
 
 class RedisSettings(Section):
     type: Literal[ConnectionType.REDIS] = ConnectionType.REDIS
-    url: Secret = Field(None, description="`redis://…`, `rediss://…` or `embedded`.")
+    url: Secret = Field(
+        None,
+        description="`redis://…`, `rediss://…` (TLS, verified), `unix://…` or `embedded`. With a `mode`, the host is a "
+        "sentinel or a node of the cluster.",
+    )
+    mode: Literal["single", "sentinel", "cluster"] = Field(
+        "single", description="One server, the master that sentinels name, or a cluster."
+    )
+    service: str | None = Field(None, description="The name that the sentinels know the master by.")
+    addresses: tuple[str, ...] = Field(
+        (), description="`host:port` of further sentinels, or of further nodes of the cluster."
+    )
+    sentinel_password: Secret = Field(None, description="The password of the sentinels, where they ask for one.")
     pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 

@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,8 @@ class ConnectionHealth:
     latency: float | None = None
     server_version: str | None = None
     detail: str = ""
+    pool: Mapping[str, int] | None = None
+    """Connections of the running loop by their state, where the store has a pool."""
 
 
 class ConnectionManager(ABC, Generic[ClientT]):
@@ -82,6 +84,10 @@ class ConnectionManager(ABC, Generic[ClientT]):
     @abstractmethod
     def get_connection_info(self) -> dict[str, Any]:
         """What this manager connects to, with no secret in it."""
+
+    def pool_state(self) -> Mapping[str, int] | None:
+        """How many connections the running loop has, by their state; None where the store has no pool."""
+        return None
 
     @property
     def live(self) -> ClientT | None:
@@ -161,7 +167,14 @@ class ConnectionManager(ABC, Generic[ClientT]):
         except AppError as error:
             return ConnectionHealth(self.name, self.connection_type, healthy=False, detail=str(error))
         latency = time.perf_counter() - start
-        return ConnectionHealth(self.name, self.connection_type, healthy=True, latency=latency, server_version=version)
+        return ConnectionHealth(
+            self.name,
+            self.connection_type,
+            healthy=True,
+            latency=latency,
+            server_version=version,
+            pool=self.pool_state(),
+        )
 
     async def __aenter__(self) -> Self:
         await self.connect()

@@ -23,6 +23,7 @@ from ..query.evaluate import holds
 from ..query.evaluate import kind as kind_of
 from ..query.operations import Order
 from ..query.predicates import ALL, MAX_COMPARISONS, And, Compare, Not, Op, Or, Predicate
+from ._names import check_identifier
 from ._numbers import NEVER, in_column, on_column
 from .base import CollectionSchema, Index
 
@@ -34,8 +35,6 @@ Condition: TypeAlias = ColumnElement[Any]
 
 EXPIRES = "_expires_at"
 EXTRA = "_extra"
-
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII)  # 63 is PostgreSQL's limit
 
 LARGE = "large number"
 """A number that a store may not compare exactly with the numbers in its JSON: a Decimal, or one beyond 2**53."""
@@ -384,15 +383,6 @@ def value_kind(op: Op, value: Any) -> str:
 
 def _unless_none(encode: Codec) -> Codec:
     return lambda value: None if value is None else encode(value)
-
-
-def check_identifier(name: str) -> str:
-    """The one gate for names that become identifiers; SQLAlchemy's preparer then quotes them."""
-    if not _IDENTIFIER.fullmatch(name):
-        raise ConfigurationError(
-            f"{name!r} cannot name a table, column or index: use letters, digits and '_', beginning with a letter"
-        )
-    return name
 
 
 def _kind(value: Any) -> str:

@@ -1,0 +1,258 @@
+"""redis-py's clients with one deadline for each command, a bound on how many run, and errors as ours.
+
+The driver would retry a command whose reply was lost, and count an INCR four times; so it retries nothing, and a read
+on a connection that died is asked once more here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError as RedisConnectionError,
+    MasterDownError,
+    MaxConnectionsError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TimeoutError as RedisTimeoutError,
+)
+
+from ..core.errors import (
+    AppError,
+    DeadlineExceededError,
+    OutcomeUnknownError,
+    PoolExhaustedError,
+    StoreUnavailableError,
+)
+
+READS: Final = frozenset(
+    "BITCOUNT BITPOS DBSIZE DUMP ECHO EXISTS GEODIST GEOHASH GEOPOS GEOSEARCH GET GETBIT GETRANGE HEXISTS HGET HGETALL "
+    "HKEYS HLEN HMGET HRANDFIELD HSCAN HSTRLEN HVALS INFO KEYS LINDEX LLEN LPOS LRANGE MEMORY MGET OBJECT PFCOUNT PING "
+    "PTTL RANDOMKEY SCAN SCARD SDIFF SINTER SISMEMBER SMEMBERS SMISMEMBER SRANDMEMBER SSCAN STRLEN SUNION TIME TTL TYPE "
+    "XLEN XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZDIFF ZINTER ZLEXCOUNT ZMSCORE ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK "
+    "ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE ZUNION".split()
+)
+"""Commands that change nothing, and so may be sent a second time."""
+
+_DRIVER_ERRORS = (RedisError, RedisClusterException, OSError)  # a TimeoutError of asyncio is an OSError
+
+
+class Call:
+    """One command on its way: whether any of it may have reached the server."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self) -> None:
+        self.sent = False
+
+
+class Gate:
+    """Lets so many commands run at a time, gives each its deadline, and names what went wrong.
+
+    `timeout` holds for the whole of a command, waiting for a free connection included; `wait` limits that part.
+    """
+
+    def __init__(self, *, where: str, secrets: tuple[str, ...], size: int, wait: float, timeout: float) -> None:
+        self._where = where
+        self._secrets = secrets
+        self._size = size
+        self._wait = min(wait, timeout)
+        self._timeout = timeout
+        self._free = asyncio.Semaphore(size)
+
+    async def run(self, attempt: Callable[[Call], Awaitable[Any]], *, read: bool) -> Any:
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        await self._enter()
+        call = Call()
+        try:
+            async with asyncio.timeout_at(deadline):
+                try:
+                    return await attempt(call)
+                except RedisConnectionError as error:
+                    if not (read and call.sent) or isinstance(error, AuthenticationError | BusyLoadingError):
+                        raise
+                return await attempt(call)
+        except _DRIVER_ERRORS as error:
+            ours = self._translated(error, unknown=call.sent and not read)
+            if ours is None:
+                raise
+            raise ours from error
+        finally:
+            self._free.release()
+
+    async def _enter(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._free.acquire()
+        except TimeoutError:
+            raise self.exhausted() from None
+
+    def exhausted(self) -> PoolExhaustedError:
+        return PoolExhaustedError(
+            f"{self._where}: none of {self._size} connections became free in {self._wait:g} s; nothing was sent"
+        )
+
+    def _translated(self, error: Exception, *, unknown: bool) -> AppError | None:
+        """Ours for what concerns the server as a whole; what it answers to a command is the caller's to name."""
+        if isinstance(error, MaxConnectionsError):
+            return self.exhausted()
+        if isinstance(error, RedisTimeoutError | TimeoutError):
+            if unknown:
+                return OutcomeUnknownError(
+                    f"{self._where}: no reply in {self._timeout:g} s; the write may have been applied"
+                )
+            return DeadlineExceededError(f"{self._where}: no reply in {self._timeout:g} s; nothing was changed")
+        if isinstance(error, AuthenticationError):
+            return StoreUnavailableError(f"{self._where} refused the user or the password")
+        if isinstance(error, ResponseError) and not isinstance(error, ClusterDownError | MasterDownError):
+            return None
+        reason = self._without_secrets(str(error))
+        if unknown and not isinstance(error, ResponseError | BusyLoadingError):
+            return OutcomeUnknownError(
+                f"{self._where}: the connection was lost ({reason}); the write may have been applied"
+            )
+        return StoreUnavailableError(f"{self._where} cannot be reached: {reason}")
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return text
+
+
+class Pool(BlockingConnectionPool):
+    def __repr__(self) -> str:  # the driver's shows every option
+        return f"{type(self).__name__}({self.max_connections})"
+
+
+class SentinelPool(SentinelConnectionPool, Pool):
+    """Asks the sentinels where the master is, and waits for a free connection as `Pool` does."""
+
+
+class RedisClient(Redis):
+    """All commands of redis-py, each through the gate. A command that blocks on purpose ends with the deadline."""
+
+    def __init__(self, pool: Pool, gate: Gate) -> None:
+        super().__init__(connection_pool=pool)
+        self._gate = gate
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        read = options.pop("read", None)
+        if read is None:
+            read = args[0] in READS
+        pool = self.connection_pool
+
+        async def attempt(call: Call) -> Any:
+            if call.sent:  # the first connection was dead, and so will be those that idled beside it
+                await pool.disconnect(inuse_connections=False)
+            connection = await pool.get_connection()
+            try:
+                call.sent = True
+                await connection.send_command(*args)
+                return await self.parse_response(connection, args[0], **options)
+            except (RedisConnectionError, RedisTimeoutError):
+                await connection.disconnect(nowait=True)
+                raise
+            finally:
+                await pool.release(connection)
+
+        return await self._gate.run(attempt, read=read)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "RedisPipeline":
+        return RedisPipeline(self._gate, self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+    def __repr__(self) -> str:
+        return f"RedisClient({self._gate._where})"  # noqa: SLF001 - its own
+
+    def connections(self) -> list[AbstractConnection]:
+        pool = self.connection_pool
+        return [*pool._available_connections, *pool._in_use_connections]  # noqa: SLF001 - no public view of them
+
+    def pool_state(self) -> dict[str, int]:
+        pool = self.connection_pool
+        idle, used = len(pool._available_connections), len(pool._in_use_connections)  # noqa: SLF001
+        return {"size": idle + used, "idle": idle, "in_use": used, "max_size": pool.max_connections}
+
+    async def close(self, close_connection_pool: bool | None = None) -> None:  # noqa: ARG002 - the driver's signature
+        await self.connection_pool.disconnect()
+
+
+class RedisPipeline(Pipeline):
+    """Several commands in one round trip, under one deadline. Never sent twice."""
+
+    def __init__(self, gate: Gate, *args: Any) -> None:
+        super().__init__(*args)
+        self._gate = gate
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        async def attempt(call: Call) -> list[Any]:
+            call.sent = bool(self.command_stack)
+            return await super(RedisPipeline, self).execute(raise_on_error)
+
+        result: list[Any] = await self._gate.run(attempt, read=False)
+        return result
+
+
+class RedisClusterClient(RedisCluster):
+    """The commands of redis-py's cluster client through the gate. It finds the nodes itself, and follows redirects."""
+
+    def __init__(self, gate: Gate, **options: Any) -> None:
+        super().__init__(**options)
+        self._gate = gate
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        read = options.pop("read", None)
+        if read is None:
+            read = args[0] in READS
+
+        async def attempt(call: Call) -> Any:
+            await self.initialize()
+            call.sent = True
+            return await super(RedisClusterClient, self).execute_command(*args, **options)
+
+        return await self._gate.run(attempt, read=read)
+
+    def __repr__(self) -> str:
+        return f"RedisClusterClient({self._gate._where})"  # noqa: SLF001 - its own
+
+    def connections(self) -> list[AbstractConnection]:
+        return [each for node in self.nodes_manager.nodes_cache.values() for each in node._connections]  # noqa: SLF001
+
+    def pool_state(self) -> dict[str, int]:
+        nodes = self.nodes_manager.nodes_cache.values()
+        idle = sum(len(node._free) for node in nodes)  # noqa: SLF001 - no public view of them
+        size = len(self.connections())
+        return {"size": size, "idle": idle, "in_use": size - idle, "nodes": len(nodes)}
+
+    async def close(self) -> None:
+        await self.aclose()
+
+
+def let_go(connection: AbstractConnection) -> None:
+    """Close a connection whose loop has ended: its transport can tell that loop nothing, so the socket goes at once."""
+    writer = connection._writer  # noqa: SLF001 - nothing public closes without a loop
+    connection._reader = connection._writer = None  # noqa: SLF001
+    if writer is None:
+        return
+    transport: Any = writer.transport
+    protocol = getattr(transport, "_ssl_protocol", None)
+    for each in (transport, getattr(protocol, "_transport", None)):
+        if each is None:
+            continue
+        with suppress(RuntimeError):  # the loop is closed
+            each.abort()
+        sock = getattr(each, "_sock", None)
+        if sock is not None:
+            sock.close()
+            each._sock = None  # noqa: SLF001 - or the transport warns that nobody closed it
