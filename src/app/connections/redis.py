@@ -100,7 +100,8 @@ class RedisConnectionManager(ConnectionManager[Client]):
 
     async def _address(self) -> str:
         """The url to connect to. THE SEAM for `url: embedded`: start or join the server of `data_dir` here, and
-        return its `unix://` url; `_release_address` is called once for each address that was given out."""
+        return its `unix://` url; `_release_address` is called once for each address that was given out.
+        """
         if self._is_embedded:
             raise ConfigurationError(
                 f"the connection {self.name!r}: embedded Redis is not there yet; give the url of a server"
@@ -161,7 +162,7 @@ class RedisConnectionManager(ConnectionManager[Client]):
             timeout=self.settings.timeout,
         )
         options = self._options(address)
-        bounded = {"max_connections": pool.max_size}
+        bounded: dict[str, Any] = {"max_connections": pool.max_size}
         if self.is_cluster:
             nodes = [ClusterNode(*node) for node in self._nodes(address)]
             tls = {"ssl": True, **self._tls(address)} if address.tls else {}
@@ -169,7 +170,7 @@ class RedisConnectionManager(ConnectionManager[Client]):
         bounded["timeout"] = pool.timeout
         if self.settings.mode == "sentinel":
             password = self.settings.sentinel_password
-            sentinel = Sentinel(
+            sentinel = Sentinel(  # type: ignore[no-untyped-call]
                 self._nodes(address),
                 sentinel_kwargs={
                     **self._limits(),
@@ -180,7 +181,7 @@ class RedisConnectionManager(ConnectionManager[Client]):
             kind = SentinelManagedSSLConnection if address.tls else SentinelManagedConnection
             options |= self._tls(address) if address.tls else {}
             return RedisClient(
-                SentinelPool(
+                SentinelPool(  # type: ignore[no-untyped-call]
                     self.settings.service, sentinel, connection_class=kind, db=address.db, **bounded, **options
                 ),
                 gate,
@@ -190,7 +191,7 @@ class RedisConnectionManager(ConnectionManager[Client]):
             return RedisClient(
                 Pool(connection_class=UnixDomainSocketConnection, path=address.path, **bounded, **options), gate
             )
-        place = {"host": address.host, "port": address.port}
+        place: dict[str, Any] = {"host": address.host, "port": address.port}
         if address.tls:
             tls = self._tls(address)
             return RedisClient(Pool(connection_class=SSLConnection, **place, **bounded, **options, **tls), gate)

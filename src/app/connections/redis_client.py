@@ -5,8 +5,9 @@ on a connection that died is asked once more here.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -17,12 +18,16 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
-    ConnectionError as RedisConnectionError,
     MasterDownError,
     MaxConnectionsError,
     RedisClusterException,
     RedisError,
     ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
@@ -35,13 +40,18 @@ from ..core.errors import (
 )
 
 READS: Final = frozenset(
-    "BITCOUNT BITPOS DBSIZE DUMP ECHO EXISTS GEODIST GEOHASH GEOPOS GEOSEARCH GET GETBIT GETRANGE HEXISTS HGET HGETALL "
-    "HKEYS HLEN HMGET HRANDFIELD HSCAN HSTRLEN HVALS INFO KEYS LINDEX LLEN LPOS LRANGE MEMORY MGET OBJECT PFCOUNT PING "
-    "PTTL RANDOMKEY SCAN SCARD SDIFF SINTER SISMEMBER SMEMBERS SMISMEMBER SRANDMEMBER SSCAN STRLEN SUNION TIME TTL TYPE "
-    "XLEN XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZDIFF ZINTER ZLEXCOUNT ZMSCORE ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK "
-    "ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE ZUNION".split()
+    """
+    BITCOUNT BITPOS DBSIZE DUMP ECHO EXISTS GEODIST GEOHASH GEOPOS GEOSEARCH GET GETBIT GETRANGE HEXISTS HGET HGETALL
+    HKEYS HLEN HMGET HRANDFIELD HSCAN HSTRLEN HVALS INFO KEYS LINDEX LLEN LPOS LRANGE MEMORY MGET OBJECT PFCOUNT PING
+    PTTL RANDOMKEY SCAN SCARD SDIFF SINTER SISMEMBER SMEMBERS SMISMEMBER SRANDMEMBER SSCAN STRLEN SUNION TIME TTL TYPE
+    XLEN XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZDIFF ZINTER ZLEXCOUNT ZMSCORE ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK
+    ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE ZUNION
+    """.split()  # noqa: SIM905 - a list of a hundred strings has a hundred lines
 )
 """Commands that change nothing, and so may be sent a second time."""
+
+operation_deadline: ContextVar[float | None] = ContextVar("operation_deadline", default=None)
+"""By the loop's clock, when a task has to be done with what takes several commands."""
 
 _DRIVER_ERRORS = (RedisError, RedisClusterException, OSError)  # a TimeoutError of asyncio is an OSError
 
@@ -66,12 +76,13 @@ class Gate:
         self._secrets = secrets
         self._size = size
         self._wait = min(wait, timeout)
-        self._timeout = timeout
+        self.timeout = timeout
         self._free = asyncio.Semaphore(size)
 
     async def run(self, attempt: Callable[[Call], Awaitable[Any]], *, read: bool) -> Any:
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        await self._enter()
+        deadline = asyncio.get_running_loop().time() + self.timeout
+        deadline = min(deadline, operation_deadline.get() or deadline)
+        await self._enter(deadline)
         call = Call()
         try:
             async with asyncio.timeout_at(deadline):
@@ -89,12 +100,30 @@ class Gate:
         finally:
             self._free.release()
 
-    async def _enter(self) -> None:
+    @asynccontextmanager
+    async def in_turn(self, lock: asyncio.Lock) -> AsyncGenerator[None]:
+        """Several commands under one deadline, the waiting for the lock included."""
+        deadline = asyncio.get_running_loop().time() + self.timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                await lock.acquire()
+        except TimeoutError as error:
+            raise DeadlineExceededError(
+                f"{self._where}: earlier writes to the record took {self.timeout:g} s; nothing was changed"
+            ) from error
+        token = operation_deadline.set(deadline)
+        try:
+            yield
+        finally:
+            operation_deadline.reset(token)
+            lock.release()
+
+    async def _enter(self, deadline: float) -> None:
         if not self._free.locked():
             await self._free.acquire()
             return
         try:
-            async with asyncio.timeout(self._wait):
+            async with asyncio.timeout_at(min(deadline, asyncio.get_running_loop().time() + self._wait)):
                 await self._free.acquire()
         except TimeoutError:
             raise self.exhausted() from None
@@ -111,9 +140,9 @@ class Gate:
         if isinstance(error, RedisTimeoutError | TimeoutError):
             if unknown:
                 return OutcomeUnknownError(
-                    f"{self._where}: no reply in {self._timeout:g} s; the write may have been applied"
+                    f"{self._where}: no reply in {self.timeout:g} s; the write may have been applied"
                 )
-            return DeadlineExceededError(f"{self._where}: no reply in {self._timeout:g} s; nothing was changed")
+            return DeadlineExceededError(f"{self._where}: no reply in {self.timeout:g} s; nothing was changed")
         if isinstance(error, AuthenticationError):
             return StoreUnavailableError(f"{self._where} refused the user or the password")
         if isinstance(error, ResponseError) and not isinstance(error, ClusterDownError | MasterDownError):
@@ -145,7 +174,7 @@ class RedisClient(Redis):
 
     def __init__(self, pool: Pool, gate: Gate) -> None:
         super().__init__(connection_pool=pool)
-        self._gate = gate
+        self.gate = gate
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         read = options.pop("read", None)
@@ -156,7 +185,7 @@ class RedisClient(Redis):
         async def attempt(call: Call) -> Any:
             if call.sent:  # the first connection was dead, and so will be those that idled beside it
                 await pool.disconnect(inuse_connections=False)
-            connection = await pool.get_connection()
+            connection = await pool.get_connection()  # type: ignore[no-untyped-call]
             try:
                 call.sent = True
                 await connection.send_command(*args)
@@ -167,13 +196,13 @@ class RedisClient(Redis):
             finally:
                 await pool.release(connection)
 
-        return await self._gate.run(attempt, read=read)
+        return await self.gate.run(attempt, read=read)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "RedisPipeline":
-        return RedisPipeline(self._gate, self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        return RedisPipeline(self.gate, self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
     def __repr__(self) -> str:
-        return f"RedisClient({self._gate._where})"  # noqa: SLF001 - its own
+        return f"RedisClient({self.gate._where})"  # noqa: SLF001 - its own
 
     def connections(self) -> list[AbstractConnection]:
         pool = self.connection_pool
@@ -193,14 +222,14 @@ class RedisPipeline(Pipeline):
 
     def __init__(self, gate: Gate, *args: Any) -> None:
         super().__init__(*args)
-        self._gate = gate
+        self.gate = gate
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         async def attempt(call: Call) -> list[Any]:
             call.sent = bool(self.command_stack)
             return await super(RedisPipeline, self).execute(raise_on_error)
 
-        result: list[Any] = await self._gate.run(attempt, read=False)
+        result: list[Any] = await self.gate.run(attempt, read=False)
         return result
 
 
@@ -209,7 +238,7 @@ class RedisClusterClient(RedisCluster):
 
     def __init__(self, gate: Gate, **options: Any) -> None:
         super().__init__(**options)
-        self._gate = gate
+        self.gate = gate
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         read = options.pop("read", None)
@@ -221,10 +250,10 @@ class RedisClusterClient(RedisCluster):
             call.sent = True
             return await super(RedisClusterClient, self).execute_command(*args, **options)
 
-        return await self._gate.run(attempt, read=read)
+        return await self.gate.run(attempt, read=read)
 
     def __repr__(self) -> str:
-        return f"RedisClusterClient({self._gate._where})"  # noqa: SLF001 - its own
+        return f"RedisClusterClient({self.gate._where})"  # noqa: SLF001 - its own
 
     def connections(self) -> list[AbstractConnection]:
         return [each for node in self.nodes_manager.nodes_cache.values() for each in node._connections]  # noqa: SLF001

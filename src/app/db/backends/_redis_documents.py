@@ -53,7 +53,7 @@ class Documents:
             return value
         if not isinstance(value, _TYPES[field.kind]) or isinstance(value, bool) is not (field.kind is Kind.BOOLEAN):
             raise InvalidChangeError(f"{self._schema.name}.{name}: {type(value).__name__} is not its type")
-        return float(value) if field.kind is Kind.FLOAT else value
+        return float(value) if isinstance(value, int) and field.kind is Kind.FLOAT else value
 
     def id_of(self, document: Mapping[str, Any]) -> str:
         text = self._id_text(document[self._schema.key])

@@ -1,7 +1,7 @@
 """The names of keys: a document has one, and so has each value of an index.
 
-`{collection}:{id}` is a document, `@{collection}:{index}:{digest}` an entry: the id that has a unique value, or the set of
-ids that have a value. A digest, since values may be long, or an address that is nobody's business.
+`{collection}:{id}` is a document, `@{collection}:{index}:{digest}` an entry: the id that has a unique value, or the set
+of ids that have a value. A digest, since values may be long, or an address that is nobody's business.
 """
 
 import hashlib
@@ -49,7 +49,8 @@ def _number(value: float | Decimal) -> str:
 
 class Keys:
     """The keys of one collection. In a cluster a collection with indexes has a hash tag, so that a script finds all
-    of its keys on one node: such a collection does not spread. One without indexes does."""
+    of its keys on one node: such a collection does not spread. One without indexes does.
+    """
 
     def __init__(self, schema: CollectionSchema, *, tagged: bool) -> None:
         self.name = check_collection(schema.name)

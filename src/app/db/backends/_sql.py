@@ -4,7 +4,6 @@ Compiling costs some 200 µs, so a statement is compiled once for each shape of 
 kinds of values) and then only bound. What differs between stores is in `Dialect`.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -62,7 +64,9 @@ class RedisBackend(StorageBackend):
         super().__init__(manager, schema)
         self._in_cluster = bool(getattr(manager, "is_cluster", False))
         self._made: Keys | None = None
-        self._documents = Documents(schema, lambda value: self._keys.id_text(value))
+        self._documents = Documents(schema, self._id_text)
+        # A record has one writer at a time on a loop: a hundred that compare and set would try five thousand times.
+        self._turns: WeakValueDictionary[tuple[Any, str], asyncio.Lock] = WeakValueDictionary()
         self._is_unique = any(index.unique for index in schema.indexes)
         self._indexed = {
             name
@@ -112,6 +116,10 @@ class RedisBackend(StorageBackend):
         if spliced is not None:
             return spliced
         where = both(operation.where, operation.guard)
+        async with self._turn(client, where):
+            return await self._compare_and_set(client, where, operation)
+
+    async def _compare_and_set(self, client: Any, where: Predicate, operation: Update) -> list[Document] | int:
         meets = matcher(where)
         pending = await self._fetch(client, where)
         done: list[Document] = []
@@ -157,6 +165,9 @@ class RedisBackend(StorageBackend):
             self._made = Keys(self.schema, tagged=self._in_cluster)
         return self._made
 
+    def _id_text(self, value: Any) -> str | None:
+        return self._keys.id_text(value)
+
     async def _client(self) -> Any:
         """The open client, with an entry for every document in every index of the model."""
         client = self.manager.live or await self.manager.connect()
@@ -191,6 +202,17 @@ class RedisBackend(StorageBackend):
             pending = self._overtaken(answers, matcher(ALL))
         await client.hset(keys.meta, mapping=wanted)
 
+    def _turn(self, client: Any, where: Predicate) -> AbstractAsyncContextManager[None]:
+        ids = plan(where, self._keys).ids
+        if ids is None or len(ids) != 1:
+            return nullcontext()
+        key = (client, ids[0])
+        lock = self._turns.get(key)
+        if lock is None:
+            lock = self._turns[key] = asyncio.Lock()
+        turn: AbstractAsyncContextManager[None] = client.gate.in_turn(lock)
+        return turn
+
     async def _splice(self, client: Any, operation: Update) -> list[Document] | int | None:
         """Update one document without reading it, where nothing has to be decided by its values; else None."""
         touched = {*operation.changes, *operation.appends}
@@ -200,8 +222,8 @@ class RedisBackend(StorageBackend):
                 pass
             case _:
                 return None
-        guards = [each.path for each in conjuncts(operation.guard) if _is_null(each)]
-        if len(guards) < sum(1 for _ in conjuncts(operation.guard)) or touched & self._indexed:
+        guards = [_null_field(each) for each in conjuncts(operation.guard)]
+        if None in guards or touched & self._indexed:
             return None
         if operation.ttl is not None and self.schema.indexes:
             return None
@@ -327,8 +349,10 @@ class RedisBackend(StorageBackend):
                 )
 
 
-def _is_null(term: Predicate) -> bool:
-    return isinstance(term, Compare) and term.op is Op.EQ and term.value is None and "." not in term.path
+def _null_field(term: Predicate) -> str | None:
+    """The field that has to be None, where the term says no more than that."""
+    is_null = isinstance(term, Compare) and term.op is Op.EQ and term.value is None
+    return term.path if isinstance(term, Compare) and is_null and "." not in term.path else None
 
 
 def _milliseconds(ttl: float | None) -> int | str:
