@@ -35,12 +35,23 @@ class RedisServer:
     def url(self) -> str:
         return f"unix://{self.socket}"
 
-    def start(self) -> "RedisServer":
+    def start(self, *first: str) -> "RedisServer":
+        """Start it, also again. `first` stands before all options: the file of a sentinel."""
         self.socket.unlink(missing_ok=True)
         self.process = subprocess.Popen(
             [
-                *(str(binary()), "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)),
-                *("--save", "", "--dir", str(self.directory), "--logfile", "log", *self._options),
+                *(
+                    str(binary()),
+                    *first,
+                    "--port",
+                    str(self.port),
+                    "--bind",
+                    "127.0.0.1",
+                    "--unixsocket",
+                    str(self.socket),
+                ),
+                *([] if first else ["--save", ""]),
+                *("--dir", str(self.directory), "--logfile", "log", *self._options),
             ],
             stdout=subprocess.DEVNULL,
         )

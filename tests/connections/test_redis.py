@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -87,7 +88,7 @@ async def test_the_clients_own_commands(manager: RedisConnectionManager) -> None
         pipe.get("key")
         assert await pipe.execute() == [1, "é"]
     for wrong in ("no_command", "pubsub", "scan_iter", "_pool"):
-        with pytest.raises(AttributeError, match="connect" if wrong != "_pool" else ""):
+        with pytest.raises(AttributeError, match=r"connect\(\)"):
             getattr(manager, wrong)
 
 
@@ -213,14 +214,15 @@ async def test_a_silent_server_is_told_within_the_timeout(brief: RedisConnection
     server.signal(signal.SIGSTOP)
     start = time.monotonic()
     results = await asyncio.gather(
-        *(brief.get("key") for _ in range(20)), *(brief.incr("n") for _ in range(20)), return_exceptions=True
+        *(brief.get("key") for _ in range(5)), *(brief.incr("n") for _ in range(20)), return_exceptions=True
     )
     assert time.monotonic() - start < TIMEOUT * 1.1
-    kinds = {type(each) for each in results}
-    assert kinds <= {DeadlineExceededError, OutcomeUnknownError, PoolExhaustedError}
-    assert DeadlineExceededError in kinds
-    with pytest.raises(OutcomeUnknownError):
-        await brief.incr("n")
+    expected = [DeadlineExceededError] * 5 + [OutcomeUnknownError] * 5 + [PoolExhaustedError] * 15
+    assert [type(each) for each in results] == expected
+    start = time.monotonic()
+    with pytest.raises(DeadlineExceededError, match="nothing was changed"):
+        await brief.incr("n")  # had to connect first, and so was not sent
+    assert time.monotonic() - start < TIMEOUT * 1.1
     server.signal(signal.SIGCONT)
     start = time.monotonic()
     while await brief.get("other") is not None:
@@ -313,8 +315,6 @@ async def test_embedded_and_nothing_at_all() -> None:
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -143,7 +143,7 @@ class Gate:
                     f"{self._where}: no reply in {self.timeout:g} s; the write may have been applied"
                 )
             return DeadlineExceededError(f"{self._where}: no reply in {self.timeout:g} s; nothing was changed")
-        if isinstance(error, AuthenticationError):
+        if isinstance(error, AuthenticationError) or isinstance(error.__cause__, AuthenticationError):
             return StoreUnavailableError(f"{self._where} refused the user or the password")
         if isinstance(error, ResponseError) and not isinstance(error, ClusterDownError | MasterDownError):
             return None
@@ -205,8 +205,9 @@ class RedisClient(Redis):
         return f"RedisClient({self.gate._where})"  # noqa: SLF001 - its own
 
     def connections(self) -> list[AbstractConnection]:
-        pool = self.connection_pool
-        return [*pool._available_connections, *pool._in_use_connections]  # noqa: SLF001 - no public view of them
+        """All that are open, those to the sentinels included."""
+        pools = [self.connection_pool, *(each.connection_pool for each in self._sentinels())]
+        return [each for pool in pools for each in (*pool._available_connections, *pool._in_use_connections)]  # noqa: SLF001
 
     def pool_state(self) -> dict[str, int]:
         pool = self.connection_pool
@@ -214,7 +215,12 @@ class RedisClient(Redis):
         return {"size": idle + used, "idle": idle, "in_use": used, "max_size": pool.max_connections}
 
     async def close(self, close_connection_pool: bool | None = None) -> None:  # noqa: ARG002 - the driver's signature
-        await self.connection_pool.disconnect()
+        for pool in (self.connection_pool, *(each.connection_pool for each in self._sentinels())):
+            await pool.disconnect()
+
+    def _sentinels(self) -> list[Redis]:
+        pool = self.connection_pool
+        return pool.sentinel_manager.sentinels if isinstance(pool, SentinelPool) else []
 
 
 class RedisPipeline(Pipeline):
