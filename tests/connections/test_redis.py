@@ -217,16 +217,16 @@ async def test_a_silent_server_is_told_within_the_timeout(brief: RedisConnection
         *(brief.get("key") for _ in range(5)), *(brief.incr("n") for _ in range(20)), return_exceptions=True
     )
     assert time.monotonic() - start < TIMEOUT * 1.1
-    expected = [DeadlineExceededError] * 5 + [OutcomeUnknownError] * 5 + [PoolExhaustedError] * 15
-    assert [type(each) for each in results] == expected
+    assert [type(each) for each in results[:10]] == [DeadlineExceededError] * 5 + [OutcomeUnknownError] * 5
+    # The rest waited for a connection, which the first gave up at the very end.
+    assert {type(each) for each in results[10:]} <= {PoolExhaustedError, DeadlineExceededError}
     start = time.monotonic()
     with pytest.raises(DeadlineExceededError, match="nothing was changed"):
         await brief.incr("n")  # had to connect first, and so was not sent
     assert time.monotonic() - start < TIMEOUT * 1.1
     server.signal(signal.SIGCONT)
     start = time.monotonic()
-    while await brief.get("other") is not None:
-        await asyncio.sleep(0.01)
+    assert await brief.get("other") is None
     assert time.monotonic() - start < 1
 
 
@@ -289,15 +289,15 @@ async def test_over_tcp(server: RedisServer) -> None:
     server.start()
     assert await asyncio.gather(*(manager.get("key") for _ in range(40))) == [None] * 40
     server.kill()
-    with pytest.raises(StoreUnavailableError, match="127.0.0.1"):
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1"):
         await manager.get("key")
     await manager.close()
 
 
 async def test_tls_is_verified(server: RedisServer) -> None:
     manager = RedisConnectionManager(RedisSettings(url=SecretStr("rediss://redis.example:6380/0")))
-    pool: Any = manager._client(manager._parsed("rediss://redis.example:6380/0")).connection_pool
-    options = pool.connection_kwargs
+    client: Any = manager._client(manager._parsed("rediss://redis.example:6380/0"))
+    options = client.connection_pool.connection_kwargs
     assert (options["ssl_cert_reqs"], options["ssl_check_hostname"]) == ("required", True)
     server.kill()
     server.port = free_port()
