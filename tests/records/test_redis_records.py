@@ -124,6 +124,13 @@ async def test_entries_follow_the_documents_whatever_happens(redis: Any, parts: 
     assert await entries(redis, "parts") == {}
 
 
+async def test_an_id_given_twice_is_a_duplicate(redis: Any, parts: Parts) -> None:
+    with pytest.raises(DuplicateRecordError) as caught:
+        await parts.create_many([Part(id="1", code="a"), Part(id="1", code="b")])
+    assert caught.value.fields == ("id",)
+    assert await redis.keys("parts:*") == []
+
+
 async def test_an_index_serves_its_filters_and_a_scan_the_others(redis: Any, parts: Parts) -> None:
     await parts.create_many(Part(id=str(i), code=f"c{i}", shelf=i % 3, weight=i) for i in range(30))
 

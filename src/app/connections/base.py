@@ -34,7 +34,7 @@ class ConnectionHealth:
     server_version: str | None = None
     detail: str = ""
     pool: Mapping[str, int] | None = None
-    """Connections of the running loop by their state, where the store has a pool."""
+    """Connections and callers of the running loop's pool, where the store has one."""
 
 
 class ConnectionManager(ABC, Generic[ClientT]):
@@ -84,10 +84,6 @@ class ConnectionManager(ABC, Generic[ClientT]):
     @abstractmethod
     def get_connection_info(self) -> dict[str, Any]:
         """What this manager connects to, with no secret in it."""
-
-    def pool_state(self) -> Mapping[str, int] | None:
-        """How many connections the running loop has, by their state; None where the store has no pool."""
-        return None
 
     @property
     def live(self) -> ClientT | None:
@@ -167,14 +163,7 @@ class ConnectionManager(ABC, Generic[ClientT]):
         except AppError as error:
             return ConnectionHealth(self.name, self.connection_type, healthy=False, detail=str(error))
         latency = time.perf_counter() - start
-        return ConnectionHealth(
-            self.name,
-            self.connection_type,
-            healthy=True,
-            latency=latency,
-            server_version=version,
-            pool=self.pool_state(),
-        )
+        return ConnectionHealth(self.name, self.connection_type, healthy=True, latency=latency, server_version=version)
 
     async def __aenter__(self) -> Self:
         await self.connect()

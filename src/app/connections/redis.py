@@ -1,9 +1,10 @@
 """Redis: one server, the master that sentinels name, or a cluster."""
 
+import dataclasses
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,20 @@ from ..core.errors import (
     MissingDependencyError,
     StoreUnavailableError,
 )
-from .base import ConnectionManager
+from .base import ConnectionHealth, ConnectionManager
 from .redis_address import RedisAddress, parse_node, parse_url
 
 try:
-    from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+    from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
     from redis.asyncio.cluster import ClusterNode
     from redis.asyncio.retry import Retry
     from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
     from redis.backoff import NoBackoff
+    from redis.commands import AsyncCoreCommands
     from redis.credentials import UsernamePasswordCredentialProvider
     from redis.exceptions import RedisError
 
-    from .redis_client import Gate, Pool, RedisClient, RedisClusterClient, SentinelPool, let_go
+    from .redis_client import Gate, Lease, Pool, RedisClient, RedisClusterClient, SentinelPool
 except ModuleNotFoundError as error:
     raise MissingDependencyError.for_extra("redis", "redis") from error
 
@@ -49,12 +51,13 @@ class RedisConnectionManager(ConnectionManager[Client]):
         self, settings: RedisSettings | None = None, *, name: str | None = None, data_dir: Path | None = None
     ) -> None:
         super().__init__(settings or RedisSettings(), name=name, data_dir=data_dir)
+        self.path = self.data_dir / self.settings.path.expanduser()
         self.is_cluster = self.settings.mode == "cluster"
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """A command of the client, which connects first. What is no awaitable command is had from `connect()`."""
-        command = None if name.startswith("_") else getattr(RedisClient, name, None)
-        if not callable(command) or inspect.isasyncgenfunction(command) or name in _NO_COMMANDS:
+        command = Redis.execute_command if name == "execute_command" else getattr(AsyncCoreCommands, name, None)
+        if name.startswith("_") or not callable(command) or inspect.isasyncgenfunction(command):
             raise AttributeError(
                 f"{type(self).__name__} has no command {name!r}; see the client that connect() returns"
             )
@@ -68,7 +71,7 @@ class RedisConnectionManager(ConnectionManager[Client]):
     def get_connection_info(self) -> dict[str, Any]:
         info: dict[str, Any] = {"type": str(self.connection_type), "mode": self.settings.mode}
         if self._is_embedded:
-            return {**info, "url": EMBEDDED}
+            return {**info, "url": EMBEDDED, "path": str(self.path)}
         address = self._parsed(self._url())
         info |= {"path": address.path} if address.path else {"host": address.host, "port": address.port}
         info |= {"db": address.db, "tls": address.tls, "pool_max_size": self.settings.pool.max_size}
@@ -76,9 +79,15 @@ class RedisConnectionManager(ConnectionManager[Client]):
             info["service"] = self.settings.service
         return info
 
-    def pool_state(self) -> Mapping[str, int] | None:
+    def get_pool_stats(self) -> dict[str, int]:
+        """Connections of the running loop's pool: `max_size`, `size`, `idle`, `in_use`; of a cluster also `nodes`."""
         client = self.live
-        return None if client is None else client.pool_state()
+        return {"max_size": self.settings.pool.max_size, "size": 0, "idle": 0, "in_use": 0} | (
+            client.pool_state() if client is not None else {}
+        )
+
+    async def health(self) -> ConnectionHealth:
+        return dataclasses.replace(await super().health(), pool=self.get_pool_stats())
 
     @property
     def _is_embedded(self) -> bool:
@@ -98,45 +107,45 @@ class RedisConnectionManager(ConnectionManager[Client]):
             raise ConfigurationError(f"the connection {self.name!r}: mode sentinel needs a host and a `service`")
         return address
 
-    async def _address(self) -> str:
-        """The url to connect to. THE SEAM for `url: embedded`: start or join the server of `data_dir` here, and
-        return its `unix://` url; `_release_address` is called once for each address that was given out.
+    async def _lease(self) -> Lease | None:
+        """The server of `path`, started or joined, where the url is `embedded`. THE SEAM to `connections.embedded`:
+        `from .embedded import redis as embedded; return await embedded.acquire(self.path)`.
         """
         if self._is_embedded:
             raise ConfigurationError(
                 f"the connection {self.name!r}: embedded Redis is not there yet; give the url of a server"
             )
-        return self._url()
-
-    async def _release_address(self) -> None:
-        """Let go of what `_address` started or joined."""
+        return None
 
     async def _open(self) -> Client:
-        address = self._parsed(await self._address())
-        client: Client | None = None
+        lease = await self._lease()
         try:
+            address = self._parsed(self._url() if lease is None else lease.url)
             client = self._client(address)
+        except BaseException:
+            if lease is not None:
+                lease.let_go()
+            raise
+        client.lease = lease
+        try:
             # Bounded by the deadline of commands, the connecting included.
             await client.execute_command("PING", read=True)
         except (AppError, RedisError, OSError) as error:
-            if client is not None:
-                await client.close()
-            await self._release_address()
+            await client.end()
             if isinstance(error, AppError) and not isinstance(error, DeadlineExceededError):
                 raise
             cause = error.__cause__ if isinstance(error, AppError) else error
             raise StoreUnavailableError(f"cannot connect to {self._place(address)}: {error}") from cause
+        except BaseException:
+            client.abandon()
+            raise
         return client
 
     async def _close(self, client: Client) -> None:
-        try:
-            await client.close()
-        finally:
-            await self._release_address()
+        await client.end()
 
     def _abandon(self, client: Client) -> None:
-        for connection in client.connections():
-            let_go(connection)
+        client.abandon()
 
     async def _ping(self, client: Client) -> str:
         node = {"target_nodes": "random"} if self.is_cluster else {}
@@ -219,6 +228,3 @@ class RedisConnectionManager(ConnectionManager[Client]):
 
     def _tls(self, address: RedisAddress) -> dict[str, Any]:
         return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **address.tls_options}
-
-
-_NO_COMMANDS = frozenset({"pipeline", "pubsub", "client", "monitor", "lock", "transaction", "connections", "close"})

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Protocol, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.client import Pipeline
@@ -42,7 +42,7 @@ from ..core.errors import (
 READS: Final = frozenset(
     """
     BITCOUNT BITPOS DBSIZE DUMP ECHO EXISTS GEODIST GEOHASH GEOPOS GEOSEARCH GET GETBIT GETRANGE HEXISTS HGET HGETALL
-    HKEYS HLEN HMGET HRANDFIELD HSCAN HSTRLEN HVALS INFO KEYS LINDEX LLEN LPOS LRANGE MEMORY MGET OBJECT PFCOUNT PING
+    HKEYS HLEN HMGET HRANDFIELD HSCAN HSTRLEN HVALS INFO KEYS LINDEX LLEN LPOS LRANGE MGET PFCOUNT PING
     PTTL RANDOMKEY SCAN SCARD SDIFF SINTER SISMEMBER SMEMBERS SMISMEMBER SRANDMEMBER SSCAN STRLEN SUNION TIME TTL TYPE
     XLEN XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZDIFF ZINTER ZLEXCOUNT ZMSCORE ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK
     ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE ZUNION
@@ -54,6 +54,20 @@ operation_deadline: ContextVar[float | None] = ContextVar("operation_deadline", 
 """By the loop's clock, when a task has to be done with what takes several commands."""
 
 _DRIVER_ERRORS = (RedisError, RedisClusterException, OSError)  # a TimeoutError of asyncio is an OSError
+
+
+class Lease(Protocol):
+    """A server that runs for us as long as we hold this; see `embedded`."""
+
+    url: str
+
+    async def revive(self) -> None:
+        """Return when the server answers, started anew if need be."""
+
+    async def release(self) -> None: ...
+
+    def let_go(self) -> None:
+        """As `release`, without waiting."""
 
 
 class Call:
@@ -172,6 +186,8 @@ class SentinelPool(SentinelConnectionPool, Pool):
 class RedisClient(Redis):
     """All commands of redis-py, each through the gate. A command that blocks on purpose ends with the deadline."""
 
+    lease: Lease | None = None
+
     def __init__(self, pool: Pool, gate: Gate) -> None:
         super().__init__(connection_pool=pool)
         self.gate = gate
@@ -185,7 +201,7 @@ class RedisClient(Redis):
         async def attempt(call: Call) -> Any:
             if call.sent:  # the first connection was dead, and so will be those that idled beside it
                 await pool.disconnect(inuse_connections=False)
-            connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+            connection: Any = await self._connected()
             try:
                 call.sent = True
                 await connection.send_command(*args)
@@ -197,6 +213,17 @@ class RedisClient(Redis):
                 await pool.release(connection)
 
         return await self.gate.run(attempt, read=read)
+
+    async def _connected(self) -> AbstractConnection:
+        """A connection that is open; nothing was sent, so a server of our own is started again where it died."""
+        pool: Any = self.connection_pool
+        try:
+            return cast("AbstractConnection", await pool.get_connection())
+        except RedisConnectionError:
+            if self.lease is None:
+                raise
+        await self.lease.revive()
+        return cast("AbstractConnection", await pool.get_connection())
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "RedisPipeline":
         return RedisPipeline(self.gate, self.connection_pool, self.response_callbacks, transaction, shard_hint)
@@ -214,9 +241,18 @@ class RedisClient(Redis):
         idle, used = len(pool._available_connections), len(pool._in_use_connections)  # noqa: SLF001
         return {"size": idle + used, "idle": idle, "in_use": used, "max_size": pool.max_connections}
 
-    async def close(self, close_connection_pool: bool | None = None) -> None:  # noqa: ARG002 - the driver's signature
+    async def end(self) -> None:
+        """Close all connections, then give back the server, if it runs for us."""
         for pool in (self.connection_pool, *(each.connection_pool for each in self._sentinels())):
             await pool.disconnect()
+        if self.lease is not None:
+            await self.lease.release()
+
+    def abandon(self) -> None:
+        for connection in self.connections():
+            let_go(connection)
+        if self.lease is not None:
+            self.lease.let_go()
 
     def _sentinels(self) -> list[Redis]:
         pool = self.connection_pool
@@ -241,6 +277,8 @@ class RedisPipeline(Pipeline):
 
 class RedisClusterClient(RedisCluster):
     """The commands of redis-py's cluster client through the gate. It finds the nodes itself, and follows redirects."""
+
+    lease: Lease | None = None  # no cluster is embedded
 
     def __init__(self, gate: Gate, **options: Any) -> None:
         super().__init__(**options)
@@ -270,8 +308,12 @@ class RedisClusterClient(RedisCluster):
         size = len(self.connections())
         return {"size": size, "idle": idle, "in_use": size - idle, "nodes": len(nodes)}
 
-    async def close(self) -> None:
+    async def end(self) -> None:
         await self.aclose()
+
+    def abandon(self) -> None:
+        for connection in self.connections():
+            let_go(connection)
 
 
 def let_go(connection: AbstractConnection) -> None:

@@ -16,10 +16,12 @@ WRITE: Final = r"""
 -- of the KEYS after its own are unique entries to remove, sets to leave, unique entries to have, sets to be in.
 -- Answers for each 1, or the text that is there instead of the expected one.
 local all, ttl, prefix = ARGV[1] == '1', ARGV[2], ARGV[3]
-local items, expected, k = {}, true, 1
+local items, seen, expected, k = {}, {}, true, 1
 for a = 4, #ARGV, 7 do
   local item = {key = KEYS[k], new = ARGV[a + 1], id = ARGV[a + 2], present = redis.call('GET', KEYS[k]) or ''}
   k = k + 1
+  if seen[item.key] then item.present = seen[item.key] end
+  seen[item.key] = item.new
   item.fresh = item.present == ARGV[a]
   item.inserted = ARGV[a] == ''
   expected = expected and item.fresh
