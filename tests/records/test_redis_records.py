@@ -47,6 +47,7 @@ class Brief(BaseModel):
     id: str
     code: str
     shelf: int = 0
+    note: str = ""
 
 
 class Briefs(Repository[Brief]):
@@ -168,10 +169,11 @@ async def test_an_update_that_gives_time_gives_it_to_the_entries(data: DataLayer
     briefs = data.repository(Briefs)
     await briefs.create(Brief(id="1", code="a"))
     names = [*await entries(redis, "briefs"), "briefs:1"]
-    for name in names:
-        await redis.pexpire(name, 1000)
-    assert await briefs.update("1", {"shelf": 0})
-    assert [await redis.pttl(name) > 59_000 for name in names] == [True] * 3
+    for change in ({"shelf": 0}, {"note": "x"}):
+        for name in names:
+            await redis.pexpire(name, 1000)
+        assert await briefs.update("1", change) is not None
+        assert [await redis.pttl(name) > 59_000 for name in names] == [True] * 3
 
 
 async def test_an_entry_whose_document_is_gone_neither_blocks_nor_stays(redis: Any, parts: Parts) -> None:

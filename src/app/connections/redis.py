@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from ..config.settings import EMBEDDED, RedisSettings
 from ..core.constants import ConnectionType
 from ..core.errors import (
@@ -50,7 +52,7 @@ class RedisConnectionManager(ConnectionManager[Client]):
     def __init__(
         self, settings: RedisSettings | None = None, *, name: str | None = None, data_dir: Path | None = None
     ) -> None:
-        super().__init__(settings or RedisSettings(), name=name, data_dir=data_dir)
+        super().__init__(settings or RedisSettings(url=SecretStr(EMBEDDED)), name=name, data_dir=data_dir)
         self.path = self.data_dir / self.settings.path.expanduser()
         self.is_cluster = self.settings.mode == "cluster"
 
@@ -163,9 +165,11 @@ class RedisConnectionManager(ConnectionManager[Client]):
     def _client(self, address: RedisAddress) -> Client:
         """The driver's client, made without I/O."""
         pool = self.settings.pool
+        secret = self.settings.sentinel_password
+        sentinel_password = secret.get_secret_value() if secret else None
         gate = Gate(
             where=self._place(address),
-            secrets=tuple(each for each in (address.password,) if each),
+            secrets=tuple(each for each in (address.password, sentinel_password) if each),
             size=pool.max_size,
             wait=pool.timeout,
             timeout=self.settings.timeout,
@@ -178,12 +182,11 @@ class RedisConnectionManager(ConnectionManager[Client]):
             return RedisClusterClient(gate, startup_nodes=nodes, **bounded, **options, **tls)
         bounded["timeout"] = pool.timeout
         if self.settings.mode == "sentinel":
-            password = self.settings.sentinel_password
             sentinel = Sentinel(  # type: ignore[no-untyped-call]
                 self._nodes(address),
                 sentinel_kwargs={
                     **self._limits(),
-                    "password": password.get_secret_value() if password else None,
+                    "password": sentinel_password,
                     **({"ssl": True, **self._tls(address)} if address.tls else {}),
                 },
             )

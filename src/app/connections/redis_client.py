@@ -175,8 +175,15 @@ class Gate:
 
 
 class Pool(BlockingConnectionPool):
-    def __repr__(self) -> str:  # the driver's shows every option
-        return f"{type(self).__name__}({self.max_connections})"
+    """Waits for a free connection. Commands wait at the gate; pipelines and subscriptions take theirs from here."""
+
+    async def get_connection(self, *args: Any, **options: Any) -> AbstractConnection:
+        try:
+            return cast("AbstractConnection", await super().get_connection(*args, **options))  # type: ignore[no-untyped-call]
+        except RedisConnectionError as error:
+            if isinstance(error.__cause__, TimeoutError):  # of the waiting, not of the connecting
+                raise MaxConnectionsError(str(error)) from error
+            raise
 
 
 class SentinelPool(SentinelConnectionPool, Pool):
@@ -219,8 +226,8 @@ class RedisClient(Redis):
         pool: Any = self.connection_pool
         try:
             return cast("AbstractConnection", await pool.get_connection())
-        except RedisConnectionError:
-            if self.lease is None:
+        except RedisConnectionError as error:
+            if self.lease is None or isinstance(error, MaxConnectionsError):
                 raise
         await self.lease.revive()
         return cast("AbstractConnection", await pool.get_connection())
