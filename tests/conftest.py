@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redis_server import RedisServer
+from .redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")

@@ -43,13 +43,12 @@ DRIVERS = (
 
 # Where an error is carried to somebody else, or others come first. A handler that ends in `raise` needs no entry.
 BROAD_EXCEPTS = {
-    "connections.factory:ConnectionFactory.close_all",  # raised after the others are closed
+    "connections.closing:close_each",  # raised after the others are closed
     "connections.owner_thread:Job.run",  # carried to the caller
     "connections.owner_thread:OwnerThread._main",  # carried to those who wait for the opening; logged when closing
     "connections.owner_thread:OwnerThread._serve",  # carried to the callers of the batch
     "connections.sqlite:_commit_together",  # carried to the callers of the group
     "connections.qdrant:QdrantEngine._run",  # a Rust panic, carried to the caller
-    "db.vector.providers.db_provider:VectorStoreFactory.close_all",  # raised after the others are closed
 }
 
 

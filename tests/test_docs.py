@@ -28,3 +28,23 @@ def test_every_make_target_is_listed_by_help() -> None:
     assert set(re.findall(r"make (\w+)", listed)) == {
         *("help", "setup", "demo", "test", "lint", "format", "bench", "docs", "clean")
     }
+
+
+def test_the_samples_run_twice_and_after_the_demo(tmp_path: Path) -> None:
+    """As a newcomer has it: everything in one checkout, one after the other."""
+    environment = {"HOME": str(tmp_path), "PATH": "", "COLUMNS": "100"}
+    subprocess.run(
+        [sys.executable, "-m", "app.cli", "demo"], cwd=tmp_path, env=environment, check=True, capture_output=True
+    )
+    for page in (ROOT / "README.md", ROOT / "docs" / "quickstart.md"):
+        samples = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL))
+        for _ in range(2):
+            result = subprocess.run(
+                [sys.executable, "-c", samples],
+                cwd=tmp_path,
+                env=environment,
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            assert result.returncode == 0, result.stderr

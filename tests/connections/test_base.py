@@ -226,9 +226,9 @@ async def test_the_youngest_is_closed_first_and_a_failure_stops_nobody(
     closed = []
 
     class Recording(SQLiteConnectionManager):
-        async def close(self) -> None:
+        async def disconnect_all(self) -> None:
             closed.append(self.name)
-            await super().close()
+            await super().disconnect_all()
             if self.name != "one":
                 raise StoreUnavailableError(f"{self.name} does not close")
 
@@ -240,7 +240,20 @@ async def test_the_youngest_is_closed_first_and_a_failure_stops_nobody(
         await factory.close_all()
     assert closed == ["three", "two", "one"]
     assert [manager.connected for manager in managers] == [False] * 3
+
+
+async def test_close_all_lets_the_next_use_open_again_and_close_does_not(factory: ConnectionFactory) -> None:
+    manager = factory.get_connection_manager(NAMES[0])
+    await manager.connect()
     await factory.close_all()
+    assert not manager.connected
+    assert factory.get_connection_manager(NAMES[0]) is manager
+    assert await manager.is_healthy()
+    await factory.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        factory.get_connection_manager(NAMES[0])
+    with pytest.raises(ConfigurationError, match="closed"):
+        await manager.connect()
 
 
 async def test_the_same_manager_each_time(factory: ConnectionFactory) -> None:

@@ -21,7 +21,8 @@ from app.core.errors import (
     PoolExhaustedError,
     StoreUnavailableError,
 )
-from redis_server import RedisServer
+
+from ..redis_server import RedisServer
 
 TIMEOUT = 0.5
 

@@ -15,7 +15,8 @@ from app.core.errors import ConfigurationError, DuplicateRecordError, Unsupporte
 from app.db import DataLayer, Entity
 from app.db.repositories.signup_session_repository import SignupSessionRepository
 from app.db.repositories.user_repository import UserRepository
-from redis_server import RedisServer
+
+from ..redis_server import RedisServer
 
 
 def free_port() -> int:

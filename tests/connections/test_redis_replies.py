@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from app.config.settings import PoolSettings, RedisSettings
 from app.connections.redis import RedisConnectionManager
 from app.core.errors import OutcomeUnknownError, PoolExhaustedError
-from redis_server import RedisServer
+
+from ..redis_server import RedisServer
 
 
 class Proxy:

@@ -14,7 +14,8 @@ from app.config.settings import RedisSettings
 from app.connections.redis import RedisConnectionManager
 from app.core.errors import AppError, ConfigurationError, StoreUnavailableError
 from app.db import DataLayer
-from redis_server import RedisServer
+
+from ..redis_server import RedisServer
 
 PLANTED = "pLaNtEd"
 WELL_FORMED = [

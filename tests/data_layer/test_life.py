@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 import warnings
+import weakref
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ async def main_job(number: int) -> None:
 def in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MANYSTORE_CONFIG", raising=False)
-    monkeypatch.setattr(current, "_default", None)  # the default of an earlier test lives in that test's directory
+    # The default of an earlier test lives in that test's directory, and one it left open would be meant here.
+    monkeypatch.setattr(current, "_default", None)
+    monkeypatch.setattr(current, "_open", weakref.WeakSet())
     return tmp_path
 
 

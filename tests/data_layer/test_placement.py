@@ -1,6 +1,7 @@
 """Where a repository lives: as the settings say, never by accident."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -32,7 +33,7 @@ async def test_the_settings_place_a_repository(tmp_path: Path) -> None:
         users = data.repository(UserRepository)
         await users.create_user("a@example.com", "user_a", "Ann", "Other", "hash")
         assert users.db is data.connection("other")
-        assert await data.connection("other").execute_query("SELECT count(*) FROM people") == [(1,)]  # type: ignore[attr-defined]
+        assert await data.connection("other").execute_query("SELECT count(*) FROM people") == [(1,)]
     assert [path.name for path in tmp_path.glob("*.db")] == ["other.db"]
 
 
@@ -49,6 +50,33 @@ async def test_placed_on_nothing_is_refused_and_never_a_silent_sqlite(tmp_path: 
         with pytest.raises(ConfigurationError, match=r"'user' is placed on no connection.*under `repositories`"):
             data.repository("user")
     assert not list(tmp_path.glob("*.db"))
+
+
+async def test_the_first_of_its_types_decides_even_where_it_cannot_be_served(tmp_path: Path) -> None:
+    """Else the records would be on SQLite today, and on MongoDB with a version that serves it."""
+    connections = {"mongodb": {"url": "mongodb://localhost"}, "sqlite": {}}
+    async with DataLayer.from_config({"data_dir": str(tmp_path), "connections": connections}) as data:
+        with pytest.raises(ValueError, match="mongodb"):
+            data.repository("user")
+    assert not list(tmp_path.glob("*.db"))
+
+
+async def test_a_misspelt_entry_is_told(tmp_path: Path) -> None:
+    settings = {
+        "data_dir": str(tmp_path),
+        "connections": {"one": {"type": "sqlite"}},
+        "repositories": {"usr": {"connection": "one"}},
+    }
+    async with DataLayer.from_config(settings) as data:
+        with pytest.raises(ConfigurationError, match=r"'user' has no entry.*did you mean 'usr'"):
+            data.repository("user")
+
+
+async def test_what_is_no_repository_is_told(tmp_path: Path) -> None:
+    async with DataLayer.from_config({"data_dir": str(tmp_path)}) as data:
+        for wrong in cast("tuple[Any, ...]", (int, 5, None)):
+            with pytest.raises(TypeError, match="a registered name, a Repository class or a pydantic model"):
+                data.repository(wrong)
 
 
 async def test_several_of_a_type_have_to_be_named(tmp_path: Path) -> None:

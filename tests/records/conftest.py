@@ -57,4 +57,4 @@ async def data(config: dict[str, Any]) -> AsyncIterator[DataLayer]:
 
 @pytest.fixture
 def manager(data: DataLayer, store: str) -> ConnectionManager[Any]:
-    return data.connection(store)
+    return data.connections.get_connection_manager(store)

@@ -192,6 +192,59 @@ def test_a_store_finds_what_the_definition_says(config: dict[str, Any]) -> None:
         check()
 
 
+SCALARS: list[Any] = [
+    *(
+        None,
+        True,
+        False,
+        0,
+        1,
+        -1,
+        2**53,
+        2**53 + 1,
+        2**63 - 1,
+        -(2**63),
+        0.0,
+        1.0,
+        0.1,
+        1.5,
+        2.0**53,
+        2.0**63,
+        -(2.0**63),
+    ),
+    *(
+        Decimal("0.1"),
+        Decimal("1.0"),
+        Decimal("1.50"),
+        Decimal(9007199254740993),
+        Decimal("1E+400"),
+        "",
+        "1",
+        "a",
+        "true",
+    ),
+    *("null", "2026-01-10", noon, noon + timedelta(milliseconds=1), date(2026, 1, 10), UUID(int=1), b"", b"a"),
+]
+ORDERED = [value for value in SCALARS if not isinstance(value, UUID | bytes | None)]
+
+
+def test_each_kind_meets_each_other_inside_json(config: dict[str, Any]) -> None:
+    nested: list[Any] = [*SCALARS, [], ["a", 1], [1.5, None, True], [noon, Decimal("0.1")], {}, {"a": 1}]
+    entities = [Sample(nested={"a": value}) for value in nested]
+    wheres = [Compare("nested.a", op, value) for op in (Op.EQ, Op.CONTAINS) for value in SCALARS]
+    wheres += [Compare("nested.a", op, value) for op in (Op.LT, Op.LE, Op.GT, Op.GE) for value in ORDERED]
+    wheres += [Compare("nested.a", Op.IN, (value, "a")) for value in SCALARS]
+    with repository(config) as (runner, repo):
+
+        async def run() -> None:
+            documents = await refill(repo, entities)
+            for where in wheres:
+                expected = [document["id"] for document in documents if matches(where, document)]
+                assert [document["id"] for document in await repo._run(Find(where))] == expected, where
+
+        runner.run(run())
+
+
 def test_a_store_orders_as_the_definition_says(config: dict[str, Any]) -> None:
     with repository(config) as (runner, repo):
 

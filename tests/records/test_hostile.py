@@ -8,6 +8,7 @@ from pydantic import Field
 from app.core.errors import AppError, ConfigurationError, InvalidChangeError, InvalidFilterError
 from app.db import DataLayer, Entity, Repository
 from app.db.backends import Index
+from app.db.query import Compare, Not, Op, Predicate, to_predicate
 
 
 class Note(Entity):
@@ -300,3 +301,23 @@ async def test_a_hostile_index_is_an_error(data: DataLayer, notes: Notes, name: 
         with pytest.raises(AppError):
             await data.repository(repository).count()
     assert await unharmed(notes)
+
+
+def test_a_predicate_that_a_caller_built_keeps_the_grammar() -> None:
+    deep: Predicate = Compare("name", Op.EQ, "a")
+    for _ in range(40):
+        deep = Not(deep)
+    wrong: list[Any] = [
+        *(Compare('name"; DROP', Op.EQ, 1), Compare("name", Op.EQ, [1]), Compare("name", "nope", 1)),  # type: ignore[arg-type]
+        *(
+            Compare("name", Op.LT, None),
+            Compare("name", Op.IN, 5),
+            Compare("name", Op.EQ, float("nan")),
+            deep,
+            5,
+            [deep],
+        ),
+    ]
+    for each in wrong:
+        with pytest.raises(InvalidFilterError):
+            to_predicate(each)

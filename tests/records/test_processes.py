@@ -95,5 +95,5 @@ async def test_acknowledged_writes_survive_a_killed_process(tmp_path: Path) -> N
         users = data.repository(UserRepository)
         assert {user.id: user.firstname for user in await users.get_many(acknowledged)} == acknowledged
         assert await users.create_user("new@x.io", "newuser", "Jo", "Do", "hash")
-        [[verdict]] = await data.connection("sqlite").execute_query("PRAGMA integrity_check")  # type: ignore[attr-defined]
+        [[verdict]] = await data.connection("sqlite").execute_query("PRAGMA integrity_check")
         assert verdict == "ok"

@@ -13,7 +13,8 @@ from app.db import DataLayer, Entity, Repository, SoftDeletable
 from app.db.backends import Index
 from app.db.repositories.signup_session_repository import SignupSessionRepository
 from app.db.repositories.user_repository import UserRepository
-from redis_server import RedisServer
+
+from ..redis_server import RedisServer
 
 
 @pytest.fixture

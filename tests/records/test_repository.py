@@ -1,15 +1,11 @@
 """The operations of a repository, the same on every store."""
 
-import asyncio
-import sqlite3
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from app.connections.base import ConnectionManager
 from app.core.errors import (
-    ConfigurationError,
     DuplicateRecordError,
     InvalidChangeError,
     InvalidFilterError,
@@ -18,41 +14,14 @@ from app.core.errors import (
 )
 from app.db import DataLayer, Entity, Repository
 from app.db.backends import Index
-from app.db.query import Compare, Not, Op, Predicate, to_predicate
+from app.db.query import Compare, Not, Op
 
-
-class Address(BaseModel):
-    city: str = ""
-    zip_code: str = Field("", alias="zipCode")
-
-
-class Product(Entity):
-    name: str
-    sku: str | None = None
-    price: float = 0.0
-    stock: Annotated[int, Field(ge=0, le=1000)] = 0
-    sold: int | None = None
-    tags: list[str] = Field(default_factory=list)
-    address: Address | None = None
-
-
-class Products(Repository[Product]):
-    indexes = (Index("sku", unique=True), Index("name", "price", unique=True, name="offer"), Index("price"))
-
-
-class Partial(BaseModel):
-    name: str | None = None
-    stock: int | None = None
-    price: float | None = None
+from .shop import Address, Product, Products, fill
 
 
 @pytest.fixture
 def products(data: DataLayer) -> Products:
     return data.repository(Products)
-
-
-async def fill(products: Products, *names: str) -> list[Product]:
-    return await products.create_many(Product(id=f"id-{name}", name=name, sku=name) for name in names)
 
 
 async def names_of(products: Products, **options: Any) -> list[str]:
@@ -239,170 +208,6 @@ async def test_sorting_by_what_is_nested_is_not_done(products: Products) -> None
         await products.find(order_by="tags")
 
 
-async def test_update_takes_a_dict_or_a_partial_model(products: Products) -> None:
-    await fill(products, "a")
-    changes: dict[str, Any] = {"name": "b", "address": {"city": "Rome", "zipCode": "001"}}
-    updated = await products.update("id-a", changes)
-    assert updated is not None
-    assert (updated.name, updated.sku) == ("b", "a")
-    assert updated.address == Address(city="Rome", zipCode="001")
-    assert changes == {"name": "b", "address": {"city": "Rome", "zipCode": "001"}}
-    updated = await products.update("id-a", Partial(stock=5))
-    assert updated is not None
-    assert (updated.name, updated.stock) == ("b", 5)
-    updated = await products.update("id-a", {"address": Address(city="Oslo"), "tags": ("x",), "stock": "7"})
-    assert updated is not None
-    assert updated.address is not None
-    assert (updated.address.city, updated.tags, updated.stock) == ("Oslo", ["x"], 7)
-    assert await products.update("id-a", {}) == updated
-    assert await products.update("none", {}) is None
-    assert await products.get("id-a") == updated
-    assert await products.update_many({"name": "b"}, Partial(price=2.5)) == 1
-    assert await products.update_many({"name": "none"}, {"price": 3}) == 0
-
-
-WRONG_CHANGES: list[Any] = [
-    {"nope": 1},
-    {"address.city": "Rome"},
-    {"$set": {"name": "x"}},
-    {"name.x": 1},
-    {"": 1},
-    {5: 1},
-    {"name": None},
-    {"name": 5},
-    {"name": "nul\0"},
-    {"name": "\ud800"},
-    {"stock": -1},
-    {"stock": "planted"},
-    {"price": float("nan")},
-    {"price": float("inf")},
-    {"sold": 2**63},
-    {"id": "other"},
-    {"tags": "planted"},
-    {"tags": ["\0"]},
-    {"address": {"city": 5}},
-    {"stock": 5, "nope": 1},
-    Partial(name=None),
-    [("name", "x")],
-    "name",
-    None,
-]
-
-
-@pytest.mark.parametrize("changes", WRONG_CHANGES, ids=repr)
-async def test_a_wrong_change_writes_nothing(products: Products, changes: Any) -> None:
-    [product] = await fill(products, "a")
-    calls = [
-        products.update("id-a", changes),
-        products.update("none", changes),
-        products.update_many({"name": "a"}, changes),
-        products.compare_and_set("id-a", {"name": "a"}, changes),
-    ]
-    for call in calls:
-        with pytest.raises(InvalidChangeError) as caught:
-            await call
-        assert isinstance(caught.value, ValueError)
-        assert "planted" not in str(caught.value)
-    assert await products.all() == [product]
-
-
-async def test_an_unknown_name_gets_a_suggestion(products: Products) -> None:
-    with pytest.raises(InvalidChangeError, match="did you mean 'stock'"):
-        await products.update("x", {"stok": 1})
-    with pytest.raises(InvalidFilterError, match="did you mean 'stock'"):
-        await products.find({"stok": 1})
-    with pytest.raises(InvalidFilterError, match="did you mean 'stock'"):
-        await products.find(order_by="stok")
-
-
-EMPTY: list[Any] = [None, {}, {"$and": [{}]}, {"$or": [{}, {"name": "a"}]}, {"$nor": [{"$nor": [{}]}]}]
-
-
-@pytest.mark.parametrize("empty", EMPTY, ids=repr)
-async def test_an_empty_filter_has_to_be_meant(products: Products, empty: Any) -> None:
-    await fill(products, "a", "b")
-    with pytest.raises(InvalidFilterError, match="everything=True"):
-        await products.update_many(empty, {"stock": 1})
-    with pytest.raises(InvalidFilterError, match="everything=True"):
-        await products.delete_many(empty)
-    assert await products.count({"stock": 0}) == 2
-    assert await products.update_many(empty, {"stock": 1}, everything=True) == 2
-    assert await products.delete_many(empty, everything=True) == 2
-    assert await products.count() == 0
-
-
-async def test_increment_is_atomic_and_keeps_the_model(products: Products) -> None:
-    await fill(products, "a")
-    sums = await asyncio.gather(*(products.increment("id-a", "stock") for _ in range(50)))
-    assert sorted(sum_ for sum_ in sums if sum_ is not None) == list(range(1, 51))
-    assert await products.increment("id-a", "stock", -50) == 0
-    assert await products.increment("id-a", "sold", 3) == 3
-    assert await products.increment("id-a", "price", 0.5) == 0.5
-    assert await products.increment("id-a", "price", 1) == 1.5
-    before = await products.get("id-a")
-    assert isinstance(await products.increment("id-a", "stock", 0), int)
-    wrong: list[tuple[str, Any]] = [
-        *(
-            ("stock", -1),
-            ("stock", 1001),
-            ("stock", 0.5),
-            ("stock", 2**63),
-            ("stock", "1"),
-            ("stock", None),
-            ("stock", True),
-        ),
-        *(
-            ("price", float("inf")),
-            ("price", float("nan")),
-            ("name", 1),
-            ("tags", 1),
-            ("nope", 1),
-            ("id", 1),
-            ("$inc", 1),
-        ),
-    ]
-    for field, by in wrong:
-        with pytest.raises(InvalidChangeError):
-            await products.increment("id-a", field, by)
-    assert await products.increment("id-a", "sold", 2**62) == 2**62 + 3
-    with pytest.raises(InvalidChangeError):
-        await products.increment("id-a", "sold", 2**62)
-    assert await products.increment("id-a", "price", 1.7e308) is not None
-    with pytest.raises(InvalidChangeError):
-        await products.increment("id-a", "price", 1.7e308)
-    assert before is not None
-    assert await products.get("id-a") == before.model_copy(update={"sold": 2**62 + 3, "price": 1.7e308 + 1.5})
-
-
-async def test_put_if_absent(products: Products) -> None:
-    assert await products.put_if_absent(Product(id="1", name="a", sku="a")) is True
-    assert await products.put_if_absent(Product(id="1", name="b", sku="b")) is False
-    with pytest.raises(DuplicateRecordError):
-        await products.put_if_absent(Product(id="2", name="c", sku="a"))
-    assert [product.name for product in await products.all()] == ["a"]
-    results = await asyncio.gather(*(products.put_if_absent(Product(id="x", name=f"n{i}")) for i in range(50)))
-    assert sum(results) == 1
-
-
-async def test_compare_and_set(products: Products) -> None:
-    await fill(products, "a")
-    expected = {"stock": 0, "sold": None, "price": 0}
-    changed = await products.compare_and_set("id-a", expected, {"stock": 1})
-    assert changed is not None
-    assert changed.stock == 1
-    assert await products.compare_and_set("id-a", expected, {"stock": 2}) is None
-    assert await products.compare_and_set("none", expected, {"stock": 2}) is None
-    assert expected == {"stock": 0, "sold": None, "price": 0}
-    with pytest.raises(InvalidFilterError):
-        await products.compare_and_set("id-a", {"nope": 1}, {"stock": 2})
-    with pytest.raises(InvalidFilterError):
-        await products.compare_and_set("id-a", {"tags": []}, {"stock": 2})
-    winners = await asyncio.gather(
-        *(products.compare_and_set("id-a", {"stock": 1}, {"stock": 2 + i}) for i in range(50))
-    )
-    assert sum(winner is not None for winner in winners) == 1
-
-
 async def test_delete(products: Products) -> None:
     await fill(products, "a", "b", "c")
     assert await products.delete("id-a") is True
@@ -427,71 +232,6 @@ async def test_an_entity_that_nothing_validated_is_refused_and_not_half_stored(p
         with pytest.raises(InvalidChangeError):
             await products.create(each)
     assert await products.count() == 0
-
-
-async def test_a_repository_without_a_class(data: DataLayer) -> None:
-    numbers = data.repository(Entity)
-    entity = await numbers.create(Entity())
-    assert await numbers.get(entity.id) == entity
-    assert data.repository(Entity) is numbers
-
-
-async def test_db_is_a_layer_or_a_manager(data: DataLayer, manager: ConnectionManager[Any]) -> None:
-    await fill(Products(data), "a")
-    through_manager = Products(manager)
-    assert await through_manager.count() == 1
-    assert through_manager.db is manager
-    assert Products(data).db is manager
-    assert through_manager.collection.name == "products"
-
-
-class EveryAttribute:
-    """A synchronous pymongo database has a collection for every attribute that is asked for."""
-
-    def __getattr__(self, name: str) -> object:
-        return EveryAttribute()
-
-
-def test_a_synchronous_driver_is_refused() -> None:
-    connection = sqlite3.connect(":memory:")
-    for wrong in (connection, EveryAttribute(), "sqlite", 5):
-        with pytest.raises(TypeError, match=r"data\.connection"):
-            Products(wrong)  # type: ignore[arg-type]
-    connection.close()
-
-
-def test_a_repository_names_a_model() -> None:
-    with pytest.raises(ConfigurationError, match="pydantic model class"):
-
-        class Forward(Repository["Product"]):
-            pass
-
-    with pytest.raises(ConfigurationError, match="names no model"):
-        Repository()
-    with pytest.raises(ConfigurationError, match="Entity"):
-
-        class NoKey(Repository[Address]):
-            pass
-
-
-async def test_a_repository_that_is_placed_on_nothing_says_so(store: str, config: dict[str, Any]) -> None:
-    class Elsewhere(Repository[Product]):
-        connections = ("redis",) if store != "redis" else ("sqlite",)
-
-    async with DataLayer.from_config(config) as data:
-        with pytest.raises(ConfigurationError, match="repositories"):
-            data.repository(Elsewhere)
-        with pytest.raises(ConfigurationError, match="repositories"):
-            await Elsewhere().count()
-
-
-async def test_the_settings_name_the_collection(config: dict[str, Any], store: str) -> None:
-    config["repositories"]["products"] = {"connection": store, "collection": "wares"}
-    async with DataLayer.from_config(config) as data:
-        products = data.repository(Products)
-        await fill(products, "a")
-        assert products.collection.name == "wares"
-        assert await products.count() == 1
 
 
 class Left(Entity):
@@ -520,23 +260,3 @@ async def test_two_entities_may_name_an_index_alike(config: dict[str, Any]) -> N
                 with pytest.raises(DuplicateRecordError) as caught:
                     await repo.create(model(code="a"))
                 assert caught.value.field == "code"
-
-
-def test_a_predicate_that_a_caller_built_keeps_the_grammar() -> None:
-    deep: Predicate = Compare("name", Op.EQ, "a")
-    for _ in range(40):
-        deep = Not(deep)
-    wrong: list[Any] = [
-        *(Compare('name"; DROP', Op.EQ, 1), Compare("name", Op.EQ, [1]), Compare("name", "nope", 1)),  # type: ignore[arg-type]
-        *(
-            Compare("name", Op.LT, None),
-            Compare("name", Op.IN, 5),
-            Compare("name", Op.EQ, float("nan")),
-            deep,
-            5,
-            [deep],
-        ),
-    ]
-    for each in wrong:
-        with pytest.raises(InvalidFilterError):
-            to_predicate(each)

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, create_model
 from app.core.errors import ConfigurationError, DuplicateRecordError, MigrationError
 from app.db import DataLayer, Entity, Repository, SoftDeletable
 from app.db.backends import Index
+from app.db.query import Predicate, compare
 
 DATABASE = "records.db"
 
@@ -192,6 +193,29 @@ async def test_unique_indexes_of_what_is_soft_deleted_are_partial(tmp_path: Path
     assert sorted(found) == ["name_unique", "versions_price_index"]
     assert found["name_unique"].endswith("WHERE deleted_at IS NULL")
     assert "WHERE" not in found["versions_price_index"]
+
+
+@pytest.mark.parametrize(
+    ("where", "inside", "outside"),
+    [
+        (compare("name", "startswith", 'it\'s "100%"'), {"name": 'it\'s "100%" new'}, {"name": "other"}),
+        (compare("price", ">", 2.5), {"price": Decimal(3)}, {"price": Decimal(2)}),
+        (compare("size", ">=", Decimal("2.5")), {"size": 3}, {"size": 2}),
+        (compare("size", "in", [1, 2, None]), {"size": 2}, {"size": 3}),
+    ],
+)
+async def test_a_unique_index_may_be_limited(
+    tmp_path: Path, where: Predicate, inside: dict[str, Any], outside: dict[str, Any]
+) -> None:
+    model = create_model("Limited", __base__=Soft, code=(str, "same"), size=(int | None, 0), name=(str, "plain"))
+    index = Index("code", unique=True, where=where)
+    for _ in range(2):
+        async with opened(tmp_path, model, index) as repo:
+            await repo.delete_many(None, everything=True)
+            await repo.create_many([model.model_validate(each) for each in (inside, outside, outside)])
+            with pytest.raises(DuplicateRecordError) as caught:
+                await repo.create(model.model_validate(inside))
+            assert caught.value.field == "code"
 
 
 async def test_equal_decimals_are_one_unique_value(tmp_path: Path) -> None:

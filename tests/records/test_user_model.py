@@ -29,7 +29,16 @@ def stored(**values: object) -> UserInDB:
     return UserInDB.model_validate({**VALID, **values})
 
 
-@pytest.mark.parametrize("spelling", ["quack@x.io", "QUACK@x.io", "quac\N{KELVIN SIGN}@x.io", "  Quack@X.IO\n"])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "quack@x.io",
+        "QUACK@x.io",
+        "quac\N{KELVIN SIGN}@x.io",
+        "  Quack@X.IO\n",
+        "\N{FULLWIDTH LATIN SMALL LETTER Q}uack@x.io",
+    ],
+)
 def test_spellings_of_an_address_are_one(spelling: str) -> None:
     assert user(email=spelling).email == "quack@x.io"
 

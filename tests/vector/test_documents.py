@@ -131,6 +131,7 @@ async def test_a_store_with_just_these_works_and_refuses_the_rest() -> None:
             "document_ids": (),
             "re_embed_document": ("x",),
             "as_langchain": (),
+            "drop_collection": (),
         }
         for name, arguments in optional.items():
             with pytest.raises(UnsupportedOperationError, match=f"Least cannot do {name}"):

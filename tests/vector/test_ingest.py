@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,44 @@ async def test_a_changed_file_is_replaced_and_its_surplus_goes(store: QdrantVect
     report = await ingest(store, [path])
     assert [each.reason for each in report.skipped] == ["empty"]
     assert await store.count() == 0
+
+
+async def test_a_file_that_has_no_text_any_more_loses_its_chunks(store: QdrantVectorStore, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    for content, reason in ((b"a\0b", "binary"), (b"\xff\xfe\xff", "not UTF-8 text")):
+        path.write_text("Some text.\n")
+        await ingest(store, [path])
+        assert await store.count() == 1
+        path.write_bytes(content)
+        assert [each.reason for each in (await ingest(store, [path])).skipped] == [reason]
+        assert await store.count() == 0
+
+
+@pytest.fixture
+def deep_folder(files: Path) -> Iterator[None]:
+    """Deeper than calls of Python may nest."""
+    deep = os.open(files, os.O_RDONLY)
+    for _ in range(1_200):
+        os.mkdir("d", dir_fd=deep)
+        below = os.open("d", os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = below
+    os.close(deep)
+    yield
+    subprocess.run(["rm", "-rf", str(files / "d")], check=True)
+
+
+@pytest.mark.usefixtures("deep_folder")
+async def test_odd_entries_do_not_keep_the_others_out(store: QdrantVectorStore, files: Path) -> None:
+    (files / "loop.md").symlink_to("loop.md")
+    (files / "around").symlink_to(files)
+    Path(os.fsdecode(os.fsencode(files) + b"/\xff.txt")).write_text("A name that is not UTF-8.\n")
+    report = await ingest(store, [files])
+    assert report.added == 2
+    reasons = {each.path.name: each.reason for each in report.skipped}
+    assert "Too many levels" in reasons["loop.md"]
+    assert reasons["around"] == "a link to a folder"
+    assert reasons["\udcff.txt"] == "its name is not UTF-8"
 
 
 async def test_every_spelling_of_a_path_is_one_document(

@@ -120,7 +120,8 @@ def print_report(report: IngestReport) -> None:
         f"{len(report.skipped)} skipped; {report.chunks} passages written"
     )
     for each in report.skipped:
-        console.print(f"  skipped {escape(str(each.path))}: {escape(each.reason)}", style="dim")
+        name = str(each.path).encode(errors="backslashreplace").decode()
+        console.print(f"  skipped {escape(name)}: {escape(each.reason)}", style="dim")
 
 
 def _filter(conditions: list[str]) -> Filter:

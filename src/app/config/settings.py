@@ -116,7 +116,9 @@ class QdrantSettings(Section):
     url: Secret = Field(None, description="`embedded`, or the server's `http://…`.")
     api_key: Secret = Field(None, description="The key of a server that asks for one.")
     path: Path = Field(Path("qdrant"), description="Where embedded collections live, relative to `data_dir`.")
-    timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
+    timeout: PositiveFloat = Field(
+        5, description="Seconds for connecting to a server, and for one operation there; embedded it means nothing."
+    )
 
 
 class ChromaDBSettings(Section):

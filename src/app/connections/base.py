@@ -121,6 +121,10 @@ class ConnectionManager(ABC, Generic[ClientT]):
     async def close(self) -> None:
         """Close the clients of all loops, and refuse new ones."""
         self._closed = True
+        await self.disconnect_all()
+
+    async def disconnect_all(self) -> None:
+        """Close the clients of all loops. A loop that is blocked is waited for five seconds."""
         here = asyncio.get_running_loop()
         others = {*self._clients, *self._opening} - {here}
         closing = [

@@ -11,6 +11,7 @@ from ..core.errors import ConfigurationError, MissingDependencyError, NotRegiste
 from ..core.registry import Registry
 from ..core.utils.logger import get_logger
 from .base import ConnectionManager
+from .closing import close_each
 
 logger = get_logger(__name__)
 
@@ -35,6 +36,7 @@ class ConnectionFactory:
         self._close_with_loop = close_with_loop
         self._data_dir = settings.data_dir.expanduser().absolute()
         self._managers: dict[str, ConnectionManager[Any]] = {}
+        self._closed = False
 
     @on_current
     def get_connection_manager(self, name: str | ConnectionType) -> ConnectionManager[Any]:
@@ -42,6 +44,8 @@ class ConnectionFactory:
 
         A type means the connection that is called like it, else the only one of that type.
         """
+        if self._closed:
+            raise ConfigurationError("this DataLayer is closed: open a new one with DataLayer.from_config(...)")
         key = self._resolve(name)
         manager = self._managers.get(key)
         if manager is None:
@@ -72,20 +76,15 @@ class ConnectionFactory:
 
     @on_current
     async def close_all(self) -> None:
-        """Close all managers, the youngest first.
+        """Close what is open, the youngest first; the next use opens it again."""
+        managers = list(self._managers.values())
+        await close_each((str(each), each.disconnect_all) for each in reversed(managers))
 
-        One that fails does not stop the others: each failure is logged, and the first is raised at the end.
-        """
-        first: Exception | None = None
-        while self._managers:
-            name, manager = self._managers.popitem()
-            try:
-                await manager.close()
-            except Exception as error:
-                logger.exception("closing the connection %s failed", name)
-                first = first or error
-        if first is not None:
-            raise first
+    async def close(self) -> None:
+        """Close everything for good, the youngest first."""
+        self._closed = True
+        managers, self._managers = list(self._managers.values()), {}
+        await close_each((str(each), each.close) for each in reversed(managers))
 
     @property
     def opened(self) -> Mapping[str, ConnectionManager[Any]]:

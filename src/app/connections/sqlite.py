@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,14 @@ from typing import Any, TypeVar
 
 from ..config.settings import SQLiteSettings
 from ..core.constants import ConnectionType
-from ..core.errors import AppError, DeadlineExceededError, StoreUnavailableError, UnsupportedOperationError
+from ..core.errors import (
+    AppError,
+    ConfigurationError,
+    DeadlineExceededError,
+    StoreUnavailableError,
+    UnsupportedOperationError,
+)
+from ._sqlite_guard import run_alone
 from .base import ConnectionManager
 from .owner_thread import Job, OwnerThread, engines
 
@@ -30,7 +36,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
     def __init__(self, path: str, settings: SQLiteSettings) -> None:
         super().__init__(f"sqlite {path}", settings.timeout)
         self.path = path
-        self._settings = settings
+        self.settings = settings
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> asyncio.Future[list[Row]]:
         """Run one SELECT; the future has its rows."""
@@ -49,7 +55,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
             raise UnsupportedOperationError(
                 f"SQLite {sqlite3.sqlite_version} is too old: manystore needs {'.'.join(map(str, _OLDEST))}"
             )
-        deadline = time.monotonic() + self._settings.timeout
+        deadline = time.monotonic() + self.settings.timeout
         try:
             if self.path != MEMORY:
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +72,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
                     if not _is_busy(error) or time.monotonic() > deadline:
                         raise
                     time.sleep(0.01)
-            connection.execute(f"PRAGMA synchronous = {self._settings.synchronous.upper()}")
+            connection.execute(f"PRAGMA synchronous = {self.settings.synchronous.upper()}")
             connection.execute("PRAGMA foreign_keys = ON")
         except sqlite3.Error as error:
             connection.close()
@@ -104,7 +110,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
         ours: AppError
         if isinstance(error, sqlite3.OperationalError) and _is_busy(error):
             ours = DeadlineExceededError(
-                f"{self.path} was locked by another process for more than {self._settings.timeout:g} s; "
+                f"{self.path} was locked by another process for more than {self.settings.timeout:g} s; "
                 "nothing was read or written"
             )
         elif getattr(error, "sqlite_errorname", "").startswith(_UNAVAILABLE):
@@ -125,17 +131,6 @@ def _is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
-def _refuse_transaction_control(sql: str) -> None:
-    """The connection is shared: a statement that ends its transaction would commit or lose what others wrote."""
-    words = _COMMENTS.sub(" ", sql).split(maxsplit=1)
-    if words and words[0].rstrip(";").upper() in _TRANSACTION_CONTROL:
-        raise UnsupportedOperationError(f"{words[0]} is for the connection itself, which others share; use `transact`")
-
-
-_TRANSACTION_CONTROL = frozenset({"BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"})
-_COMMENTS = re.compile(r"--[^\n]*|/\*.*?(?:\*/|$)", re.DOTALL)
-
-
 def _fetch(sql: str, parameters: Sequence[Any], connection: sqlite3.Connection) -> list[Row]:
     return connection.execute(sql, parameters).fetchall()
 
@@ -147,8 +142,13 @@ def _commit_together(connection: sqlite3.Connection, writes: list[Job[sqlite3.Co
         for job in writes:
             connection.execute("SAVEPOINT job")
             job.run(connection)
-            if job.error is not None and connection.in_transaction:
-                connection.execute("ROLLBACK TO job")
+            if job.error is not None:
+                if not connection.in_transaction and isinstance(job.error, sqlite3.IntegrityError):
+                    # `OR ROLLBACK` undid what the others did: they are run again, without this one.
+                    _commit_together(connection, [_again(other) for other in writes if other is not job])
+                    return
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK TO job")
             connection.execute("RELEASE job")
         connection.execute("COMMIT")
     except BaseException as error:  # noqa: BLE001 - carried to the callers, and never with a transaction left open
@@ -157,6 +157,11 @@ def _commit_together(connection: sqlite3.Connection, writes: list[Job[sqlite3.Co
         if connection.in_transaction:
             with suppress(sqlite3.Error):  # what failed first is what the callers hear of
                 connection.execute("ROLLBACK")
+
+
+def _again(job: Job[sqlite3.Connection]) -> Job[sqlite3.Connection]:
+    job.result = job.error = None
+    return job
 
 
 class SQLiteConnectionManager(ConnectionManager[SQLiteEngine]):
@@ -173,20 +178,22 @@ class SQLiteConnectionManager(ConnectionManager[SQLiteEngine]):
         self._key = f"{MEMORY}{id(self)}" if in_memory else self.path
 
     async def execute_query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        """Run one SELECT with bound parameters."""
-        _refuse_transaction_control(sql)
-        return await (await self.connect()).read(sql, parameters)
+        """Run one SELECT with bound parameters. The driver's own error for SQL that it cannot read."""
+        return await (await self.connect()).submit(partial(run_alone, sql, parameters, write=False))
 
     async def execute_command(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Run one writing statement with bound parameters; return the rows of its RETURNING."""
-        _refuse_transaction_control(sql)
-        return await (await self.connect()).write(sql, parameters)
+        return await (await self.connect()).submit(partial(run_alone, sql, parameters, write=True), write=True)
 
     def get_connection_info(self) -> dict[str, Any]:
         return {"type": str(self.connection_type), "path": self.path}
 
     async def _open(self) -> SQLiteEngine:
-        return await engines.acquire(SQLiteEngine, self._key, lambda: SQLiteEngine(self.path, self.settings))
+        engine = await engines.acquire(SQLiteEngine, self._key, lambda: SQLiteEngine(self.path, self.settings))
+        if engine.settings.model_copy(update={"path": self.settings.path}) != self.settings:
+            await engines.release(engine)
+            raise ConfigurationError(f"{self.path} is already open here with other settings: give both the same")
+        return engine
 
     async def _close(self, client: SQLiteEngine) -> None:
         await engines.release(client)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from pydantic import BaseModel
 
 from ..config import Settings, load
-from ..connections import ConnectionFactory, ConnectionHealth, ConnectionManager, ConnectionRegistry
+from ..connections import ConnectionFactory, ConnectionHealth, ConnectionManager
 from ..core import current
 from ..core.constants import VectorDBType
-from ..core.errors import AppError, ConfigurationError
+from ..core.errors import AppError, ConfigurationError, did_you_mean
 from ..core.utils.logger import get_logger
 from .repositories.base import Repository
 from .repositories.placement import Placement
@@ -24,9 +24,13 @@ from .vector.providers.embedding_provider import EmbeddingFactory
 if TYPE_CHECKING:
     from contextvars import Token
 
+    from ..connections.qdrant import QdrantConnectionManager
+    from ..connections.redis import RedisConnectionManager
+    from ..connections.sqlite import SQLiteConnectionManager
     from .repositories.signup_session_repository import SignupSessionRepository
     from .repositories.user_repository import UserRepository
     from .vector.base import VectorDB
+    from .vector.embeddings.model import EmbeddingModel
 
 logger = get_logger(__name__)
 
@@ -63,7 +67,16 @@ class DataLayer:
         current.opened(layer)
         return layer
 
+    @overload
+    def connection(self, name: Literal["sqlite"]) -> "SQLiteConnectionManager": ...
+    @overload
+    def connection(self, name: Literal["redis"]) -> "RedisConnectionManager": ...
+    @overload
+    def connection(self, name: Literal["qdrant"]) -> "QdrantConnectionManager": ...
+    @overload
+    def connection(self, name: str) -> Any: ...
     def connection(self, name: str) -> ConnectionManager[Any]:
+        """Return the manager of the connection of that name, or of that type: the same one at each call."""
         return self.connections.get_connection_manager(name)
 
     @overload
@@ -81,20 +94,16 @@ class DataLayer:
         self._refuse_if_closed()
         repository = self._repositories.get(name)
         if repository is None:
-            repository_class: Any = RepositoryRegistry.get_class(name) if isinstance(name, str) else name
-            if not issubclass(repository_class, Repository):
-                repository_class = type(
-                    f"{repository_class.__name__}Repository", (Repository,), {"model": repository_class}
-                )
-            repository = self._repositories[name] = repository_class(self)
+            repository = _repository_class(name)(self)
             repository.db  # noqa: B018 - a repository that is placed on nothing is told so here
+            self._repositories[name] = repository
         return repository
 
     def vector_store(self, name: str | VectorDBType) -> "VectorDB":
         self._refuse_if_closed()
         return self.vector_stores.get_vector_store(name)
 
-    def embedding(self, name: str = "default") -> Any:
+    def embedding(self, name: str = "default") -> "EmbeddingModel":
         """Return the embedding model under that name of the settings."""
         self._refuse_if_closed()
         return self.embeddings.embedding(name)
@@ -114,7 +123,7 @@ class DataLayer:
         try:
             await self.vector_stores.close_all()
         finally:
-            await self.connections.close_all()
+            await self.connections.close()
 
     @property
     def closed(self) -> bool:
@@ -125,12 +134,14 @@ class DataLayer:
         self._refuse_if_closed()
         name = repository.registered_name or repository.COLLECTION_NAME
         section = self.settings.repositories.get(name)
-        if section is not None:
+        if section is None:
+            self._refuse_misspelt(name)
+        else:
             manager = self.connections.get_connection_manager(section.connection)
             return Placement(manager, section.collection, section.ttl)
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
-            if connection is not None and connection_type in ConnectionRegistry:
+            if connection is not None:
                 return Placement(self.connections.get_connection_manager(connection))
         raise ConfigurationError(
             f"the repository {name!r} is placed on no connection: "
@@ -167,12 +178,29 @@ class DataLayer:
         if self._closed:
             raise ConfigurationError("this DataLayer is closed: open a new one with DataLayer.from_config(...)")
 
+    def _refuse_misspelt(self, name: str) -> None:
+        """An entry under `repositories` that nothing is called, and that is nearly this one, was meant for it."""
+        nameless = [each for each in self.settings.repositories if each not in RepositoryRegistry.names()]
+        if did_you_mean(name, nameless):
+            near = did_you_mean(name, nameless)
+            raise ConfigurationError(f"the repository {name!r} has no entry under `repositories`{near}")
+
     async def _health_of(self, name: str) -> ConnectionHealth:
         try:
-            return await self.connection(name).health()
+            return await self.connections.get_connection_manager(name).health()
         except AppError as error:
             kind = self.settings.connections[name].type
             return ConnectionHealth(name, kind, healthy=False, detail=str(error))
+
+
+def _repository_class(name: object) -> type[Repository[Any]]:
+    if isinstance(name, str):
+        return RepositoryRegistry.get_class(name)
+    if isinstance(name, type) and issubclass(name, Repository):
+        return name
+    if isinstance(name, type) and issubclass(name, BaseModel):
+        return type(f"{name.__name__}Repository", (Repository,), {"model": name})
+    raise TypeError(f"repository(…) takes a registered name, a Repository class or a pydantic model, not {name!r}")
 
 
 def build_default() -> DataLayer:

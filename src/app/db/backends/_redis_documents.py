@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from ...core.errors import InvalidChangeError, MigrationError
-from ..models.schema import FieldSchema, Kind
+from ..models.schema import Kind
 from ..models.values import storable
 from ..query.operations import Document, Update
 from ._json import decode_json, encode_json
@@ -89,19 +89,15 @@ class Documents:
         """The record after the update. What the model does not know of it stays."""
         changed = {**record.document, **operation.changes}
         for name, by in operation.increments.items():
-            changed[name] = self._sum(self._schema.fields[name], changed.get(name) or 0, by)
+            changed[name] = (changed.get(name) or 0) + by
         for name, item in operation.appends.items():
             present = changed.get(name)
             changed[name] = [*(present if isinstance(present, list) else []), item]
         changed = self.checked(changed)
+        if operation.check is not None:
+            operation.check(changed)
         stored = {**record.stored, **changed}
         return Record(record.id, encode_json(stored), stored, changed)
-
-    def _sum(self, field: FieldSchema, present: Any, by: float) -> Any:
-        try:
-            return field.accept(present + by)
-        except ValueError as error:
-            raise InvalidChangeError(f"{self._schema.name}.{field.name}: the sum is refused: {error}") from None
 
 
 def splice_arguments(values: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,6 @@ kinds of values) and then only bound. What differs between stores is in `Dialect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -18,12 +17,10 @@ from sqlalchemy.sql.elements import ColumnElement
 from ...core.errors import ConfigurationError, InvalidFilterError, UnsupportedOperationError, did_you_mean
 from ..models.schema import FieldSchema, Kind
 from ..models.values import storable
-from ..query.evaluate import holds
-from ..query.evaluate import kind as kind_of
 from ..query.operations import Order
-from ..query.predicates import ALL, MAX_COMPARISONS, And, Compare, Not, Op, Or, Predicate
+from ..query.predicates import ALL, And, Compare, Not, Op, Or, Predicate
 from ._names import check_identifier
-from ._numbers import NEVER, in_column, on_column
+from ._shapes import VALUE_KINDS, lower, shape, value_kind, without_lists
 from .base import CollectionSchema, Index
 
 if TYPE_CHECKING:
@@ -34,24 +31,6 @@ Condition: TypeAlias = ColumnElement[Any]
 
 EXPIRES = "_expires_at"
 EXTRA = "_extra"
-
-LARGE = "large number"
-"""A number that a store may not compare exactly with the numbers in its JSON: a Decimal, or one beyond 2**53."""
-_EXACT = 2**53
-TEXTS = "list of text"
-
-# The kinds of value that a kind of column holds, in the terms of `value_kind`.
-_VALUE_KINDS: Mapping[Kind, tuple[str, ...]] = {
-    Kind.TEXT: ("text",),
-    Kind.INTEGER: ("number", LARGE),
-    Kind.FLOAT: ("number", LARGE),
-    Kind.DECIMAL: ("number", LARGE),
-    Kind.BOOLEAN: ("boolean",),
-    Kind.DATETIME: ("datetime",),
-    Kind.DATE: ("date",),
-    Kind.UUID: ("uuid",),
-    Kind.BYTES: ("bytes",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +190,9 @@ class Table:
 
     def index_ddl(self, index: Index, name: str) -> str:
         values: list[Any] = []
-        shape(index.where, values)
-        where = None if index.where == ALL else self.condition(index.where, LiteralBinder(values))
+        only = lower(without_lists(index.where), self.schema)
+        shape(only, values)
+        where = None if only == ALL else self.condition(only, LiteralBinder(values))
         clause = f" WHERE {self._literal(where)}" if where is not None else ""
         fields = ", ".join(self._literal(self._ordering(each)) for each in index.fields)
         unique = "UNIQUE " if index.unique else ""
@@ -276,7 +256,7 @@ class Table:
         column = self.table.c[name]
         if op is Op.EQ and kind == "null":
             return column.is_(None)
-        if op is not Op.IN and kind not in _VALUE_KINDS[field.kind]:
+        if op is not Op.IN and kind not in VALUE_KINDS[field.kind]:
             bind.take()
             return sa.false()
         return self._in_column(column, field, op, bind)
@@ -318,71 +298,5 @@ def compare(left: Condition, op: Op, right: Condition) -> Condition:
     raise ValueError(op)
 
 
-def shape(predicate: Predicate, values: list[Any]) -> Hashable:
-    """What of a predicate decides the SQL text. Its values are appended, in the order in which they are bound."""
-    match predicate:
-        case Compare(path, op, value):
-            if value is not None or op is not Op.EQ:
-                values.append(value)
-            return (path, op, value_kind(op, value))
-        case Not(term):
-            return ("not", shape(term, values))
-        case And(terms):
-            return ("and", *[shape(term, values) for term in terms])
-        case Or(terms):
-            return ("or", *[shape(term, values) for term in terms])
-
-
-def lower(predicate: Predicate, schema: CollectionSchema) -> Predicate:
-    """Rewrite comparisons so that a column's own type can decide them exactly."""
-    match predicate:
-        case Compare(path, op, value):
-            name, _, rest = path.partition(".")
-            field = schema.fields.get(name)
-            if field is None or field.kind is Kind.JSON:
-                return predicate
-            if rest:  # a path into a scalar leads nowhere, and what is missing equals None
-                return ALL if holds(op, None, value) else NEVER
-            if op is Op.IN:
-                return _in_list(predicate, field)
-            numeric = field.kind in (Kind.INTEGER, Kind.FLOAT) and value is not None
-            return on_column(predicate, field.kind) if numeric else predicate
-        case Not(term):
-            return Not(lower(term, schema))
-        case And(terms):
-            return And(tuple(lower(term, schema) for term in terms))
-        case Or(terms):
-            return Or(tuple(lower(term, schema) for term in terms))
-
-
-def _in_list(predicate: Compare, field: FieldSchema) -> Predicate:
-    """The items of the column's kind as one parameter, and None apart, since in SQL it is in no list."""
-    path = predicate.path
-    null = (Compare(path, Op.EQ, None),) if None in predicate.value else ()
-    if field.kind in (Kind.INTEGER, Kind.FLOAT):
-        items: tuple[Any, ...] = in_column(predicate.value, field.kind)
-    else:
-        items = tuple(item for item in predicate.value if _kind(item) in _VALUE_KINDS[field.kind])
-    if field.kind not in (Kind.FLOAT, Kind.BYTES):
-        return Or((Compare(path, Op.IN, items), *null)) if null else Compare(path, Op.IN, items)
-    # A list is text to a store, and of these text is not exact everywhere.
-    distinct = dict.fromkeys(items)
-    if len(distinct) > MAX_COMPARISONS:
-        raise UnsupportedOperationError(f"{path}: 'in' with more than {MAX_COMPARISONS} values of {field.kind}")
-    return Or((*null, *(Compare(path, Op.EQ, item) for item in distinct)))
-
-
-def value_kind(op: Op, value: Any) -> str:
-    """The kind of a value, as far as it decides the SQL text: see `LARGE`."""
-    if op is Op.IN:
-        return TEXTS if all(isinstance(item, str) for item in value) else "list"
-    kind = _kind(value)
-    return LARGE if kind == "number" and (isinstance(value, Decimal) or not -_EXACT <= value <= _EXACT) else kind
-
-
 def _unless_none(encode: Codec) -> Codec:
     return lambda value: None if value is None else encode(value)
-
-
-def _kind(value: Any) -> str:
-    return kind_of(value) or "nested"

@@ -14,7 +14,8 @@ import sqlalchemy.dialects.sqlite
 from ..models.schema import FieldSchema, Kind
 from ..query.predicates import Op
 from ._json import decode_json, encode_json, json_holds, scalar_text
-from ._sql import LARGE, TEXTS, Binder, Codec, Condition, Dialect, compare
+from ._shapes import LARGE, TEXTS
+from ._sql import Binder, Codec, Condition, Dialect, compare
 
 MERGE: Final = "manystore_merge"
 APPEND: Final = "manystore_append"

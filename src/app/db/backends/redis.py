@@ -218,7 +218,7 @@ class RedisBackend(StorageBackend):
         touched = {*operation.changes, *operation.appends}
         terms = list(conjuncts(operation.where))
         match terms:
-            case [Compare(self.schema.key, Op.EQ, value)] if not operation.increments:
+            case [Compare(self.schema.key, Op.EQ, value)] if not operation.increments and operation.check is None:
                 pass
             case _:
                 return None

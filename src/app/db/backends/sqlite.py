@@ -13,7 +13,8 @@ from ...core.errors import AppError, DuplicateRecordError, InvalidChangeError, S
 from ..query.operations import Count, Delete, Document, Find, Insert, OnConflict, Update
 from ..query.predicates import Predicate, both
 from ._json import decode_json, encode_json
-from ._sql import EXPIRES, EXTRA, Binder, Condition, Table, lower, shape
+from ._shapes import lower, shape
+from ._sql import EXPIRES, EXTRA, Binder, Condition, Table
 from ._sqlite_dialect import APPEND, MERGE, SQLiteDialect, register_functions
 from ._sqlite_schema import ensure_table
 from .base import Capability, CollectionSchema, StorageBackend
@@ -63,7 +64,10 @@ class SQLiteBackend(StorageBackend):
             return select.limit(bind.next()).offset(bind.next()) if paged else select
 
         statement = self._table.statement(("find", key, operation.order_by, paged), build)
-        rows = await self._read(engine, statement.sql, statement.parameters(values))
+        try:
+            rows = await engine.read(statement.sql, statement.parameters(values))
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
         return [self._document(row) for row in rows]
 
     async def update(self, operation: Update) -> list[Document] | int:
@@ -84,19 +88,32 @@ class SQLiteBackend(StorageBackend):
         def build(bind: Binder) -> sa.Update:
             assignments = self._assignments(bind, *fields)
             statement = sa.update(self._table.table).values(assignments).where(self._live(where, bind))
-            returns = operation.returning or operation.increments
             return statement.returning(*self._table.columns) if returns else statement
 
-        statement = self._table.statement(("update", *fields, key, operation.returning), build)
+        check = operation.check
+        returns = operation.returning or check is not None
+        statement = self._table.statement(("update", *fields, key, returns), build)
         parameters = statement.parameters(values + tail)
+        purges = self.schema.expires and any(
+            index.unique and {*index.fields} & {*columns} for index in self.schema.indexes
+        )
+
+        def change(connection: sqlite3.Connection) -> list[Document] | int:
+            if purges:
+                self._purge(connection)
+            changed = connection.execute(statement.sql, parameters)
+            if not returns:
+                return changed.rowcount
+            documents = [self._document(row) for row in changed.fetchall()]
+            if check is not None:
+                for document in documents:
+                    check(document)
+            return documents if operation.returning else len(documents)
+
         try:
-            if operation.increments:
-                return await engine.transact(
-                    lambda connection: self._checked(connection.execute(statement.sql, parameters), operation)
-                )
-            if operation.returning:
+            if returns and check is None and not purges:
                 return [self._document(row) for row in await engine.write(statement.sql, parameters)]
-            return await engine.transact(lambda connection: connection.execute(statement.sql, parameters).rowcount)
+            return await engine.transact(change)
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
@@ -126,7 +143,10 @@ class SQLiteBackend(StorageBackend):
             return sa.select(sa.func.count()).select_from(found.limit(bind.next()).subquery())
 
         statement = self._table.statement(("count", key, limited), build)
-        [[number]] = await self._read(engine, statement.sql, statement.parameters(values))
+        try:
+            [[number]] = await engine.read(statement.sql, statement.parameters(values))
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
         return int(number)
 
     async def _engine(self) -> SQLiteEngine:
@@ -144,12 +164,6 @@ class SQLiteBackend(StorageBackend):
         register_functions(connection)
         ensure_table(connection, self._table)
 
-    async def _read(self, engine: SQLiteEngine, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        try:
-            return await engine.read(sql, parameters)
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-
     def _prepare(self, predicate: Predicate) -> tuple[Predicate, list[Any], Hashable]:
         """The predicate in the terms of the columns, its values in the order they are bound, and its shape."""
         where = lower(predicate, self.schema)
@@ -166,17 +180,6 @@ class SQLiteBackend(StorageBackend):
         expires = self._table.table.c[EXPIRES]
         return sa.and_(condition, sa.or_(expires.is_(None), expires > bind.next()))
 
-    def _checked(self, changed: sqlite3.Cursor, operation: Update) -> list[Document] | int:
-        """What an increment made of the records, while it can still be undone: the model's limits hold for sums too."""
-        documents = [self._document(row) for row in changed.fetchall()]
-        for name in operation.increments:
-            try:
-                for document in documents:
-                    self.schema.fields[name].accept(document[name])
-            except ValueError as error:
-                raise InvalidChangeError(f"{self.schema.name}.{name}: the sum is refused: {error}") from None
-        return documents if operation.returning else len(documents)
-
     def _insert_statement(self, *, skip: bool) -> sa.Insert:
         table = self._table.table
         insert = sa.dialects.sqlite.insert(table).values({column.name: sa.bindparam(column.name) for column in table.c})
@@ -187,9 +190,12 @@ class SQLiteBackend(StorageBackend):
         self, connection: sqlite3.Connection, sql: str, rows: list[tuple[Any, ...]]
     ) -> list[list[tuple[Any, ...]]]:
         if self.schema.expires:
-            # What has expired blocks neither its id nor its unique values.
-            connection.execute(f'DELETE FROM "{self.schema.name}" WHERE "{EXPIRES}" <= ?', (time.time(),))  # noqa: S608
+            self._purge(connection)
         return [connection.execute(sql, row).fetchall() for row in rows]
+
+    def _purge(self, connection: sqlite3.Connection) -> None:
+        """What has expired blocks neither its id nor its unique values."""
+        connection.execute(f'DELETE FROM "{self.schema.name}" WHERE "{EXPIRES}" <= ?', (time.time(),))  # noqa: S608
 
     def _assignments(
         self,

@@ -63,4 +63,7 @@ class SoftDelete(Middleware):
             return call_next(operation)
         if isinstance(operation, Update | Delete):
             return call_next(replace(operation, guard=both(operation.guard, self._visible)))
-        return call_next(replace(operation, where=both(operation.where, self._visible)))
+        where = both(operation.where, self._visible)
+        if isinstance(operation, Find):  # written out: `replace` takes four times as long, and every read comes here
+            return call_next(Find(where, operation.order_by, operation.skip, operation.limit))
+        return call_next(Count(where, operation.limit))

@@ -61,12 +61,29 @@ class FieldSchema:
     validator: SchemaValidator
     """Validates one value as the model would, by the field's own validators and without the model's."""
 
+    has_validators: bool
+    """Whether functions take part, which may not keep what they returned before."""
+
     def accept(self, value: Any) -> Any:
         """The value as it is stored; ValueError, with no value in it, for what the field or the stores refuse."""
+        stored = storable(self._validated(value))
+        if self.has_validators and storable(self._validated(stored)) != stored:
+            raise ValueError(_NOT_IDEMPOTENT)
+        return stored
+
+    def _validated(self, value: Any) -> Any:
         try:
-            return storable(self.validator.validate_python(value, by_name=True, by_alias=True))
+            return self.validator.validate_python(value, by_name=True, by_alias=True)
         except ValidationError as error:
             raise ValueError(_reasons(error)) from None
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"its validator failed ({type(error).__name__}); one that looks at other fields has to be a model "
+                "validator (mode='after'), since a change comes without them"
+            ) from None
+
+
+_NOT_IDEMPOTENT = "its validator changes what is stored when it is read again: let it keep what it returned before"
 
 
 class ModelSchema(Generic[ModelT]):
@@ -80,6 +97,9 @@ class ModelSchema(Generic[ModelT]):
             raise ConfigurationError(f"{model.__name__} has no field {key!r} to be found by; derive it from Entity")
         self.open = model.model_config.get("extra") == "allow"
         self._validate = model.__pydantic_validator__.validate_python
+        self.has_rules = bool(model.__pydantic_decorators__.model_validators)
+        """Whether the model has validators of the whole record, which a change of some fields has to satisfy."""
+        self._has_validators = self.has_rules or any(field.has_validators for field in self.fields.values())
 
     def document(self, entity: ModelT) -> dict[str, Any]:
         """The entity as it is stored. InvalidChangeError for a value that some store cannot keep."""
@@ -98,6 +118,27 @@ class ModelSchema(Generic[ModelT]):
         except ValueError as error:
             raise InvalidChangeError(f"{self.model.__name__}.{name}: {error}") from None
         return document
+
+    def new_document(self, entity: ModelT) -> dict[str, Any]:
+        """As `document`, and sure to give the entity back: validators run again when a record is read."""
+        document = self.document(entity)
+        if self._has_validators:
+            again = self._read_again(document)
+            changed = [name for name in document if again.get(name) != document[name]]
+            if changed:
+                raise InvalidChangeError(f"{self.model.__name__}.{changed[0]}: {_NOT_IDEMPOTENT}")
+        return document
+
+    def check(self, document: Mapping[str, Any]) -> None:
+        """InvalidChangeError for a document that the model would refuse to read, or some store to keep."""
+        self._read_again(document)
+
+    def _read_again(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            entity = self._validate(document, strict=False, by_name=True, by_alias=False)
+        except ValidationError as error:
+            raise InvalidChangeError(f"{self.model.__name__}: refused as a whole: {_reasons(error)}") from None
+        return self.document(entity)
 
     def entity(self, document: Mapping[str, Any]) -> ModelT:
         """The model again. Lax, since what is stored has plain values where a strict model has enums or sets."""
@@ -205,8 +246,23 @@ def _read_field(
         nullable=nullable,
         required=info.is_required(),
         default=lambda: info.get_default(call_default_factory=True, validated_data={}),
+        has_validators=_has_functions(schema),
         validator=SchemaValidator(whole if definitions else schema, config),
     )
+
+
+def _has_functions(schema: Any) -> bool:
+    """Whether a function stands around the value itself, or anywhere in a nested one."""
+    if isinstance(schema, dict):
+        kind = schema.get("type")
+        if isinstance(kind, str) and kind.startswith("function-"):
+            return True
+        if kind == "definition-ref":
+            return True  # a nested model that refers to itself: not followed, and taken to have some
+        return any(_has_functions(each) for key, each in schema.items() if key != "serialization")
+    if isinstance(schema, list | tuple):
+        return any(_has_functions(each) for each in schema)
+    return False
 
 
 def _unwrap(schema: Any, definitions: dict[str, Any]) -> tuple[Any, bool]:

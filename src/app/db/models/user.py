@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from .base import SoftDeletable, Timestamped, new_object_id
+from .base import PyObjectId, SoftDeletable, Timestamped, new_object_id
 from .values import utc_now
 
 _USERNAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{2,29}", re.ASCII)
@@ -133,7 +133,7 @@ class UserInDB(User):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    id: str = Field(default_factory=new_object_id, alias="_id")
+    id: PyObjectId = Field(default_factory=new_object_id, alias="_id")
 
     @property
     def _id(self) -> str:

@@ -1,6 +1,6 @@
 """The five things that are asked of a store. Middleware reads and rewrites them; backends carry them out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
@@ -59,6 +59,8 @@ class Update:
     guard: Predicate = ALL
     ttl: float | None = None
     returning: bool = True
+    check: Callable[[Document], None] | None = None
+    """Raises for a document, as it is after the change, that must not be stored; then nothing is changed."""
 
 
 @dataclass(frozen=True, slots=True)

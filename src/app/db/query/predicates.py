@@ -75,7 +75,7 @@ def to_predicate(given: Filter) -> Predicate:
     if given is None:
         return ALL
     predicate = _from_dict(given, MAX_DEPTH) if isinstance(given, Mapping) else _checked(given, MAX_DEPTH)
-    if sum(1 for _ in comparisons(predicate)) > MAX_COMPARISONS:
+    if not isinstance(predicate, Compare) and sum(1 for _ in comparisons(predicate)) > MAX_COMPARISONS:
         raise InvalidFilterError(f"a filter may have {MAX_COMPARISONS} comparisons, no more; 'in' takes a list")
     return predicate
 
@@ -128,12 +128,10 @@ def compare(path: str, operator: str, value: Any = None) -> Predicate:
 
 def both(first: Predicate, second: Predicate) -> Predicate:
     """The conjunction, without a level of nesting where one side says nothing."""
-    if first == ALL:
-        return second
-    if second == ALL:
-        return first
     left = first.terms if isinstance(first, And) else (first,)
     right = second.terms if isinstance(second, And) else (second,)
+    if not left or not right:
+        return first if left else second
     return And((*left, *right))
 
 

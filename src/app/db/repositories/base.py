@@ -2,8 +2,7 @@
 
 import copy
 import weakref
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel
@@ -84,19 +83,19 @@ class Repository(Generic[EntityT]):
 
     async def create(self, entity: EntityT) -> EntityT:
         """Store a new record; DuplicateRecordError names the field whose value is taken."""
-        [stored] = await self._run(Insert((self._document(entity),), ttl=self._binding.ttl))
+        [stored] = await self._run(Insert((self.schema.new_document(entity),), ttl=self._binding.ttl))
         return self._entity(stored)
 
     async def create_many(self, entities: Iterable[EntityT]) -> list[EntityT]:
         """Store all or none."""
-        documents = tuple(self._document(entity) for entity in entities)
+        documents = tuple(self.schema.new_document(entity) for entity in entities)
         if not documents:
             return []
         return [self._entity(each) for each in await self._run(Insert(documents, ttl=self._binding.ttl))]
 
     async def put_if_absent(self, entity: EntityT) -> bool:
         """Store a new record unless its id is taken; whether it was stored."""
-        operation = Insert((self._document(entity),), on_conflict=OnConflict.SKIP, ttl=self._binding.ttl)
+        operation = Insert((self.schema.new_document(entity),), on_conflict=OnConflict.SKIP, ttl=self._binding.ttl)
         return bool(await self._run(operation))
 
     async def get(self, id: Any) -> EntityT | None:
@@ -149,7 +148,11 @@ class Repository(Generic[EntityT]):
         """
         where = self._by_key(id)
         values = self.schema.changes(changes)
-        return None if where is None else await self._update_one(Update(where, values))
+        return (
+            None
+            if where is None
+            else await self._update_one(Update(where, values, ttl=self._binding.ttl, check=self._check))
+        )
 
     async def update_many(
         self,
@@ -159,7 +162,7 @@ class Repository(Generic[EntityT]):
         everything: bool = False,
     ) -> int:
         where = self._where_some(filter, everything=everything)
-        return int(await self._run(Update(where, self.schema.changes(changes), returning=False)))
+        return int(await self._run(Update(where, self.schema.changes(changes), returning=False, check=self._check)))
 
     async def increment(self, id: Any, field: str, by: float = 1) -> float | None:
         """Add to a number (None counts as 0) and return the sum, in one atomic step; None when there is no record.
@@ -168,8 +171,10 @@ class Repository(Generic[EntityT]):
         """
         where = self._by_key(id)
         self.schema.check_number(field, by)
-        changed = None if where is None else await self._update_document(Update(where, increments={field: by}))
-        return None if changed is None else cast("float", changed[field])
+        documents = (
+            [] if where is None else await self._run(Update(where, increments={field: by}, check=self.schema.check))
+        )
+        return cast("float", documents[0][field]) if documents else None
 
     async def compare_and_set(
         self,
@@ -181,7 +186,9 @@ class Repository(Generic[EntityT]):
         where = self._by_key(id)
         guard = self._where(And(tuple(compare(name, "=", value) for name, value in expected.items())))
         values = self.schema.changes(changes)
-        return None if where is None else await self._update_one(Update(where, values, guard=guard))
+        if where is None:
+            return None
+        return await self._update_one(Update(where, values, guard=guard, ttl=self._binding.ttl, check=self._check))
 
     async def delete(self, id: Any, *, hard: bool = False) -> bool:
         """Delete the record; whether there was one. `hard` removes for good what would only be marked."""
@@ -243,6 +250,11 @@ class Repository(Generic[EntityT]):
         self._bound = None
         self._bindings = weakref.WeakKeyDictionary()
 
+    @property
+    def _check(self) -> Callable[[dict[str, Any]], None] | None:
+        """What a change of some fields has to satisfy beyond their own validators."""
+        return self.schema.check if self.schema.has_rules else None
+
     def _run(self, operation: Operation) -> Awaitable[Any]:
         return self._binding.handlers[type(operation)](operation)
 
@@ -250,16 +262,9 @@ class Repository(Generic[EntityT]):
         documents = await self._run(Find(where, limit=1))
         return self._entity(documents[0]) if documents else None
 
-    async def _update_document(self, operation: Update) -> dict[str, Any] | None:
-        documents = await self._run(operation)
-        return documents[0] if documents else None
-
     async def _update_one(self, operation: Update) -> EntityT | None:
-        document = await self._update_document(replace(operation, ttl=self._binding.ttl))
-        return None if document is None else self._entity(document)
-
-    def _document(self, entity: EntityT) -> dict[str, Any]:
-        return self.schema.document(entity)
+        documents = await self._run(operation)
+        return self._entity(documents[0]) if documents else None
 
     def _entity(self, document: Mapping[str, Any]) -> EntityT:
         return cast("EntityT", self.schema.entity(document))

@@ -121,6 +121,10 @@ class VectorDB(ABC):
         """
         raise self._unsupported("re_embed_document")
 
+    async def drop_collection(self) -> bool:
+        """Delete the collection with all it holds and its contract; False when there is none."""
+        raise self._unsupported("drop_collection")
+
     def as_langchain(self) -> "VectorStore":
         """This store as a LangChain VectorStore: one object with sync and async methods."""
         raise self._unsupported("as_langchain")

@@ -41,9 +41,9 @@ async def ingest(
 ) -> IngestReport:
     """Split, embed and store the text and Markdown files under the paths.
 
-    An unchanged file is left alone; of a changed one the new chunks are written before the old ones go. A file that
-    became empty loses its chunks; one that is gone keeps them, until `delete_by_document_id`. Raises
-    SourceNotFoundError, before anything is read, when a path does not exist.
+    An unchanged file is left alone; of a changed one the new chunks are written before the old ones go. A file that has
+    no text any more (empty, binary, too large) loses its chunks; one that is gone or cannot be read keeps them, until
+    `delete_by_document_id`. Raises SourceNotFoundError, before anything is read, when a path does not exist.
     """
     files, skipped = await asyncio.to_thread(find_sources, list(paths))
     counts = {"added": 0, "updated": 0, "unchanged": 0}
@@ -52,7 +52,7 @@ async def ingest(
         text = await asyncio.to_thread(read_source, path)
         if isinstance(text, Skipped):
             skipped.append(text)
-            if text.reason == "empty":
+            if text.has_no_text:
                 await store.delete_by_document_id(DocumentMetadata.generate_document_id(path))
         else:
             outcome, written = await _ingest_one(store, path, text)

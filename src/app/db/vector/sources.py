@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ...core.errors import AppError
+from ..models.values import check_text
 
 MAX_BYTES: Final = 16 * 2**20
 
@@ -24,6 +25,8 @@ class SourceNotFoundError(AppError, FileNotFoundError):
 class Skipped:
     path: Path
     reason: str
+    has_no_text: bool = False
+    """It was read, so what an earlier reading stored of it is no longer true."""
 
 
 def find_sources(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[Skipped]]:
@@ -51,6 +54,10 @@ def find_sources(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], l
 def read_source(path: Path) -> str | Skipped:
     r"""The text with `\n` at the ends of lines, or why there is none."""
     try:
+        check_text(str(path))
+    except ValueError:
+        return Skipped(path, "its name is not UTF-8")
+    try:
         if not stat.S_ISREG(path.stat().st_mode):
             return Skipped(path, "not a regular file")
         with path.open("rb") as file:
@@ -58,34 +65,39 @@ def read_source(path: Path) -> str | Skipped:
     except OSError as error:
         return Skipped(path, f"cannot be read: {error.strerror or error}")
     if len(content) > MAX_BYTES:
-        return Skipped(path, f"larger than {MAX_BYTES // 2**20} MiB")
+        return Skipped(path, f"larger than {MAX_BYTES // 2**20} MiB", has_no_text=True)
     encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:
-        return Skipped(path, "binary" if b"\0" in content else "not UTF-8 text")
+        return Skipped(path, "binary" if b"\0" in content else "not UTF-8 text", has_no_text=True)
     if "\0" in text:
-        return Skipped(path, "binary")
+        return Skipped(path, "binary", has_no_text=True)
     if not text.strip():
-        return Skipped(path, "empty")
+        return Skipped(path, "empty", has_no_text=True)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _walk(folder: Path) -> Iterator[Path | Skipped]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        yield Skipped(folder, f"cannot be read: {error.strerror or error}")
-        return
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.name.startswith("."):
-            yield Skipped(path, "hidden")
-        elif entry.is_dir(follow_symlinks=False):
-            yield from _walk(path)
-        elif entry.is_dir():
-            yield Skipped(path, "a link to a folder")
-        elif path.suffix.lower() not in MARKDOWN | TEXT:
-            yield Skipped(path, "not a text or Markdown file")
-        else:
-            yield path
+def _walk(root: Path) -> Iterator[Path | Skipped]:
+    """Without recursion, since folders may nest deeper than calls of Python do."""
+    waiting = [root]
+    while waiting:
+        path = waiting.pop()
+        try:
+            reason = None if path == root else _reason_to_skip(path)
+            if reason is not None:
+                yield Skipped(path, reason)
+            elif path.is_dir():
+                waiting += sorted((Path(entry.path) for entry in os.scandir(path)), reverse=True)
+            else:
+                yield path
+        except OSError as error:
+            yield Skipped(path, f"cannot be read: {error.strerror or error}")
+
+
+def _reason_to_skip(path: Path) -> str | None:
+    if path.name.startswith("."):
+        return "hidden"
+    if path.is_dir():
+        return "a link to a folder" if path.is_symlink() else None
+    return None if path.suffix.lower() in MARKDOWN | TEXT else "not a text or Markdown file"

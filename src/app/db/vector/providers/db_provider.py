@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 from ....config.settings import Settings, VectorStoreSettings
+from ....connections.closing import close_each
 from ....connections.factory import ConnectionFactory
 from ....core.constants import ConnectionType, VectorDBType
 from ....core.current import on_current
@@ -62,16 +63,10 @@ class VectorStoreFactory:
 
     @on_current
     async def close_all(self) -> None:
-        """Close all stores, the youngest first. One that fails does not stop the others; the first error is raised."""
-        errors = []
-        while self._stores:
-            _, store = self._stores.popitem()
-            try:
-                await store._close_connection()  # noqa: SLF001 - the specification's name for it
-            except Exception as error:  # noqa: BLE001 - raised below, after the others are closed
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        """Close all stores, the youngest first."""
+        stores, self._stores = dict(self._stores), {}
+        close = ((name, store._close_connection) for name, store in reversed(stores.items()))  # noqa: SLF001
+        await close_each(close)
 
     def _resolve(self, name: str) -> tuple[str, VectorStoreSettings]:
         entries = self._settings.vector_stores
