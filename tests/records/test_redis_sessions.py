@@ -78,6 +78,18 @@ async def test_which_calls_give_a_session_its_time_again(redis: Any, sessions: S
     assert await left_after(sessions.session_exists("s")) == 50
 
 
+@pytest.mark.parametrize("before", [0, -1, -5, 41, 2**52 - 1, 2**52, 2**53, 2**60 + 1, 2**62, None])
+async def test_a_count_is_exact(redis: Any, sessions: SignupSessionRepository, before: int | None) -> None:
+    await sessions.create_session("s", {"x": [2**60 + 1, 1.0, []]})
+    text = await redis.get("signup:s")
+    await redis.set("signup:s", text.replace('"attempt_count":0', f'"attempt_count":{json.dumps(before)}'), ex=300)
+    counts = await asyncio.gather(*(sessions.increment_attempt("s") for _ in range(3)))
+    assert sorted(counts) == [(before or 0) + i for i in (1, 2, 3)]
+    session = await sessions.get_session("s")
+    assert session is not None
+    assert repr((session["attempt_count"], session["x"])) == repr(((before or 0) + 3, [2**60 + 1, 1.0, []]))
+
+
 async def test_a_session_that_has_ended_is_absent(redis: Any, sessions: SignupSessionRepository) -> None:
     await sessions.create_session("s", {"step": 1})
     await redis.pexpire("signup:s", 20)
@@ -171,7 +183,7 @@ async def test_three_thousand_hostile_merges(redis: Any) -> None:
         appends = {name: merges.value() for name in merges.chance.sample(NAMES, merges.chance.randrange(3))}
         text = merges.text(document)
         await redis.set(key, text)
-        counts = (0, len(changes), len(appends))
+        counts = (0, len(changes), len(appends), 0)
         arguments = ["", 1, *counts, *splice_arguments(changes), *splice_arguments(appends)]
         spliced = await run(client, SPLICE, [key], arguments)
         expected = {**document, **changes}

@@ -96,9 +96,11 @@ return answers
 
 SPLICE: Final = r"""
 -- Replace top-level values in the text of a document, and add to the ends of lists, without decoding it.
--- ARGV: ms to live or '', whether to answer the text, and how many guards, changes and appends follow: names that must
--- be null or missing; name, name as JSON and value as JSON; name, name as JSON and item as JSON.
--- Answers nil when there is no document or a guard does not hold.
+-- ARGV: ms to live or '', whether to answer the text, and how many guards, changes, appends and increments follow:
+-- names that must be null or missing; name, name as JSON and value as JSON; name, name as JSON and item as JSON; name,
+-- name as JSON and a whole number.
+-- Answers nil when there is no document or a guard does not hold, and 0, with nothing changed, for a sum that Lua's
+-- numbers cannot hold exactly.
 local text = redis.call('GET', KEYS[1])
 if not text then return false end
 local find, sub = string.find, string.sub
@@ -145,7 +147,7 @@ while sub(text, at, at) == '"' do
   at = find(text, '[^%s,]', last + 1)
 end
 
-local n = 6
+local n = 7
 for _ = 1, tonumber(ARGV[3]) do
   local value = present[ARGV[n]]
   if value and sub(text, value[1], value[2]) ~= 'null' then return false end
@@ -170,6 +172,16 @@ for _ = 1, tonumber(ARGV[5]) do
     list = sub(list, 1, -2) .. ',' .. item .. ']'
   end
   put(name, ARGV[n + 1], list)
+  n = n + 3
+end
+
+for _ = 1, tonumber(ARGV[6]) do
+  local name, by = ARGV[n], tonumber(ARGV[n + 2])
+  local value = new[name] or (present[name] and sub(text, present[name][1], present[name][2])) or 'null'
+  if value == 'null' then value = '0' end
+  local before = find(value, '^-?%d+$') and tonumber(value)
+  if not before or math.abs(before) >= 2^52 or math.abs(by) >= 2^52 then return 0 end
+  put(name, ARGV[n + 1], string.format('%.0f', before + by))
   n = n + 3
 end
 

@@ -215,10 +215,10 @@ class RedisBackend(StorageBackend):
 
     async def _splice(self, client: Any, operation: Update) -> list[Document] | int | None:
         """Update one document without reading it, where nothing has to be decided by its values; else None."""
-        touched = {*operation.changes, *operation.appends}
+        touched = {*operation.changes, *operation.appends, *operation.increments}
         terms = list(conjuncts(operation.where))
         match terms:
-            case [Compare(self.schema.key, Op.EQ, value)] if not operation.increments and operation.check is None:
+            case [Compare(self.schema.key, Op.EQ, value)] if operation.check is None:
                 pass
             case _:
                 return None
@@ -227,6 +227,8 @@ class RedisBackend(StorageBackend):
             return None
         if operation.ttl is not None and self.schema.indexes:
             return None
+        if any(self.schema.fields[name].kind is not Kind.INTEGER for name in operation.increments):
+            return None
         id_text = self._keys.id_text(value)
         if id_text is None:
             return [] if operation.returning else 0
@@ -234,12 +236,15 @@ class RedisBackend(StorageBackend):
         arguments = [
             _milliseconds(operation.ttl),
             int(operation.returning),
-            *(len(guards), len(changes), len(operation.appends)),
+            *(len(guards), len(changes), len(operation.appends), len(operation.increments)),
             *guards,
             *splice_arguments(changes),
             *splice_arguments(operation.appends),
+            *splice_arguments(operation.increments),
         ]
         answer = await self._script(client, SPLICE, [self._keys.document(id_text)], arguments)
+        if answer == 0:
+            return None
         if not operation.returning:
             return int(answer is not None)
         return [] if answer is None else [self._documents.decode(answer).document]
