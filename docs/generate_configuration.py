@@ -124,6 +124,8 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(each) for each in get_args(annotation) if each is not NoneType)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if origin is tuple:
+        return "list of texts"
     if origin is not None:
         return "mapping of texts"
     if issubclass(annotation, Enum):
@@ -134,7 +136,7 @@ def _type(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "required"
-    if field.default is None or field.default == {}:
+    if field.default in (None, {}, ()):
         return "—"
     return f"`{field.default}`"
 

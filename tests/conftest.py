@@ -6,6 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from .redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One server for the whole run; each test that uses it empties it."""
+    server = RedisServer()
+    try:
+        yield server.start()
+    finally:
+        server.end()
+
 
 @pytest.fixture(autouse=True)
 def _only_own_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The stores that the contract runs on, each with a place of its own; a new store joins by its section here."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,18 @@ from app.connections.base import ConnectionManager
 from app.db import DataLayer
 from app.db.backends import BackendRegistry
 
-SECTIONS: dict[str, dict[str, Any]] = {"sqlite": {"path": "records.db", "synchronous": "normal"}}
+
+def _sqlite(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:  # noqa: ARG001 - one signature for all
+    return {"path": f"{place}.db", "synchronous": "normal"}
+
+
+def _redis(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:
+    server = request.getfixturevalue("redis_server")
+    server.command("FLUSHALL")
+    return {"url": f"{server.url}?db={int(place != 'records')}"}
+
+
+SECTIONS: dict[str, Callable[[pytest.FixtureRequest, str], dict[str, Any]]] = {"sqlite": _sqlite, "redis": _redis}
 
 
 @pytest.fixture(params=BackendRegistry.names())
@@ -20,10 +31,20 @@ def store(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def config(store: str, tmp_path: Path) -> dict[str, Any]:
+def config(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
+    return _config(store, tmp_path, SECTIONS[store](request, "records"))
+
+
+@pytest.fixture
+def elsewhere(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """As `config`, in another place of the same store."""
+    return _config(store, tmp_path, SECTIONS[store](request, "elsewhere"))
+
+
+def _config(store: str, directory: Path, section: dict[str, Any]) -> dict[str, Any]:
     return {
-        "data_dir": str(tmp_path),
-        "connections": {store: SECTIONS[store]},
+        "data_dir": str(directory),
+        "connections": {store: section},
         "repositories": {"user": {"connection": store}, "signup_session": {"connection": store}},
     }
 

@@ -68,12 +68,11 @@ def test_loops_one_after_the_other(config: dict[str, Any]) -> None:
 
 
 async def test_a_repository_without_arguments_follows_the_layer_that_is_entered(
-    config: dict[str, Any], tmp_path: Any
+    config: dict[str, Any], elsewhere: dict[str, Any]
 ) -> None:
     counters = Counters()
-    other = {**config, "data_dir": str(tmp_path / "other")}
     async with DataLayer.from_config(config):
         await counters.create(Counter())
-        async with DataLayer.from_config(other):
+        async with DataLayer.from_config(elsewhere):
             assert await counters.count() == 0
         assert await counters.count() == 1

@@ -120,7 +120,7 @@ async def test_get_many_keeps_the_order(products: Products) -> None:
     assert await products.get_many(["none"]) == []
 
 
-async def test_lists_of_any_length(products: Products) -> None:
+async def test_lists_of_any_length(products: Products, store: str) -> None:
     await fill(products, *(f"{i:05}" for i in range(3000)))
     ids = [f"id-{i:05}" for i in reversed(range(3000))]
     assert [product.id for product in await products.get_many(ids)] == ids
@@ -130,8 +130,12 @@ async def test_lists_of_any_length(products: Products) -> None:
     with pytest.raises(InvalidFilterError, match="400"):
         await products.count({"$or": [{"name": str(i)} for i in range(401)]})
     assert await products.count({"$or": [{"name": f"{i:05}"} for i in range(400)]}) == 400
-    with pytest.raises(UnsupportedOperationError):
-        await products.count({"price": {"$in": [i + 0.5 for i in range(401)]}})
+    halves = {"price": {"$in": [i + 0.5 for i in range(401)]}}
+    if store == "redis":
+        assert await products.count(halves) == 0
+    else:
+        with pytest.raises(UnsupportedOperationError):
+            await products.count(halves)
 
 
 async def test_find_filters_orders_and_pages(products: Products) -> None:

@@ -54,6 +54,11 @@ _NAME = re.compile(r"[\w.-]{1,40}")
 Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
 
 
+def _separated(value: Any) -> Any:
+    """A variable of the environment is one text."""
+    return tuple(each.strip() for each in value.split(",") if each.strip()) if isinstance(value, str) else value
+
+
 class PoolSettings(Section):
     max_size: PositiveInt = Field(10, description="Connections at the most; a caller beyond that waits.")
     timeout: PositiveFloat = Field(5, description="Seconds that a caller waits for a free connection.")
@@ -81,7 +86,20 @@ class MongoDBSettings(Section):
 
 class RedisSettings(Section):
     type: Literal[ConnectionType.REDIS] = ConnectionType.REDIS
-    url: Secret = Field(None, description="`redis://…`, `rediss://…` or `embedded`.")
+    url: Secret = Field(
+        None,
+        description="`redis://…`, `rediss://…` (TLS, verified), `unix://…` or `embedded`. With a `mode`, the host is a "
+        "sentinel or a node of the cluster.",
+    )
+    path: Path = Field(Path("redis"), description="Where the embedded server keeps its data, relative to `data_dir`.")
+    mode: Literal["single", "sentinel", "cluster"] = Field(
+        "single", description="One server, the master that sentinels name, or a cluster."
+    )
+    service: str | None = Field(None, description="The name that the sentinels know the master by.")
+    addresses: Annotated[tuple[str, ...], BeforeValidator(_separated)] = Field(
+        (), description="`host:port` of further sentinels or nodes of the cluster; also one text with commas."
+    )
+    sentinel_password: Secret = Field(None, description="The password of the sentinels, where they ask for one.")
     pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 

@@ -20,6 +20,7 @@ ConnectionRegistry: Registry[type[ConnectionManager[Any]]] = Registry(
     {
         ConnectionType.SQLITE: ".connections.sqlite:SQLiteConnectionManager",
         ConnectionType.QDRANT: ".connections.qdrant:QdrantConnectionManager",
+        ConnectionType.REDIS: ".connections.redis:RedisConnectionManager",
     },
     entry_point_group="manystore.connections",
 )

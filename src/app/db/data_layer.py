@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     from ..connections.qdrant import QdrantConnectionManager
+    from ..connections.redis import RedisConnectionManager
     from ..connections.sqlite import SQLiteConnectionManager
     from .repositories.signup_session_repository import SignupSessionRepository
     from .repositories.user_repository import UserRepository
@@ -68,6 +69,8 @@ class DataLayer:
 
     @overload
     def connection(self, name: Literal["sqlite"]) -> "SQLiteConnectionManager": ...
+    @overload
+    def connection(self, name: Literal["redis"]) -> "RedisConnectionManager": ...
     @overload
     def connection(self, name: Literal["qdrant"]) -> "QdrantConnectionManager": ...
     @overload

@@ -4,7 +4,6 @@ Compiling costs some 200 µs, so a statement is compiled once for each shape of 
 kinds of values) and then only bound. What differs between stores is in `Dialect`.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ..models.schema import FieldSchema, Kind
 from ..models.values import storable
 from ..query.operations import Order
 from ..query.predicates import ALL, And, Compare, Not, Op, Or, Predicate
+from ._names import check_identifier
 from ._shapes import VALUE_KINDS, lower, shape, value_kind, without_lists
 from .base import CollectionSchema, Index
 
@@ -31,8 +31,6 @@ Condition: TypeAlias = ColumnElement[Any]
 
 EXPIRES = "_expires_at"
 EXTRA = "_extra"
-
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}", re.ASCII)  # 63 is PostgreSQL's limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,12 +300,3 @@ def compare(left: Condition, op: Op, right: Condition) -> Condition:
 
 def _unless_none(encode: Codec) -> Codec:
     return lambda value: None if value is None else encode(value)
-
-
-def check_identifier(name: str) -> str:
-    """The one gate for names that become identifiers; SQLAlchemy's preparer then quotes them."""
-    if not _IDENTIFIER.fullmatch(name):
-        raise ConfigurationError(
-            f"{name!r} cannot name a table, column or index: use letters, digits and '_', beginning with a letter"
-        )
-    return name

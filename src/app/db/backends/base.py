@@ -103,6 +103,9 @@ class StorageBackend(ABC):
 
 BackendRegistry: Registry[type[StorageBackend]] = Registry(
     "storage backend",
-    {ConnectionType.SQLITE: ".db.backends.sqlite:SQLiteBackend"},
+    {
+        ConnectionType.REDIS: ".db.backends.redis:RedisBackend",
+        ConnectionType.SQLITE: ".db.backends.sqlite:SQLiteBackend",
+    },
     entry_point_group="manystore.backends",
 )

@@ -20,7 +20,7 @@ _classes: "Registry[type[Repository[Any]]]" = Registry(
     entry_point_group="manystore.repositories",
 )
 
-DEFAULT_CONNECTIONS = ("mongodb", "postgres", "sqlite")
+DEFAULT_CONNECTIONS = ("mongodb", "postgres", "sqlite", "redis")
 
 
 class _Repositories(Protocol):

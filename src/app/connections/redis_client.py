@@ -1,0 +1,342 @@
+"""redis-py's clients with one deadline for each command, a bound on how many run, and errors as ours.
+
+The driver would retry a command whose reply was lost, and count an INCR four times; so it retries nothing, and a read
+on a connection that died is asked once more here.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, Final, Protocol, cast
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    MaxConnectionsError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from ..core.errors import (
+    AppError,
+    DeadlineExceededError,
+    OutcomeUnknownError,
+    PoolExhaustedError,
+    StoreUnavailableError,
+)
+
+READS: Final = frozenset(
+    """
+    BITCOUNT BITPOS DBSIZE DUMP ECHO EXISTS GEODIST GEOHASH GEOPOS GEOSEARCH GET GETBIT GETRANGE HEXISTS HGET HGETALL
+    HKEYS HLEN HMGET HRANDFIELD HSCAN HSTRLEN HVALS INFO KEYS LINDEX LLEN LPOS LRANGE MGET PFCOUNT PING
+    PTTL RANDOMKEY SCAN SCARD SDIFF SINTER SISMEMBER SMEMBERS SMISMEMBER SRANDMEMBER SSCAN STRLEN SUNION TIME TTL TYPE
+    XLEN XRANGE XREAD XREVRANGE ZCARD ZCOUNT ZDIFF ZINTER ZLEXCOUNT ZMSCORE ZRANGE ZRANGEBYLEX ZRANGEBYSCORE ZRANK
+    ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE ZUNION
+    """.split()  # noqa: SIM905 - a list of a hundred strings has a hundred lines
+)
+"""Commands that change nothing, and so may be sent a second time."""
+
+operation_deadline: ContextVar[float | None] = ContextVar("operation_deadline", default=None)
+"""By the loop's clock, when a task has to be done with what takes several commands."""
+
+_DRIVER_ERRORS = (RedisError, RedisClusterException, OSError)  # a TimeoutError of asyncio is an OSError
+
+
+class Lease(Protocol):
+    """A server that runs for us as long as we hold this; see `embedded`."""
+
+    url: str
+
+    async def revive(self) -> None:
+        """Return when the server answers, started anew if need be."""
+
+    async def release(self) -> None: ...
+
+    def let_go(self) -> None:
+        """As `release`, without waiting."""
+
+
+class Call:
+    """One command on its way: whether any of it may have reached the server."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self) -> None:
+        self.sent = False
+
+
+class Gate:
+    """Lets so many commands run at a time, gives each its deadline, and names what went wrong.
+
+    `timeout` holds for the whole of a command, waiting for a free connection included; `wait` limits that part.
+    """
+
+    def __init__(self, *, where: str, secrets: tuple[str, ...], size: int, wait: float, timeout: float) -> None:
+        self._where = where
+        self._secrets = secrets
+        self._size = size
+        self._wait = min(wait, timeout)
+        self.timeout = timeout
+        self._free = asyncio.Semaphore(size)
+
+    async def run(self, attempt: Callable[[Call], Awaitable[Any]], *, read: bool) -> Any:
+        deadline = asyncio.get_running_loop().time() + self.timeout
+        deadline = min(deadline, operation_deadline.get() or deadline)
+        await self._enter(deadline)
+        call = Call()
+        try:
+            async with asyncio.timeout_at(deadline):
+                try:
+                    return await attempt(call)
+                except RedisConnectionError as error:
+                    if not (read and call.sent) or isinstance(error, AuthenticationError | BusyLoadingError):
+                        raise
+                return await attempt(call)
+        except _DRIVER_ERRORS as error:
+            ours = self._translated(error, unknown=call.sent and not read)
+            if ours is None:
+                raise
+            raise ours from error
+        finally:
+            self._free.release()
+
+    @asynccontextmanager
+    async def in_turn(self, lock: asyncio.Lock) -> AsyncGenerator[None]:
+        """Several commands under one deadline, the waiting for the lock included."""
+        deadline = asyncio.get_running_loop().time() + self.timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                await lock.acquire()
+        except TimeoutError as error:
+            raise DeadlineExceededError(
+                f"{self._where}: earlier writes to the record took {self.timeout:g} s; nothing was changed"
+            ) from error
+        token = operation_deadline.set(deadline)
+        try:
+            yield
+        finally:
+            operation_deadline.reset(token)
+            lock.release()
+
+    async def _enter(self, deadline: float) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
+        try:
+            async with asyncio.timeout_at(min(deadline, asyncio.get_running_loop().time() + self._wait)):
+                await self._free.acquire()
+        except TimeoutError:
+            raise self.exhausted() from None
+
+    def exhausted(self) -> PoolExhaustedError:
+        return PoolExhaustedError(
+            f"{self._where}: none of {self._size} connections became free in {self._wait:g} s; nothing was sent"
+        )
+
+    def _translated(self, error: Exception, *, unknown: bool) -> AppError | None:
+        """Ours for what concerns the server as a whole; what it answers to a command is the caller's to name."""
+        if isinstance(error, MaxConnectionsError):
+            return self.exhausted()
+        if isinstance(error, RedisTimeoutError | TimeoutError):
+            if unknown:
+                return OutcomeUnknownError(
+                    f"{self._where}: no reply in {self.timeout:g} s; the write may have been applied"
+                )
+            return DeadlineExceededError(f"{self._where}: no reply in {self.timeout:g} s; nothing was changed")
+        if isinstance(error, AuthenticationError) or isinstance(error.__cause__, AuthenticationError):
+            return StoreUnavailableError(f"{self._where} refused the user or the password")
+        if isinstance(error, ResponseError) and not isinstance(error, ClusterDownError | MasterDownError):
+            return None
+        reason = self._without_secrets(str(error))
+        if unknown and not isinstance(error, ResponseError | BusyLoadingError):
+            return OutcomeUnknownError(
+                f"{self._where}: the connection was lost ({reason}); the write may have been applied"
+            )
+        return StoreUnavailableError(f"{self._where} cannot be reached: {reason}")
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return text
+
+
+class Pool(BlockingConnectionPool):
+    """Waits for a free connection. Commands wait at the gate; pipelines and subscriptions take theirs from here."""
+
+    async def get_connection(self, *args: Any, **options: Any) -> AbstractConnection:
+        try:
+            return cast("AbstractConnection", await super().get_connection(*args, **options))  # type: ignore[no-untyped-call]
+        except RedisConnectionError as error:
+            if isinstance(error.__cause__, TimeoutError):  # of the waiting, not of the connecting
+                raise MaxConnectionsError(str(error)) from error
+            raise
+
+
+class SentinelPool(SentinelConnectionPool, Pool):
+    """Asks the sentinels where the master is, and waits for a free connection as `Pool` does."""
+
+
+class RedisClient(Redis):
+    """All commands of redis-py, each through the gate. A command that blocks on purpose ends with the deadline."""
+
+    lease: Lease | None = None
+
+    def __init__(self, pool: Pool, gate: Gate) -> None:
+        super().__init__(connection_pool=pool)
+        self.gate = gate
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        read = options.pop("read", None)
+        if read is None:
+            read = args[0] in READS
+        pool = self.connection_pool
+
+        async def attempt(call: Call) -> Any:
+            if call.sent:  # the first connection was dead, and so will be those that idled beside it
+                await pool.disconnect(inuse_connections=False)
+            connection: Any = await self._connected()
+            try:
+                call.sent = True
+                await connection.send_command(*args)
+                return await self.parse_response(connection, args[0], **options)
+            except (RedisConnectionError, RedisTimeoutError):
+                await connection.disconnect(nowait=True)
+                raise
+            finally:
+                await pool.release(connection)
+
+        return await self.gate.run(attempt, read=read)
+
+    async def _connected(self) -> AbstractConnection:
+        """A connection that is open; nothing was sent, so a server of our own is started again where it died."""
+        pool: Any = self.connection_pool
+        try:
+            return cast("AbstractConnection", await pool.get_connection())
+        except RedisConnectionError as error:
+            if self.lease is None or isinstance(error, MaxConnectionsError):
+                raise
+        await self.lease.revive()
+        return cast("AbstractConnection", await pool.get_connection())
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "RedisPipeline":
+        return RedisPipeline(self.gate, self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+    def __repr__(self) -> str:
+        return f"RedisClient({self.gate._where})"  # noqa: SLF001 - its own
+
+    def connections(self) -> list[AbstractConnection]:
+        """All that are open, those to the sentinels included."""
+        pools = [self.connection_pool, *(each.connection_pool for each in self._sentinels())]
+        return [each for pool in pools for each in (*pool._available_connections, *pool._in_use_connections)]  # noqa: SLF001
+
+    def pool_state(self) -> dict[str, int]:
+        pool = self.connection_pool
+        idle, used = len(pool._available_connections), len(pool._in_use_connections)  # noqa: SLF001
+        return {"size": idle + used, "idle": idle, "in_use": used, "max_size": pool.max_connections}
+
+    async def end(self) -> None:
+        """Close all connections, then give back the server, if it runs for us."""
+        for pool in (self.connection_pool, *(each.connection_pool for each in self._sentinels())):
+            await pool.disconnect()
+        if self.lease is not None:
+            await self.lease.release()
+
+    def abandon(self) -> None:
+        for connection in self.connections():
+            let_go(connection)
+        if self.lease is not None:
+            self.lease.let_go()
+
+    def _sentinels(self) -> list[Redis]:
+        pool = self.connection_pool
+        return pool.sentinel_manager.sentinels if isinstance(pool, SentinelPool) else []
+
+
+class RedisPipeline(Pipeline):
+    """Several commands in one round trip, under one deadline. Never sent twice."""
+
+    def __init__(self, gate: Gate, *args: Any) -> None:
+        super().__init__(*args)
+        self.gate = gate
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        async def attempt(call: Call) -> list[Any]:
+            call.sent = bool(self.command_stack)
+            return await super(RedisPipeline, self).execute(raise_on_error)
+
+        result: list[Any] = await self.gate.run(attempt, read=False)
+        return result
+
+
+class RedisClusterClient(RedisCluster):
+    """The commands of redis-py's cluster client through the gate. It finds the nodes itself, and follows redirects."""
+
+    lease: Lease | None = None  # no cluster is embedded
+
+    def __init__(self, gate: Gate, **options: Any) -> None:
+        super().__init__(**options)
+        self.gate = gate
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        read = options.pop("read", None)
+        if read is None:
+            read = args[0] in READS
+
+        async def attempt(call: Call) -> Any:
+            await self.initialize()
+            call.sent = True
+            return await super(RedisClusterClient, self).execute_command(*args, **options)
+
+        return await self.gate.run(attempt, read=read)
+
+    def __repr__(self) -> str:
+        return f"RedisClusterClient({self.gate._where})"  # noqa: SLF001 - its own
+
+    def connections(self) -> list[AbstractConnection]:
+        return [each for node in self.nodes_manager.nodes_cache.values() for each in node._connections]  # noqa: SLF001
+
+    def pool_state(self) -> dict[str, int]:
+        nodes = self.nodes_manager.nodes_cache.values()
+        idle = sum(len(node._free) for node in nodes)  # noqa: SLF001 - no public view of them
+        size = len(self.connections())
+        return {"size": size, "idle": idle, "in_use": size - idle, "nodes": len(nodes)}
+
+    async def end(self) -> None:
+        await self.aclose()
+
+    def abandon(self) -> None:
+        for connection in self.connections():
+            let_go(connection)
+
+
+def let_go(connection: AbstractConnection) -> None:
+    """Close a connection whose loop has ended: its transport can tell that loop nothing, so the socket goes at once."""
+    writer = connection._writer  # noqa: SLF001 - nothing public closes without a loop
+    connection._reader = connection._writer = None  # noqa: SLF001
+    if writer is None:
+        return
+    transport: Any = writer.transport
+    protocol = getattr(transport, "_ssl_protocol", None)
+    for each in (transport, getattr(protocol, "_transport", None)):
+        if each is None:
+            continue
+        with suppress(RuntimeError):  # the loop is closed
+            each.abort()
+        sock = getattr(each, "_sock", None)
+        if sock is not None:
+            sock.close()
+            each._sock = None  # noqa: SLF001 - or the transport warns that nobody closed it
