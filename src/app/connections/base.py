@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,7 @@ class ConnectionHealth:
     latency: float | None = None
     server_version: str | None = None
     detail: str = ""
+    pool: Mapping[str, int] | None = None
 
 
 class ConnectionManager(ABC, Generic[ClientT]):
@@ -47,8 +48,8 @@ class ConnectionManager(ABC, Generic[ClientT]):
     """
 
     connection_type: ClassVar[ConnectionType]
-    requires: ClassVar[tuple[str, ...]] = ()
-    """Modules of optional packages that this store needs."""
+    requires: tuple[str, ...] = ()
+    """Modules of optional packages that this store needs, which may depend on its settings."""
 
     def __init__(self, settings: Any = None, *, name: str | None = None, data_dir: Path | None = None) -> None:
         """Take a section of the settings; `data_dir` is where relative paths in it begin."""
