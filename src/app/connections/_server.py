@@ -12,14 +12,20 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from ..core.errors import AppError, ConfigurationError, DeadlineExceededError, MissingDependencyError
-from ..core.errors import OutcomeUnknownError as OutcomeUnknown
+from ..core.errors import (
+    AppError,
+    ConfigurationError,
+    DeadlineExceededError,
+    MissingDependencyError,
+    OutcomeUnknownError,
+    StoreUnavailableError,
+)
 from .base import ClientT, ConnectionHealth, ConnectionManager
 
 R = TypeVar("R")
 
 # The driver's own limit is the settings' timeout. What it has missed ends a little later, by cancellation.
-_FENCE = 1.05
+_FENCE = 1.08
 
 
 class ServerConnectionManager(ConnectionManager[ClientT]):
@@ -38,9 +44,24 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
     def _translated(self, error: Exception, *, write: bool) -> AppError | None:
         """Ours for what concerns the store as a whole; None for a refused value or statement, the backend's to name."""
 
+    @abstractmethod
     def _is_dead_connection(self, error: Exception) -> bool:
         """Whether a pooled connection turned out to be closed, so that another one may do."""
-        raise NotImplementedError
+
+    @abstractmethod
+    async def _ask_version(self, client: ClientT) -> str:
+        """Ask the server for a sign of life; the errors may be the driver's."""
+
+    async def _ping(self, client: ClientT) -> str:
+        return await self._run(client, self._ask_version)
+
+    def _is_known(self, client: ClientT) -> bool:
+        """Whether the server was there lately. Where it was not, it is asked for a sign of life before a write.
+
+        So a write that never left is not one whose outcome is unknown.
+        """
+        del client
+        return True
 
     def _pool(self, client: ClientT) -> Mapping[str, int] | None:
         """Connections in use, idle and at the most, where the driver tells."""
@@ -66,32 +87,42 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
         return health if client is None else replace(health, pool=self._pool(client))
 
     async def _call(self, work: Callable[[ClientT], Awaitable[R]], *, write: bool) -> R:
-        client = self.live or await self.connect()
-        return await self._bounded(lambda: work(client), write=write)
+        return await self._run(self.live or await self.connect(), work, write=write)
 
-    async def _bounded(self, call: Callable[[], Awaitable[R]], *, write: bool = False) -> R:
-        timeout = self.settings.timeout
-        ours: AppError | None
+    async def _run(self, client: ClientT, work: Callable[[ClientT], Awaitable[R]], *, write: bool = False) -> R:
+        sent = False
+        met: Exception | None = None
         try:
-            async with asyncio.timeout(timeout * _FENCE) as fence:
+            async with asyncio.timeout(self.settings.timeout * _FENCE) as fence:
+                if write and not self._is_known(client):
+                    await self._ask_version(client)
+                sent = write
                 try:
-                    return await call()
+                    return await work(client)
                 except Exception as error:
                     if write or not self._is_dead_connection(error):
                         raise
-                return await call()
-        except TimeoutError as error:
-            ours = self._translated(error, write=write) if not fence.expired() else None
-            raise ours or self._late(write=write) from error
+                    met = error
+                return await work(client)
         except Exception as error:
-            ours = None if isinstance(error, AppError) else self._translated(error, write=write)
+            if isinstance(error, AppError):
+                raise
+            ours: AppError | None
+            if isinstance(error, TimeoutError) and fence.expired():
+                if sent or self._is_known(client):
+                    ours = self._late(write=sent)
+                else:
+                    ours = StoreUnavailableError(f"{self.server} cannot be reached")
+                error = met or error
+            else:
+                ours = self._translated(error, write=sent)
             if ours is None:
                 raise
             raise ours from error
 
     def _late(self, *, write: bool) -> AppError:
         if write:
-            return OutcomeUnknown(
+            return OutcomeUnknownError(
                 f"{self.server} did not answer within {self.settings.timeout:g} s: "
                 "the write may or may not have been applied"
             )

@@ -76,7 +76,7 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
     async def _open(self) -> "Client":
         client = await self._client()
         try:
-            await self._bounded(lambda: client.admin.command("ping"))
+            await self._run(client, lambda client: client.admin.command("ping"))
         except BaseException:
             await client.close()
             raise
@@ -131,9 +131,12 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
     async def _close(self, client: "Client") -> None:
         await client.close()
 
-    async def _ping(self, client: "Client") -> str:
-        answer = await self._bounded(lambda: client.admin.command("buildInfo"))
+    async def _ask_version(self, client: "Client") -> str:
+        answer = await client.admin.command("buildInfo")
         return str(answer.get("version") or "")
+
+    def _is_known(self, client: "Client") -> bool:
+        return client.topology_description.has_readable_server()
 
     def _is_dead_connection(self, error: Exception) -> bool:
         from pymongo import errors  # noqa: PLC0415 - an optional package
