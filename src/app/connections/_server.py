@@ -4,17 +4,13 @@ import asyncio
 import importlib
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
-
-from pydantic import SecretStr
 
 from ..core.errors import (
     AppError,
-    ConfigurationError,
     DeadlineExceededError,
     MissingDependencyError,
     OutcomeUnknownError,
@@ -86,6 +82,16 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
         client = self.live
         return health if client is None else replace(health, pool=self._pool(client))
 
+    async def _greet(self, client: ClientT, work: Callable[[ClientT], Awaitable[object]]) -> None:
+        """Make sure that a new client has a server, and that it lets us in."""
+        try:
+            await self._run(client, work)
+        except AppError:
+            raise
+        except Exception as error:
+            reason = type(error).__name__
+            raise StoreUnavailableError(f"{self.server} did not answer as one should: {reason}") from error
+
     async def _call(self, work: Callable[[ClientT], Awaitable[R]], *, write: bool) -> R:
         return await self._run(self.live or await self.connect(), work, write=write)
 
@@ -127,41 +133,6 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
                 "the write may or may not have been applied"
             )
         return DeadlineExceededError(f"{self.server} did not answer within {self.settings.timeout:g} s")
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAddress:
-    """The parts of a server's `http://…` or `https://…`."""
-
-    secure: bool
-    host: str
-    port: int | None
-    path: str
-    user: str | None
-    password: SecretStr | None
-
-    @classmethod
-    def of(cls, url: SecretStr, connection: str) -> "HttpAddress":
-        """ConfigurationError, without any part of the text, when it is none."""
-        try:
-            parts = urlsplit(url.get_secret_value())
-            port = parts.port
-            complete = parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment
-        except ValueError:
-            complete, port = None, None
-        if not complete:
-            raise ConfigurationError(
-                f"the connection {connection!r}: its url is not the address of a server, http://host:port or "
-                "https://host:port; in a password, percent-encode what is not a letter or digit"
-            )
-        password = None if parts.password is None else SecretStr(unquote(parts.password))
-        user = None if parts.username is None else unquote(parts.username)
-        return cls(parts.scheme == "https", parts.hostname or "", port, parts.path.rstrip("/"), user, password)
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port is None else f":{self.port}"
-        return f"{'https' if self.secure else 'http'}://{host}{port}{self.path}"
 
 
 async def load_package(module: str, package: str, extra: str) -> ModuleType:

@@ -76,7 +76,7 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
     async def _open(self) -> "Client":
         client = await self._client()
         try:
-            await self._run(client, lambda client: client.admin.command("ping"))
+            await self._greet(client, lambda client: client.admin.command("ping"))
         except BaseException:
             await client.close()
             raise
