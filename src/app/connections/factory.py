@@ -18,6 +18,7 @@ ConnectionRegistry: Registry[type[ConnectionManager[Any]]] = Registry(
     "connection manager",
     {
         ConnectionType.SQLITE: ".connections.sqlite:SQLiteConnectionManager",
+        ConnectionType.CHROMADB: ".connections.chromadb:ChromaDBConnectionManager",
         ConnectionType.MONGODB: ".connections.mongodb:MongoDBConnectionManager",
         ConnectionType.QDRANT: ".connections.qdrant:QdrantConnectionManager",
     },
