@@ -86,8 +86,10 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
         """Make sure that a new client has a server, and that it lets us in."""
         try:
             await self._run(client, work)
-        except AppError:
+        except StoreUnavailableError:
             raise
+        except DeadlineExceededError as error:
+            raise StoreUnavailableError(str(error)) from error
         except Exception as error:
             reason = type(error).__name__
             raise StoreUnavailableError(f"{self.server} did not answer as one should: {reason}") from error
