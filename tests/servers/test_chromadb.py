@@ -18,7 +18,7 @@ from app.config.settings import ChromaDBSettings
 from app.connections import ConnectionFactory, ConnectionType
 from app.connections._chroma_embedded import ChromaEngine
 from app.connections._chroma_http import ChromaHttpClient
-from app.connections._http import HttpAddress
+from app.connections._http import HttpAddress, verified
 from app.connections.chromadb import ChromaDBConnectionManager
 from app.core.errors import (
     DeadlineExceededError,
@@ -138,7 +138,8 @@ async def test_a_damaged_directory_is_named(tmp_path: Path) -> None:
 async def test_a_missing_package_names_the_extra(
     tmp_path: Path, url: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "chromadb", None)
+    for name in ("chromadb", "chromadb.api"):
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "app.connections._chroma_http", raising=False)
     settings = ChromaDBSettings(url=None if url is None else SecretStr(url))
     manager = ChromaDBConnectionManager(settings, data_dir=tmp_path)
@@ -204,7 +205,7 @@ async def test_the_clients_of_two_servers_share_nothing(process: Process) -> Non
 
 
 async def test_tls_is_verified() -> None:
-    client = ChromaHttpClient(HttpAddress.of(SecretStr("https://host"), "x"), 8000, 1)
+    client = ChromaHttpClient(HttpAddress.of(SecretStr("https://host"), "x"), 8000, 1, verified())
     transport: Any = client.http._transport
     assert transport._pool._ssl_context.verify_mode.name == "CERT_REQUIRED"
     await client.aclose()

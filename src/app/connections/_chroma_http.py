@@ -16,6 +16,8 @@ from chromadb.config import Settings, System
 from overrides import override
 
 if TYPE_CHECKING:
+    import ssl
+
     from chromadb.api.async_fastapi import AsyncFastAPI
 
     from ._http import HttpAddress
@@ -24,11 +26,12 @@ if TYPE_CHECKING:
 class ChromaHttpClient(AsyncClient):
     """Chroma's asynchronous client, on an HTTP client of its own and for the running loop."""
 
-    def __init__(self, address: "HttpAddress", port: int, timeout: float) -> None:
+    def __init__(self, address: "HttpAddress", port: int, timeout: float, tls: "ssl.SSLContext") -> None:
         # Not the base's: it registers the client for the whole process, under its settings.
         self._identifier = f"manystore {uuid.uuid4()}"
         self.http = httpx.AsyncClient(
             timeout=timeout,
+            verify=tls,
             headers={"Content-Type": "application/json", "User-Agent": "manystore", **address.authorization()},
         )
         system = System(

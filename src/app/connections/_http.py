@@ -2,6 +2,8 @@
 
 import base64
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
@@ -14,6 +16,9 @@ from ..core.errors import (
     PoolExhaustedError,
     StoreUnavailableError,
 )
+
+if TYPE_CHECKING:
+    import ssl
 
 _REFUSED = frozenset({401, 403})
 _GATEWAY = frozenset({502, 504})  # a proxy has asked the server, and has no answer of it
@@ -104,6 +109,14 @@ def translated(server: str, error: BaseException, *, status: int | None, write: 
             return OutcomeUnknownError(unknown % broken) if write else StoreUnavailableError(f"{server} {broken}")
         case _:
             return None
+
+
+@lru_cache(maxsize=1)
+def verified() -> "ssl.SSLContext":
+    """What TLS is verified with. Reading the certificates takes 0.1 s, which each client would do again."""
+    import httpx  # noqa: PLC0415 - as above
+
+    return httpx.create_ssl_context()
 
 
 def limits(timeout: float) -> "dict[str, float | None]":

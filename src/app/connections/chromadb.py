@@ -1,5 +1,6 @@
 """Chroma: a directory in this process, or a server over HTTP."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from ..config.settings import EMBEDDED, ChromaDBSettings
 from ..core.constants import ConnectionType
 from ..core.errors import AppError
 from ._chroma_embedded import ChromaEngine
-from ._http import HttpAddress, is_dead, translated
+from ._http import HttpAddress, is_dead, translated, verified
 from ._server import ServerConnectionManager, load_package
 from .owner_thread import engines
 
@@ -50,7 +51,7 @@ class ChromaDBConnectionManager(ServerConnectionManager["Client"]):
             return await engines.acquire(ChromaEngine, self.path, make)
         module = await load_package(f"{__package__}._chroma_http", "chromadb", "chromadb")
         client: ChromaHttpClient = module.ChromaHttpClient(
-            self.address, self.address.port or _PORT, self.settings.timeout
+            self.address, self.address.port or _PORT, self.settings.timeout, await asyncio.to_thread(verified)
         )
         try:
             await self._greet(client, lambda _: client.count_collections())

@@ -1,5 +1,6 @@
 """Qdrant: inside this process (`url: embedded`), or a server through qdrant-client."""
 
+import asyncio
 import math
 import os
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 from ..config.settings import EMBEDDED, QdrantSettings
 from ..core.constants import ConnectionType
 from ..core.errors import AppError, UnsupportedOperationError
-from ._http import HttpAddress, is_dead, limits, translated
+from ._http import HttpAddress, is_dead, limits, translated, verified
 from ._qdrant_embedded import Collections, QdrantEngine
 from ._server import ServerConnectionManager, load_package
 from .owner_thread import engines
@@ -93,6 +94,7 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
             headers={**address.authorization(), **({} if key is None else {"api-key": key.get_secret_value()})},
             check_compatibility=False,  # asks on a thread of its own, and warns from there
             event_hooks={"request": [limit]},
+            verify=await asyncio.to_thread(verified),
         )
         return client
 
