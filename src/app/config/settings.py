@@ -232,6 +232,11 @@ class Settings(Section):
     def remember_unset(self, variables: Mapping[str, str]) -> None:
         self._unset.update(variables)
 
+    @property
+    def unset(self) -> Mapping[str, str]:
+        """Dotted path of a setting → the variable that is not set, so that the setting has its default."""
+        return self._unset
+
     def unset_variable(self, *path: str) -> str | None:
         """The environment variable for want of which the setting at this path is empty."""
         found = self._unset.get(".".join(path))

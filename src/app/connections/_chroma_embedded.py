@@ -1,10 +1,10 @@
 """Chroma inside this process: one thread owns the client of a directory."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ..core.errors import MissingDependencyError, OutcomeUnknownError, StoreUnavailableError
+from ..core.errors import OutcomeUnknownError, StoreUnavailableError
+from ._server import import_package
 from .owner_thread import Job, OwnerThread
 
 if TYPE_CHECKING:
@@ -38,10 +38,7 @@ class ChromaEngine(OwnerThread["ClientAPI"]):
         return self.submit(work, write=True)
 
     def _open(self) -> "ClientAPI":
-        try:
-            chromadb = import_module("chromadb")
-        except ImportError as error:
-            raise MissingDependencyError.for_extra("chromadb", "chromadb") from error
+        chromadb = import_package("chromadb", "chromadb", "chromadb")
         from filelock import FileLock, Timeout  # noqa: PLC0415 - 20 ms that only embedded stores need
 
         path = Path(self.path)

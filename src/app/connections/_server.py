@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import threading
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -137,9 +138,21 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
         return DeadlineExceededError(f"{self.server} did not answer within {self.settings.timeout:g} s")
 
 
+# Two threads that import packages which import each other can each see one half made.
+_importing = threading.Lock()
+
+
+def import_package(module: str, package: str, extra: str) -> ModuleType:
+    """Import an optional package; MissingDependencyError names the extra that brings it."""
+    try:
+        with _importing:
+            return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError.for_extra(package, extra) from error
+    except ImportError as error:
+        raise MissingDependencyError(f"the package {package!r} cannot be imported: {error}") from error
+
+
 async def load_package(module: str, package: str, extra: str) -> ModuleType:
     """Import an optional package off the loop, since some take more than a second."""
-    try:
-        return await asyncio.to_thread(importlib.import_module, module)
-    except ImportError as error:
-        raise MissingDependencyError.for_extra(package, extra) from error
+    return await asyncio.to_thread(import_package, module, package, extra)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from pydantic import BaseModel
 
 from ..config import Settings, load
-from ..connections import ConnectionFactory, ConnectionHealth, ConnectionManager, ConnectionRegistry
+from ..connections import ConnectionFactory, ConnectionHealth, ConnectionManager
 from ..core import current
 from ..core.constants import VectorDBType
 from ..core.errors import AppError, ConfigurationError
 from ..core.utils.logger import get_logger
+from .backends.base import BackendRegistry
 from .repositories.base import Repository
 from .repositories.placement import Placement
 from .repositories.registry import RepositoryRegistry
@@ -130,7 +131,7 @@ class DataLayer:
             return Placement(manager, section.collection, section.ttl)
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
-            if connection is not None and connection_type in ConnectionRegistry:
+            if connection is not None and connection_type in BackendRegistry:
                 return Placement(self.connections.get_connection_manager(connection))
         raise ConfigurationError(
             f"the repository {name!r} is placed on no connection: "

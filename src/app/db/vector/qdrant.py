@@ -62,6 +62,8 @@ class QdrantVectorStore(VectorDB):
         self.name = name or collection
         self.collection = check_collection_name(collection)
         self.distance = Distance(distance)
+        if connection is not None:
+            connection.refuse_a_server()
         self._connection = connection
         self._embedding = embedding if isinstance(embedding, EmbeddingModel | None) else EmbeddingModel.of(embedding)
 
