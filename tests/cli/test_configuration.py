@@ -14,6 +14,8 @@ from app.config import Settings, load
 Manystore = Callable[..., subprocess.CompletedProcess[str]]
 
 SECRET = "hunter2swordfish"
+USER = "repositories: {user: {connection: mongodb}}"
+DOCUMENTS = "vector_stores: {documents: {connection: qdrant}}"
 SERVERS = Path(__file__).parents[2] / "config" / "servers.yaml"
 VARIABLES = {
     "MONGODB_URI": f"mongodb://user:{SECRET}@127.0.0.1:9/",
@@ -110,12 +112,12 @@ def test_check_masks_every_secret_and_connects_to_nothing(manystore: Manystore, 
     ("yaml", "words"),
     [
         ("connections:\n  sqlite: {pth: app.db}\n", ["app.yaml, line 2", "did you mean 'path'"]),
-        ("connections:\n  mongodb: {url: embedded}\nrepositories: {user: {connection: mongodb}}", ["silently wrong"]),
-        (f"connections: {{mongodb: {{url: 'mongodb://u:{SECRET}/@h'}}}}\nrepositories: {{user: {{connection: mongodb}}}}",
+        (f"connections:\n  mongodb: {{url: embedded}}\n{USER}", ["silently wrong"]),
+        (f"connections: {{mongodb: {{url: 'mongodb://u:{SECRET}/@h'}}}}\n{USER}",
          ["connections.mongodb", "not one that the MongoDB driver understands"]),
-        ("connections: {mongodb: {url: 'mongodb://h'}}\nrepositories: {user: {connection: mongodb}}",
+        (f"connections: {{mongodb: {{url: 'mongodb://h'}}}}\n{USER}",
          ["repositories.user", "no storage backend named 'mongodb'"]),
-        ("connections: {qdrant: {url: 'http://h'}}\nvector_stores: {documents: {connection: qdrant}}", ["vector_stores.documents", "later version"]),
+        (f"connections: {{qdrant: {{url: 'http://h'}}}}\n{DOCUMENTS}", ["vector_stores.documents", "later version"]),
     ],
 )  # fmt: skip
 def test_check_names_what_is_wrong(manystore: Manystore, tmp_path: Path, yaml: str, words: list[str]) -> None:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     Client = AsyncMongoClient[Document]
 
 _APPLICATION = "manystore"
+_NOT_UNDERSTOOD = (
+    "is not one that the MongoDB driver understands, such as mongodb://user:password@host:port/?option=value; "
+    "in a password, percent-encode what is no letter or digit"
+)
 _NOT_AUTHENTICATED = 18
 _NOT_PRIMARY = frozenset({10058, 10107, 13435})  # refused before anything was done
 
@@ -51,7 +55,7 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
                 "this machine), or place the repositories on a sqlite connection"
             )
         if self._url and not _URL.fullmatch(self._url):
-            raise self._bad_url()
+            raise self._bad_url(_NOT_UNDERSTOOD)
 
     @property
     def _url(self) -> str:
@@ -86,6 +90,7 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
         pymongo = await load_package("pymongo", "pymongo", "mongodb")
         milliseconds = round(self.settings.timeout * 1000)
         client: Client | None = None
+        bad = _NOT_UNDERSTOOD
         try:
             options = _url_options(self._url)
             client = pymongo.AsyncMongoClient(
@@ -103,17 +108,17 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
                 uuidRepresentation="standard",
                 event_listeners=self._listeners(),
             )
+        # What the driver says may quote the URL, so it is not even in the chain of ours.
+        except OSError:
+            bad = "names a file, such as tlsCAFile, that cannot be read"
         except (pymongo.errors.PyMongoError, ValueError, TypeError):
-            pass  # what the driver says may quote the URL, so it is not even in the chain of ours
+            pass
         if client is None:
-            raise self._bad_url()
+            raise self._bad_url(bad)
         return client
 
-    def _bad_url(self) -> ConfigurationError:
-        return ConfigurationError(
-            f"the connection {self.name!r}: its url is not one that the MongoDB driver understands, such as "
-            "mongodb://user:password@host:port/?option=value; in a password, percent-encode what is no letter or digit"
-        )
+    def _bad_url(self, reason: str) -> ConfigurationError:
+        return ConfigurationError(f"the connection {self.name!r}: its url {reason}")
 
     def _listeners(self) -> list[Any]:
         """For tests, which look at the commands that are sent."""
