@@ -130,14 +130,14 @@ class _Watched:
         return await self._pass(await self._reader.readexactly(size))
 
 
-def forward(port: int) -> Serve:
-    """Pass everything to a server on this machine, and its answers back."""
+def forward(port: int, seen: bytearray | None = None) -> Serve:
+    """Pass everything to a server on this machine, and its answers back. What is sent is added to `seen`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_pump(reader, server_writer))
+                group.create_task(_pump(reader, server_writer, seen))
                 group.create_task(_pump(server_reader, writer))
         except* (ConnectionError, _EndedError):
             pass
@@ -151,8 +151,10 @@ class _EndedError(Exception):
     pass
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray | None = None) -> None:
     while data := await reader.read(65536):
+        if seen is not None:
+            seen += data
         writer.write(data)
         await writer.drain()
     raise _EndedError

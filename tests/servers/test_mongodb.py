@@ -149,6 +149,16 @@ async def test_the_commands_are_exactly_those_asked_for(manager: Recorded) -> No
     assert 0 < read["maxTimeMS"] <= 5000
 
 
+async def test_the_server_is_told_the_name_of_the_application(mongodb_process: Process) -> None:
+    seen = bytearray()
+    async with Gate(forward(mongodb_process.port, seen)) as gate:
+        manager = at(f"mongodb://127.0.0.1:{gate.port}/")
+        await manager.connect()
+        await manager.close()
+    assert b"application" in seen
+    assert b"manystore" in seen
+
+
 async def test_the_settings_hold_whatever_the_url_says() -> None:
     url = "mongodb://127.0.0.1/?retryWrites=true&retryReads=true&maxPoolSize=500&timeoutMS=99&appName=mine&tls=true"
     client = await at(url, timeout=3, pool=PoolSettings(max_size=7, timeout=2))._client()

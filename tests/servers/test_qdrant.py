@@ -65,6 +65,22 @@ async def test_a_thousand_first_users_get_one_client(manager: QdrantConnectionMa
     assert len(server.requests) == 1
 
 
+async def test_a_thousand_calls_share_a_bounded_pool(gate: Gate) -> None:
+    async with at(f"http://127.0.0.1:{gate.port}", timeout=10) as manager:
+        await asyncio.gather(*(manager.read(collections) for _ in range(1000)))
+    assert gate.connections <= 10
+
+
+async def test_an_answer_that_makes_no_sense_is_unhealthy_and_no_error(gate: Gate, server: FakeQdrant) -> None:
+    manager = at(f"http://127.0.0.1:{gate.port}")
+    await manager.connect()
+    server.answer = lambda *_: (500, {"status": {"error": "broken"}})  # type: ignore[method-assign]
+    health = await manager.health()
+    assert not health.healthy
+    assert "did not answer as one should" in health.detail
+    await manager.close()
+
+
 async def test_the_key_is_sent_and_a_wrong_one_refused(gate: Gate, server: FakeQdrant) -> None:
     server.api_key = SECRET
     url = f"http://127.0.0.1:{gate.port}"
@@ -154,6 +170,7 @@ async def test_a_connection_that_breaks_is_tried_again_for_reads_only(
 ) -> None:
     await manager.connect()
     gate.mode = "hang up"
+    await gate.break_connections()
     before = gate.connections
     await took(manager.read(collections), StoreUnavailableError)
     assert gate.connections - before == 2

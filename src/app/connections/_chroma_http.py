@@ -15,6 +15,8 @@ from chromadb.api.async_client import AsyncAdminClient, AsyncClient
 from chromadb.config import Settings, System
 from overrides import override
 
+from ._http import POOL_SIZE
+
 if TYPE_CHECKING:
     import ssl
 
@@ -32,6 +34,7 @@ class ChromaHttpClient(AsyncClient):
         self.http = httpx.AsyncClient(
             timeout=timeout,
             verify=tls,
+            limits=httpx.Limits(max_connections=POOL_SIZE),
             headers={"Content-Type": "application/json", "User-Agent": "manystore", **address.authorization()},
         )
         system = System(

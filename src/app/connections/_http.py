@@ -20,6 +20,8 @@ from ..core.errors import (
 if TYPE_CHECKING:
     import ssl
 
+POOL_SIZE = 10  # connections of one client; a caller beyond that waits for as long as the call may take
+
 _REFUSED = frozenset({401, 403})
 _GATEWAY = frozenset({502, 504})  # a proxy has asked the server, and has no answer of it
 _UNAVAILABLE = 503

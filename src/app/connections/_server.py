@@ -50,7 +50,7 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
         """Ask the server for a sign of life; the errors may be the driver's."""
 
     async def _ping(self, client: ClientT) -> str:
-        return await self._run(client, self._ask_version)
+        return await self._greet(client, self._ask_version)
 
     def _is_known(self, client: ClientT) -> bool:
         """Whether the server was there lately. Where it was not, it is asked for a sign of life before a write.
@@ -83,10 +83,10 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
         client = self.live
         return health if client is None else replace(health, pool=self._pool(client))
 
-    async def _greet(self, client: ClientT, work: Callable[[ClientT], Awaitable[object]]) -> None:
-        """Make sure that a new client has a server, and that it lets us in."""
+    async def _greet(self, client: ClientT, work: Callable[[ClientT], Awaitable[R]]) -> R:
+        """Ask whether there is a server that lets us in. Any answer but yes is StoreUnavailableError."""
         try:
-            await self._run(client, work)
+            return await self._run(client, work)
         except StoreUnavailableError:
             raise
         except DeadlineExceededError as error:

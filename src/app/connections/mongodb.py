@@ -121,7 +121,7 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
         return ConfigurationError(f"the connection {self.name!r}: its url {reason}")
 
     def _listeners(self) -> list[Any]:
-        """For tests, which look at the commands that are sent."""
+        """Pymongo's event listeners for a client; a subclass may trace with some."""
         return []
 
     def _pool(self, client: "Client") -> Mapping[str, int] | None:

@@ -12,13 +12,12 @@ from pydantic import SecretStr
 from ..config.settings import EMBEDDED, QdrantSettings
 from ..core.constants import ConnectionType
 from ..core.errors import AppError, UnsupportedOperationError
-from ._http import HttpAddress, is_dead, limits, translated, verified
+from ._http import POOL_SIZE, HttpAddress, is_dead, limits, translated, verified
 from ._qdrant_embedded import Collections, QdrantEngine
 from ._server import ServerConnectionManager, load_package
 from .owner_thread import engines
 
 if TYPE_CHECKING:
-    import httpx
     from qdrant_client import AsyncQdrantClient
 
     Client = QdrantEngine | AsyncQdrantClient
@@ -82,10 +81,12 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
     async def _client(self, address: HttpAddress) -> "AsyncQdrantClient":
         qdrant_client = await load_package("qdrant_client", "qdrant-client", "qdrant")
         key = self.settings.api_key
+        import httpx  # noqa: PLC0415 - the client has brought it
+
         rounded_up = math.ceil(self.settings.timeout)
         exact = limits(self.settings.timeout)
 
-        async def limit(request: "httpx.Request") -> None:
+        async def limit(request: httpx.Request) -> None:
             # The client takes whole seconds only. A timeout given with the call holds.
             if request.extensions["timeout"]["read"] == rounded_up:
                 request.extensions = {**request.extensions, "timeout": exact}
@@ -97,6 +98,7 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
             # As a header, since the client warns about its own parameter where the server has no TLS.
             headers={**address.authorization(), **({} if key is None else {"api-key": key.get_secret_value()})},
             check_compatibility=False,  # asks on a thread of its own, and warns from there
+            limits=httpx.Limits(max_connections=POOL_SIZE),  # none for a server on this machine, if left to the client
             event_hooks={"request": [limit]},
             verify=await asyncio.to_thread(verified),
         )
