@@ -69,9 +69,8 @@ def test_every_connection_of_the_servers_file_has_its_manager(name: str, monkeyp
     connections = ConnectionFactory(load(CONFIG / "servers.yaml"))
     assert connections.get_connection_manager(name).connection_type == name
     assert connections.list_available_connections() == [name]
-    assert value.partition("@")[2].partition("/")[0] in str(
-        connections.get_connection_manager(name).get_connection_info()
-    )
+    manager = connections.get_connection_manager(name)
+    assert urlsplit(value).netloc.rpartition("@")[2] in str(manager.get_connection_info())
 
 
 @pytest.mark.parametrize("name", VARIABLES)
