@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from qdrant_client import AsyncQdrantClient
+from qdrant_client.http.exceptions import ResponseHandlingException
 
 from app.config import load
 from app.config.settings import QdrantSettings
@@ -165,6 +166,15 @@ async def test_it_goes_silent_and_comes_back(gate: Gate, manager: QdrantConnecti
     await manager.read(collections)
 
 
+async def test_the_client_alone_keeps_the_exact_limit(gate: Gate, manager: QdrantConnectionManager) -> None:
+    client: Any = await manager.connect()
+    gate.mode = "silent"
+    start = time.monotonic()
+    with pytest.raises(ResponseHandlingException):
+        await client.get_collections()
+    assert time.monotonic() - start <= LATEST, "and not the whole second that the client makes of it"
+
+
 async def test_a_connection_that_breaks_is_tried_again_for_reads_only(
     gate: Gate, manager: QdrantConnectionManager
 ) -> None:
@@ -180,7 +190,15 @@ async def test_a_connection_that_breaks_is_tried_again_for_reads_only(
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:6333", "ftp://host", "http://", f"http://user:{SECRET}/x@host", f"http://h/?k={SECRET}", "http://h:x"],
+    [
+        "localhost:6333",
+        "ftp://host",
+        "http://",
+        f"http://user:{SECRET}/x@host",
+        f"http://user:1/{SECRET}@host",
+        f"http://h/?k={SECRET}",
+        "http://h:x",
+    ],
 )
 def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
     factory = ConnectionFactory(load({"connections": {"qdrant": {"url": url}}}))
