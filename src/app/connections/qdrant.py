@@ -118,10 +118,10 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
         return str((await client.info()).version)
 
     def _is_dead_connection(self, error: Exception) -> bool:
-        return is_dead(_source(error))
+        return self.address is not None and is_dead(_source(error))
 
     def _translated(self, error: Exception, *, write: bool) -> AppError | None:
-        if isinstance(error, AppError):
+        if self.address is None:
             return None
         return translated(self.server, _source(error), status=getattr(error, "status_code", None), write=write)
 
