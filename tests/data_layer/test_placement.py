@@ -102,5 +102,5 @@ async def test_a_store_of_a_later_version_says_so(tmp_path: Path) -> None:
         "repositories": {"user": {"connection": "mongodb"}},
     }
     async with DataLayer.from_config(settings) as data:
-        with pytest.raises(ValueError, match=r"no connection manager named 'mongodb'.*there is: qdrant, redis, sqlite"):
+        with pytest.raises(ValueError, match=r"no storage backend named 'mongodb'.*there is: redis, sqlite"):
             data.repository("user")

@@ -16,13 +16,14 @@ from pydantic import SecretStr
 from app.config import load
 from app.config.settings import QdrantSettings
 from app.connections import ConnectionFactory
-from app.connections.qdrant import Collections, QdrantConnectionManager
+from app.connections._qdrant_embedded import Collections
+from app.connections.qdrant import QdrantConnectionManager
 from app.core.constants import ConnectionType
 from app.core.errors import (
-    ConfigurationError,
     MissingDependencyError,
     OutcomeUnknownError,
     StoreUnavailableError,
+    UnsupportedOperationError,
 )
 
 from .planned import Planned, doc, store_on
@@ -41,7 +42,7 @@ async def test_the_factory_gives_this_manager(tmp_path: Path) -> None:
 
 async def test_a_thousand_first_users_get_one_engine(manager: QdrantConnectionManager) -> None:
     store = store_on(manager, Planned())
-    engines = await asyncio.gather(*(manager.connect() for _ in range(1000)))
+    engines = await asyncio.gather(*(manager.engine() for _ in range(1000)))
     assert len({id(engine) for engine in engines}) == 1
     assert engines[0].users == 1
     await asyncio.gather(*(store.save_and_embed(None, [doc(f"text {n}", row_id=str(n))]) for n in range(1000)))
@@ -206,12 +207,15 @@ async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     await manager.close()
 
 
-async def test_a_server_url_is_for_a_later_version(tmp_path: Path) -> None:
-    settings = QdrantSettings(url=SecretStr("http://user:s3cret@host:6333"))
+async def test_a_store_on_a_server_is_for_a_later_version(tmp_path: Path) -> None:
+    settings = QdrantSettings(url=SecretStr("http://user:s3cret@127.0.0.1:9"))
     manager = QdrantConnectionManager(settings, data_dir=tmp_path)
-    with pytest.raises(ConfigurationError, match="embedded only") as raised:
-        await manager.connect()
+    with pytest.raises(UnsupportedOperationError, match="come with a later version") as raised:
+        store_on(manager, Planned())
+    with pytest.raises(UnsupportedOperationError):
+        await manager.engine()
     assert "s3cret" not in f"{raised.value}{manager.get_connection_info()}{manager!r}"
+    assert not manager.connected
 
 
 async def test_a_missing_package_names_the_extra(
@@ -223,7 +227,7 @@ async def test_a_missing_package_names_the_extra(
 
 
 async def test_the_engines_errors_are_ours(manager: QdrantConnectionManager) -> None:
-    engine = await manager.connect()
+    engine = await manager.engine()
 
     class PanicException(BaseException):
         """As a Rust panic arrives."""
@@ -265,7 +269,7 @@ KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from app.connections import qdrant
+from app.connections import _qdrant_embedded as engine, qdrant
 from app.db.vector import qdrant_collection
 from planned import Planned, doc, store_on
 
@@ -277,12 +281,12 @@ if moment == "making the shard":
     make = qdrant_collection._make_shard
     qdrant_collection._make_shard = lambda *a: (make(*a), die())
 elif moment == "writing the contract":
-    qdrant.json.dump = lambda data, file, **_: (file.write('{"prov'), file.flush(), die())
+    engine.json.dump = lambda data, file, **_: (file.write('{"prov'), file.flush(), die())
 elif moment == "before the rename":
-    qdrant.Path.rename = die
+    engine.Path.rename = die
 elif moment == "after the rename":
-    rename = qdrant.Path.rename
-    qdrant.Path.rename = lambda *a: (rename(*a), die())
+    rename = engine.Path.rename
+    engine.Path.rename = lambda *a: (rename(*a), die())
 manager = qdrant.QdrantConnectionManager(data_dir=Path(sys.argv[1]))
 asyncio.run(store_on(manager, Planned()).save_and_embed(None, [doc("x")]))
 """

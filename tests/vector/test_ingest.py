@@ -243,7 +243,7 @@ from app.db.vector.ingest import ingest
 from app.db.vector.providers.db_provider import VectorStoreFactory
 from app.db.vector.providers.embedding_provider import EmbeddingFactory
 from app.db.vector.qdrant_collection import QdrantCollection
-from app.connections.qdrant import Collections
+from app.connections._qdrant_embedded import Collections
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -285,7 +285,7 @@ def corpus(folder: Path, version: int) -> None:
 
 async def everything(data_dir: Path) -> list[Any]:
     async with QdrantConnectionManager(data_dir=data_dir) as manager:
-        engine = await manager.connect()
+        engine = await manager.engine()
 
         def read(collections: Any) -> list[Any]:
             records, _ = collections.shard("documents").scroll(

@@ -48,7 +48,7 @@ async def test_reading_makes_no_collection(store: QdrantVectorStore, manager: Qd
     assert not await store.delete_by_document_id("1")
     assert not await store.update_document("1", doc("x"))
     assert await store.get_document_metadata("1") is None
-    assert await (await manager.connect()).read(lambda collections: collections.names()) == []
+    assert await (await manager.engine()).read(lambda collections: collections.names()) == []
 
 
 async def test_documents_are_duck_typed(store: QdrantVectorStore) -> None:

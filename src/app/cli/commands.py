@@ -10,13 +10,22 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
+from ..config import load
+from ..config.loader import DEFAULT_FILE
+from ..core.errors import AppError
 from ..db.data_layer import DataLayer
 from ..db.query.predicates import Filter
 from ..db.vector.ingest import IngestReport, ingest
-from .console import console, health_table, print_passage, run
+from .check import check
+from .check import print_report as print_check
+from .console import complain, console, fail, health_json, health_table, print_passage, run
 from .demo import demo as run_demo
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
+app.add_typer(config_app, name="config")
+
+STARTER = Path(__file__).with_name("starter.yaml")
 
 Config = Annotated[
     Path | None,
@@ -81,7 +90,12 @@ def search_command(
 
 
 @app.command("health")
-def health_command(config: Config = None) -> None:
+def health_command(
+    config: Config = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; the quick start has its shape.")
+    ] = False,
+) -> None:
     """Ask every configured connection for a sign of life; exit code 1 when one gives none."""
 
     async def work() -> dict[str, Any]:
@@ -89,9 +103,46 @@ def health_command(config: Config = None) -> None:
             return await data.health()
 
     health = run(work())
-    console.print(health_table(health))
+    if as_json:
+        typer.echo(json.dumps(health_json(health), indent=2))
+    else:
+        console.print(health_table(health))
     if not all(each.healthy for each in health.values()):
         raise typer.Exit(1)
+
+
+@app.command("init")
+def init_command(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = DEFAULT_FILE,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+) -> None:
+    """Write a commented YAML file to start from. It says what holds without it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(STARTER.read_text("utf-8"))
+    except FileExistsError:
+        fail(f"{path} is already there: give another path, or --force to write over it")
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror}")
+    found = path == DEFAULT_FILE
+    console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+    how = "it is used by whatever runs in this directory" if found else f"use it with MANYSTORE_CONFIG={path}"
+    console.print(escape(how), soft_wrap=True)
+
+
+@config_app.command("check")
+def config_check_command(config: Config = None) -> None:
+    """Resolve file and environment without connecting; exit code 1 when something is wrong."""
+    try:
+        report = check(load(config))
+    except (AppError, OSError, ValueError) as error:
+        fail(str(error))
+    print_check(report)
+    for problem in report.problems[:-1]:
+        complain(problem)
+    if report.problems:
+        fail(report.problems[-1])
 
 
 @app.command("demo")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Coroutine, Mapping
+from dataclasses import asdict
 from typing import Any, NoReturn, TypeVar
 
 import typer
@@ -33,8 +34,20 @@ def run(work: Coroutine[Any, Any, R]) -> R:
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    _errors.print(f"[bold red]error:[/] {escape(message)}")
+    complain(message)
     raise typer.Exit(code)
+
+
+def complain(message: str) -> None:
+    _errors.print(f"[bold red]error:[/] {escape(message)}")
+
+
+def health_json(health: Mapping[str, ConnectionHealth]) -> dict[str, Any]:
+    """`{"healthy": …, "connections": {name: {…}}}`; `latency` is in seconds, and null where there was no answer."""
+    connections = {
+        name: {key: value for key, value in asdict(each).items() if key != "name"} for name, each in health.items()
+    }
+    return {"healthy": all(each["healthy"] for each in connections.values()), "connections": connections}
 
 
 def health_table(health: Mapping[str, ConnectionHealth]) -> Table:

@@ -78,7 +78,7 @@ class SQLiteSettings(Section):
 
 class MongoDBSettings(Section):
     type: Literal[ConnectionType.MONGODB] = ConnectionType.MONGODB
-    url: Secret = Field(None, description="`mongodb://…` or `mongodb+srv://…`.")
+    url: Secret = Field(None, description="`mongodb://…` or `mongodb+srv://…`; there is no embedded MongoDB.")
     database: str = Field("app", description="The database that collections live in.")
     pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
@@ -123,7 +123,9 @@ class QdrantSettings(Section):
 
 class ChromaDBSettings(Section):
     type: Literal[ConnectionType.CHROMADB] = ConnectionType.CHROMADB
-    url: Secret = Field(None, description="The server's `http://…`; without it the store is a directory.")
+    url: Secret = Field(
+        None, description="The server's `http://…`; without it, or as `embedded`, the store is a directory."
+    )
     path: Path = Field(Path("chroma"), description="The directory of the embedded store, relative to `data_dir`.")
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 
@@ -251,6 +253,11 @@ class Settings(Section):
 
     def remember_unset(self, variables: Mapping[str, str]) -> None:
         self._unset.update(variables)
+
+    @property
+    def unset(self) -> Mapping[str, str]:
+        """Dotted path of a setting → the variable that is not set, so that the setting has its default."""
+        return self._unset
 
     def unset_variable(self, *path: str) -> str | None:
         """The environment variable for want of which the setting at this path is empty."""

@@ -49,8 +49,8 @@ class ConnectionManager(ABC, Generic[ClientT]):
     """
 
     connection_type: ClassVar[ConnectionType]
-    requires: ClassVar[tuple[str, ...]] = ()
-    """Modules of optional packages that this store needs."""
+    requires: tuple[str, ...] = ()
+    """Modules of optional packages that this store needs, which may depend on its settings."""
 
     def __init__(self, settings: Any = None, *, name: str | None = None, data_dir: Path | None = None) -> None:
         """Take a section of the settings; `data_dir` is where relative paths in it begin."""

@@ -19,6 +19,8 @@ ConnectionRegistry: Registry[type[ConnectionManager[Any]]] = Registry(
     "connection manager",
     {
         ConnectionType.SQLITE: ".connections.sqlite:SQLiteConnectionManager",
+        ConnectionType.CHROMADB: ".connections.chromadb:ChromaDBConnectionManager",
+        ConnectionType.MONGODB: ".connections.mongodb:MongoDBConnectionManager",
         ConnectionType.QDRANT: ".connections.qdrant:QdrantConnectionManager",
         ConnectionType.REDIS: ".connections.redis:RedisConnectionManager",
     },
@@ -52,7 +54,7 @@ class ConnectionFactory:
             section = self._section(key)
             manager_class = ConnectionRegistry.get(section.type)
             manager = manager_class(section, name=key, data_dir=self._data_dir)
-            manager.closes_with_loop = self._close_with_loop
+            manager.closes_with_loop = manager.closes_with_loop or self._close_with_loop
             # Another thread may have been here first; a manager that was never connected costs nothing.
             manager = self._managers.setdefault(key, manager)
         return manager
@@ -124,10 +126,10 @@ class ConnectionFactory:
 
     def _is_available(self, name: str) -> bool:
         try:
-            manager_class = ConnectionRegistry.get(self._section(name).type)
+            manager = self.get_connection_manager(name)
         except (ConfigurationError, NotRegisteredError, MissingDependencyError):
             return False
-        return all(find_spec(module) is not None for module in manager_class.requires)
+        return all(find_spec(module) is not None for module in manager.requires)
 
     def _status(self, name: str) -> str:
         manager = self._managers.get(name)

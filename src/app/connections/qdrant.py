@@ -1,254 +1,132 @@
-"""Qdrant inside this process (`url: embedded`): one thread owns every collection of a directory."""
+"""Qdrant: inside this process (`url: embedded`), or a server through qdrant-client."""
 
-import json
+import asyncio
+import math
 import os
-import re
-import shutil
-from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
 from ..config.settings import EMBEDDED, QdrantSettings
 from ..core.constants import ConnectionType
-from ..core.errors import (
-    AppError,
-    ConfigurationError,
-    MissingDependencyError,
-    OutcomeUnknownError,
-    StoreUnavailableError,
-)
-from .base import ConnectionManager
-from .owner_thread import Job, OwnerThread, engines
+from ..core.errors import AppError, UnsupportedOperationError
+from ._http import POOL_SIZE, HttpAddress, is_dead, limits, translated, verified
+from ._qdrant_embedded import Collections, QdrantEngine
+from ._server import ServerConnectionManager, load_package
+from .owner_thread import engines
 
 if TYPE_CHECKING:
-    import asyncio
+    from qdrant_client import AsyncQdrantClient
 
-    from filelock import BaseFileLock
-    from qdrant_edge import EdgeShard
+    Client = QdrantEngine | AsyncQdrantClient
 
-R = TypeVar("R")
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_CONTRACT = "contract.json"
-_SHARD = "shard"
-_UNFINISHED = ".new-"
-_FLUSH_AFTER = 10_000  # points; without it the log of a killed process takes over a second per 20,000 to read again
+_PORT = 6333
 
 
-def check_collection_name(name: str) -> str:
-    """Return the name if it can be a directory of its own on every system; ConfigurationError otherwise."""
-    if not _NAME.fullmatch(str(name)):
-        raise ConfigurationError(
-            f"{name!r} is not a collection name: up to 100 letters, digits, '_' and '-'; rename it in the configuration"
-        )
-    return name
+class QdrantConnectionManager(ServerConnectionManager["Client"]):
+    """Gives out the embedded engine, or a client of a server.
 
-
-class Collections:
-    """The collections of one directory: `<name>/shard` is the engine's, `<name>/contract.json` says how it was made.
-
-    Used on the owner thread alone. The lock is held for the object's life: the engine holds the interpreter's lock in
-    every call and its files can be open only once, so embedded vectors mean one process.
+    Embedded, it is one directory of collections, shared by all loops of the process and closed to any other process.
     """
 
-    def __init__(self, path: Path, lock: "BaseFileLock") -> None:
-        self.path = path
-        self._lock = lock
-        self._shards: dict[str, EdgeShard] = {}
-        self._contracts: dict[str, dict[str, Any]] = {}
-        self._unflushed: dict[str, int] = {}
-        self._indexed: dict[str, set[str]] = {}
-
-    def names(self) -> list[str]:
-        return sorted(
-            each.parent.name for each in self.path.glob(f"*/{_CONTRACT}") if _NAME.fullmatch(each.parent.name)
-        )
-
-    def contract(self, name: str) -> dict[str, Any] | None:
-        """What was given to `create`; None when there is no such collection."""
-        contract = self._contracts.get(name)
-        if contract is None and (file := self._home(name) / _CONTRACT).is_file():
-            try:
-                contract = self._contracts[name] = dict(json.loads(file.read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
-                raise StoreUnavailableError(
-                    f"cannot read {file}: {error}; restore it or delete its directory"
-                ) from error
-        return contract
-
-    def shard(self, name: str) -> "EdgeShard":
-        """The open collection. It must exist: ask `contract` first."""
-        shard = self._shards.get(name)
-        if shard is None:
-            from qdrant_edge import EdgeShard  # noqa: PLC0415 - an optional package
-
-            shard = self._shards[name] = EdgeShard.load(str(self._home(name) / _SHARD))
-        return shard
-
-    def create(self, name: str, contract: Mapping[str, Any], make: "Callable[[str], EdgeShard]") -> "EdgeShard":
-        """Make a collection; `make` creates the shard in the directory it is given.
-
-        It appears under its name by one rename when all of it is on the disk, so a process killed before that leaves
-        only what the next opening removes.
-        """
-        unfinished = self.path / f"{_UNFINISHED}{check_collection_name(name)}"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        (unfinished / _SHARD).mkdir(parents=True)
-        make(str(unfinished / _SHARD)).close()
-        with (unfinished / _CONTRACT).open("w", encoding="utf-8") as file:
-            json.dump(dict(contract), file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(self._home(name))
-        return self.shard(name)
-
-    def wrote(self, name: str, points: int) -> None:
-        """Count what was written, and now and then make the engine's log short again."""
-        unflushed = self._unflushed.get(name, 0) + points
-        if unflushed >= _FLUSH_AFTER:
-            self.shard(name).flush()
-            unflushed = 0
-        self._unflushed[name] = unflushed
-
-    def indexed(self, name: str) -> set[str]:
-        """The fields of a collection that need no further thought, for its user to keep."""
-        return self._indexed.setdefault(name, set())
-
-    def drop(self, name: str) -> bool:
-        """Delete a collection with all it holds; False when there is none."""
-        if self.contract(name) is None:
-            return False
-        shard = self._shards.pop(name, None)
-        if shard is not None:
-            shard.close()
-        del self._contracts[name]
-        self._unflushed.pop(name, None)
-        self._indexed.pop(name, None)
-        removed = self.path / f"{_UNFINISHED}{name}"
-        shutil.rmtree(removed, ignore_errors=True)
-        self._home(name).rename(removed)
-        shutil.rmtree(removed, ignore_errors=True)
-        return True
-
-    def remove_unfinished(self) -> None:
-        for each in self.path.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(each, ignore_errors=True)
-
-    def close(self) -> None:
-        try:
-            for shard in self._shards.values():
-                shard.flush()
-                shard.close()
-        finally:
-            self._lock.release()
-
-    def _home(self, name: str) -> Path:
-        return self.path / check_collection_name(name)
-
-
-class QdrantEngine(OwnerThread[Collections]):
-    """All the collections of one directory in this process."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__(f"qdrant {path}", timeout)
-        self.path = path
-
-    def read(self, work: Callable[[Collections], R]) -> "asyncio.Future[R]":
-        return self.submit(work)
-
-    def write(self, work: Callable[[Collections], R]) -> "asyncio.Future[R]":
-        """Run a function that changes collections; nothing else runs between its steps."""
-        return self.submit(work, write=True)
-
-    def _open(self) -> Collections:
-        try:
-            import qdrant_edge  # noqa: F401, PLC0415 - an optional package
-        except ImportError as error:
-            raise MissingDependencyError.for_extra("qdrant-edge-py", "embedded") from error
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - 20 ms that only this store needs
-
-        path = Path(self.path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path / ".lock", timeout=0, thread_local=False)
-            lock.acquire()
-        except Timeout as error:
-            raise StoreUnavailableError(
-                f"another process has the embedded vectors in {path} open: embedded vectors mean one process; "
-                "stop the other one, or use a Qdrant server for more"
-            ) from error
-        except OSError as error:
-            raise StoreUnavailableError(f"cannot open the embedded vectors in {path}: {error}") from error
-        collections = Collections(path, lock)
-        collections.remove_unfinished()
-        return collections
-
-    def _close(self, resource: Collections) -> None:
-        resource.close()
-
-    def _run(self, resource: Collections, jobs: list[Job[Collections]]) -> list[Job[Collections]]:
-        for job in jobs:
-            try:
-                job.run(resource)
-            except BaseException as panic:  # noqa: BLE001 - a Rust panic is no Exception; the caller gets it as ours
-                job.error = self._translated(panic, write=job.write)
-            if _is_the_engines(job.error):
-                job.error = self._translated(job.error, write=job.write)
-        return []
-
-    def _translated(self, error: BaseException, *, write: bool) -> AppError:
-        ours: AppError
-        if write:
-            ours = OutcomeUnknownError(f"a write to the embedded vectors in {self.path} failed half-way: {error}")
-        else:
-            ours = StoreUnavailableError(f"the embedded vectors in {self.path} failed: {error}")
-        ours.__cause__ = error
-        return ours
-
-
-def _is_the_engines(error: BaseException | None) -> TypeGuard[Exception]:
-    """The engine raises bare `Exception`; its files raise OSError, which our own connection errors are too."""
-    return type(error) is Exception or (isinstance(error, OSError) and not isinstance(error, AppError))
-
-
-class QdrantConnectionManager(ConnectionManager[QdrantEngine]):
-    """Opens one directory of collections, shared by all loops of the process and closed to any other process."""
-
     connection_type = ConnectionType.QDRANT
-    requires = ("qdrant_edge",)
 
     def __init__(
         self, settings: QdrantSettings | None = None, *, name: str | None = None, data_dir: Path | None = None
     ) -> None:
         super().__init__(settings or QdrantSettings(url=SecretStr(EMBEDDED)), name=name, data_dir=data_dir)
+        url: SecretStr | None = self.settings.url
+        embedded = url is None or url.get_secret_value() == EMBEDDED
+        self.address = None if embedded or url is None else HttpAddress.of(url, self.name)
+        """The server's, or None when the engine is embedded."""
         self.path = os.path.realpath(self.data_dir / self.settings.path.expanduser())
+        self.requires = ("qdrant_edge",) if self.address is None else ("qdrant_client",)
+        self.closes_with_loop = self.address is not None
 
     def get_connection_info(self) -> dict[str, Any]:
-        if not self._embedded:
-            return {"type": str(self.connection_type), "url": "a server"}
-        return {"type": str(self.connection_type), "url": EMBEDDED, "path": self.path}
+        if self.address is None:
+            return {"type": str(self.connection_type), "url": EMBEDDED, "path": self.path}
+        return {"type": str(self.connection_type), "url": str(self.address)}
 
-    @property
-    def _embedded(self) -> bool:
-        url: SecretStr | None = self.settings.url
-        return url is not None and url.get_secret_value() == EMBEDDED
+    async def engine(self) -> QdrantEngine:
+        """Return the embedded engine, opening it on first use; UnsupportedOperationError where this is a server."""
+        self.refuse_a_server()
+        client = self.live or await self.connect()
+        assert isinstance(client, QdrantEngine)  # noqa: S101 - by its address
+        return client
 
-    async def _open(self) -> QdrantEngine:
-        if not self._embedded:
-            raise ConfigurationError(
-                f"the connection {self.name!r}: this version serves Qdrant embedded only; set its url to {EMBEDDED!r}"
+    def refuse_a_server(self) -> None:
+        """UnsupportedOperationError where this is one: vectors need the embedded engine."""
+        if self.address is not None:
+            raise UnsupportedOperationError(
+                f"the connection {self.name!r} is a Qdrant server, and this version keeps vectors in embedded Qdrant "
+                f"only: set its url to {EMBEDDED!r}; vectors on a server come with a later version"
             )
-        return await engines.acquire(QdrantEngine, self.path, lambda: QdrantEngine(self.path, self.settings.timeout))
 
-    async def _close(self, client: QdrantEngine) -> None:
-        await engines.release(client)
+    async def _open(self) -> "Client":
+        if self.address is None:
+            make = lambda: QdrantEngine(self.path, self.settings.timeout)  # noqa: E731
+            return await engines.acquire(QdrantEngine, self.path, make)
+        client = await self._client(self.address)
+        try:
+            # Its version would be told to a client without the right key as well; its collections are not.
+            await self._greet(client, lambda _: client.get_collections())
+        except BaseException:
+            await self._close(client)
+            raise
+        return client
 
-    def _abandon(self, client: QdrantEngine) -> None:
-        engines.let_go(client)
+    async def _client(self, address: HttpAddress) -> "AsyncQdrantClient":
+        qdrant_client = await load_package("qdrant_client", "qdrant-client", "qdrant")
+        key = self.settings.api_key
+        import httpx  # noqa: PLC0415 - the client has brought it
 
-    async def _ping(self, client: QdrantEngine) -> str:
-        await client.read(Collections.names)
-        return version("qdrant-edge-py")
+        rounded_up = math.ceil(self.settings.timeout)
+        exact = limits(self.settings.timeout)
+
+        async def limit(request: httpx.Request) -> None:
+            # The client takes whole seconds only. A timeout given with the call holds.
+            if request.extensions["timeout"]["read"] == rounded_up:
+                request.extensions = {**request.extensions, "timeout": exact}
+
+        client: AsyncQdrantClient = qdrant_client.AsyncQdrantClient(
+            url=f"{address}{address.path}",
+            port=address.port or _PORT,
+            timeout=rounded_up,
+            # As a header, since the client warns about its own parameter where the server has no TLS.
+            headers={**address.authorization(), **({} if key is None else {"api-key": key.get_secret_value()})},
+            check_compatibility=False,  # asks on a thread of its own, and warns from there
+            limits=httpx.Limits(max_connections=POOL_SIZE),  # none for a server on this machine, if left to the client
+            event_hooks={"request": [limit]},
+            verify=await asyncio.to_thread(verified),
+        )
+        return client
+
+    async def _close(self, client: "Client") -> None:
+        await (engines.release(client) if isinstance(client, QdrantEngine) else client.close())
+
+    def _abandon(self, client: "Client") -> None:
+        if isinstance(client, QdrantEngine):
+            engines.let_go(client)
+
+    async def _ask_version(self, client: "Client") -> str:
+        if isinstance(client, QdrantEngine):
+            await client.read(Collections.names)
+            return version("qdrant-edge-py")
+        return str((await client.info()).version)
+
+    def _is_dead_connection(self, error: Exception) -> bool:
+        return self.address is not None and is_dead(_source(error))
+
+    def _translated(self, error: Exception, *, write: bool) -> AppError | None:
+        if self.address is None:
+            return None
+        return translated(self.server, _source(error), status=getattr(error, "status_code", None), write=write)
+
+
+def _source(error: Exception) -> BaseException:
+    """The client wraps the error of httpx, and keeps it under this name."""
+    source = getattr(error, "source", None)
+    return source if isinstance(source, BaseException) else error

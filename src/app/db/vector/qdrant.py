@@ -5,8 +5,9 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ...connections._qdrant_embedded import Collections, check_collection_name
 from ...connections.factory import ConnectionFactory
-from ...connections.qdrant import Collections, QdrantConnectionManager, check_collection_name
+from ...connections.qdrant import QdrantConnectionManager
 from ...core.constants import ConnectionType, Distance, VectorDBType
 from ...core.errors import DimensionMismatchError, EmbeddingMismatchError, InvalidChangeError, InvalidFilterError
 from ..models.values import utc_now
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from langchain_core.vectorstores import VectorStoreRetriever
     from numpy.typing import NDArray
 
-    from ...connections.qdrant import QdrantEngine
+    from ...connections._qdrant_embedded import QdrantEngine
     from .langchain import LangChainVectorStore
 
 R = TypeVar("R")
@@ -61,6 +62,8 @@ class QdrantVectorStore(VectorDB):
         self.name = name or collection
         self.collection = check_collection_name(collection)
         self.distance = Distance(distance)
+        if connection is not None:
+            connection.refuse_a_server()
         self._connection = connection
         self._embedding = embedding if isinstance(embedding, EmbeddingModel | None) else EmbeddingModel.of(embedding)
 
@@ -251,7 +254,7 @@ class QdrantVectorStore(VectorDB):
         return self.as_langchain().as_retriever(search_kwargs=dict(search_kwargs or {}), **options)
 
     async def _connected(self) -> "QdrantEngine":
-        return self.connection.live or await self.connection.connect()
+        return await self.connection.engine()
 
     async def _contract(self, dimension: int | None = None) -> CollectionContract:
         await self.embedding.load()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ...connections.qdrant import Collections
+    from ...connections._qdrant_embedded import Collections
 
 T = TypeVar("T")
 

@@ -1,0 +1,214 @@
+"""MongoDB through pymongo's asynchronous client, with every limit set and nothing retried behind our back."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config.settings import EMBEDDED, MongoDBSettings
+from ..core.constants import ConnectionType
+from ..core.errors import (
+    AppError,
+    ConfigurationError,
+    DeadlineExceededError,
+    OutcomeUnknownError,
+    PoolExhaustedError,
+    StoreUnavailableError,
+)
+from ._server import ServerConnectionManager, load_package
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+    from pymongo import AsyncMongoClient
+    from pymongo.asynchronous.database import AsyncDatabase
+
+    Document = dict[str, Any]
+    Client = AsyncMongoClient[Document]
+
+_APPLICATION = "manystore"
+_NOT_UNDERSTOOD = (
+    "is not one that the MongoDB driver understands, such as mongodb://user:password@host:port/?option=value; "
+    "in a password, percent-encode what is no letter or digit"
+)
+_NOT_AUTHENTICATED = 18
+_NOT_PRIMARY = frozenset({10058, 10107, 13435})  # refused before anything was done
+
+
+class MongoDBConnectionManager(ServerConnectionManager["Client"]):
+    """One client with its pool per event loop.
+
+    `timeout` is the one deadline of an operation, its wait for a free connection included. Options of the URL hold
+    where they are not about time, retries, the pool or how values are read.
+    """
+
+    connection_type = ConnectionType.MONGODB
+    requires = ("pymongo",)
+
+    def __init__(
+        self, settings: MongoDBSettings | None = None, *, name: str | None = None, data_dir: Path | None = None
+    ) -> None:
+        super().__init__(settings or MongoDBSettings(), name=name, data_dir=data_dir)
+        if self._url == EMBEDDED:
+            raise ConfigurationError(
+                f"the connection {self.name!r}: MongoDB cannot be embedded. The one engine in a wheel that speaks its "
+                "protocol gave silently wrong answers. Give the url of a server (config/compose.yaml starts one on "
+                "this machine), or place the repositories on a sqlite connection"
+            )
+        if self._url and not _URL.fullmatch(self._url):
+            raise self._bad_url(_NOT_UNDERSTOOD)
+
+    @property
+    def _url(self) -> str:
+        url: SecretStr | None = self.settings.url
+        return "" if url is None else url.get_secret_value()
+
+    def get_connection_info(self) -> dict[str, Any]:
+        return {
+            "type": str(self.connection_type),
+            "url": _hosts(self._url),
+            "database": self.settings.database,
+            "max_pool_size": self.settings.pool.max_size,
+        }
+
+    def get_database(self) -> "AsyncDatabase[Document]":
+        """Return the configured database on the running loop's client; `await connect()` comes first."""
+        client = self.live
+        if client is None:
+            raise ConfigurationError(f"the connection {self.name!r} is not open on this loop: await connect() first")
+        return client[self.settings.database]
+
+    async def _open(self) -> "Client":
+        client = await self._client()
+        try:
+            await self._greet(client, lambda client: client.admin.command("ping"))
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    async def _client(self) -> "Client":
+        pymongo = await load_package("pymongo", "pymongo", "mongodb")
+        milliseconds = round(self.settings.timeout * 1000)
+        client: Client | None = None
+        bad = _NOT_UNDERSTOOD
+        try:
+            options = _url_options(self._url)
+            client = pymongo.AsyncMongoClient(
+                self._url,
+                appname=options.get("appname", _APPLICATION),
+                connectTimeoutMS=milliseconds,
+                serverSelectionTimeoutMS=milliseconds,
+                socketTimeoutMS=milliseconds,
+                timeoutMS=milliseconds,
+                maxPoolSize=self.settings.pool.max_size,
+                waitQueueTimeoutMS=round(self.settings.pool.timeout * 1000),
+                retryReads=False,
+                retryWrites=False,
+                tz_aware=True,
+                uuidRepresentation="standard",
+                event_listeners=self._listeners(),
+            )
+        # What the driver says may quote the URL, so it is not even in the chain of ours.
+        except OSError:
+            bad = "names a file, such as tlsCAFile, that cannot be read"
+        except (pymongo.errors.PyMongoError, ValueError, TypeError):
+            pass
+        if client is None:
+            raise self._bad_url(bad)
+        return client
+
+    def _bad_url(self, reason: str) -> ConfigurationError:
+        return ConfigurationError(f"the connection {self.name!r}: its url {reason}")
+
+    def _listeners(self) -> list[Any]:
+        """Pymongo's event listeners for a client; a subclass may trace with some."""
+        return []
+
+    def _pool(self, client: "Client") -> Mapping[str, int] | None:
+        # The driver tells of its pool through listeners only, and those cost every operation.
+        pools = [server.pool for server in client._topology._servers.values()]  # noqa: SLF001
+        return {
+            "in_use": sum(pool.active_sockets for pool in pools),
+            "idle": sum(len(pool.conns) for pool in pools),
+            "max_size": self.settings.pool.max_size,
+        }
+
+    async def _close(self, client: "Client") -> None:
+        await client.close()
+
+    async def _ask_version(self, client: "Client") -> str:
+        answer = await client.admin.command("buildInfo")
+        return str(answer.get("version") or "")
+
+    def _is_known(self, client: "Client") -> bool:
+        return client.topology_description.has_readable_server()
+
+    def _is_dead_connection(self, error: Exception) -> bool:
+        from pymongo import errors  # noqa: PLC0415 - an optional package
+
+        waited = (errors.NetworkTimeout, errors.ServerSelectionTimeoutError)
+        return isinstance(error, errors.AutoReconnect) and not isinstance(error, waited)
+
+    def _translated(self, error: Exception, *, write: bool) -> AppError | None:
+        from pymongo import errors  # noqa: PLC0415 - an optional package
+
+        match error:
+            case errors.WaitQueueTimeoutError():
+                return PoolExhaustedError(
+                    f"{self.server}: no connection of {self.settings.pool.max_size} became free in time; "
+                    "nothing was sent"
+                )
+            case errors.ServerSelectionTimeoutError():
+                return StoreUnavailableError(f"{self.server} cannot be reached: {_reason(error)}")
+            case errors.NetworkTimeout() | errors.ExecutionTimeout():
+                return self._late(write=write)
+            case errors.WTimeoutError():
+                return OutcomeUnknownError(f"{self.server} applied a write that its replicas did not confirm in time")
+            case errors.NotPrimaryError() if _code(error) in _NOT_PRIMARY:
+                return StoreUnavailableError(f"{self.server} is not the primary at present; nothing was written")
+            case errors.ConnectionFailure() if write:
+                return OutcomeUnknownError(
+                    f"{self.server} broke the connection: the write may or may not have been applied"
+                )
+            case errors.ConnectionFailure():
+                return StoreUnavailableError(f"{self.server} broke the connection")
+            case errors.OperationFailure(code=code) if code == _NOT_AUTHENTICATED:
+                return StoreUnavailableError(f"{self.server} refused the credentials")
+            case errors.ConfigurationError():
+                return StoreUnavailableError(f"{self.server} cannot be found: {_reason(error)}")
+            case TimeoutError():
+                return DeadlineExceededError(f"{self.server} did not answer in time")
+            case _:
+                return None
+
+
+# The hosts, when the whole has the form of an address. Where it has not, a piece of a password may stand anywhere.
+_URL = re.compile(
+    r"mongodb(?:\+srv)?://(?:[^@/?#]*@)?(?P<hosts>{host}(?:,{host})*)(?:/[^@?]*)?(?:\?(?P<options>[^@]*))?".format(
+        host=r"(?:[A-Za-z0-9._%-]+|\[[0-9A-Fa-f:.%]+\])(?::\d{1,5})?"
+    )
+)
+
+
+def _hosts(url: str) -> str:
+    matched = _URL.fullmatch(url)
+    return matched["hosts"] if matched else "a server"
+
+
+def _url_options(url: str) -> Mapping[str, Any]:
+    """The options of a URL, refused when one is unknown or invalid: the driver would only warn, and quote them."""
+    from pymongo.uri_parser import split_options  # noqa: PLC0415 - an optional package
+
+    matched = _URL.fullmatch(url)
+    text = matched["options"] if matched else None
+    return split_options(text, validate=True, warn=False) if text else {}
+
+
+def _reason(error: Exception) -> str:
+    """The driver's reason without its description of the whole topology."""
+    return str(error).partition(", Timeout:")[0].partition(" (configured timeouts")[0]
+
+
+def _code(error: Any) -> int | None:
+    details = getattr(error, "details", None)
+    return details.get("code") if isinstance(details, Mapping) else None
