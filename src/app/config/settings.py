@@ -14,6 +14,7 @@ from pydantic import (
     PositiveInt,
     PrivateAttr,
     SecretStr,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -71,6 +72,12 @@ class SQLiteSettings(Section):
     )
 
 
+NO_EMBEDDED_MONGODB = (
+    "there is no embedded MongoDB: no engine that comes in a wheel gives MongoDB's answers; use a server's url "
+    "(mongodb://…), or a connection of type sqlite, which serves the same repositories without a server"
+)
+
+
 class MongoDBSettings(Section):
     type: Literal[ConnectionType.MONGODB] = ConnectionType.MONGODB
     url: Secret = Field(None, description="`mongodb://…` or `mongodb+srv://…`.")
@@ -78,10 +85,18 @@ class MongoDBSettings(Section):
     pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 
+    @field_validator("url")
+    @classmethod
+    def _refuse_embedded(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and url.get_secret_value() == EMBEDDED:
+            raise _problem(NO_EMBEDDED_MONGODB)
+        return url
+
 
 class RedisSettings(Section):
     type: Literal[ConnectionType.REDIS] = ConnectionType.REDIS
     url: Secret = Field(None, description="`redis://…`, `rediss://…` or `embedded`.")
+    path: Path = Field(Path("redis"), description="Where the embedded server keeps its data, relative to `data_dir`.")
     pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 
@@ -89,6 +104,9 @@ class RedisSettings(Section):
 class PostgresSettings(Section):
     type: Literal[ConnectionType.POSTGRES] = ConnectionType.POSTGRES
     url: Secret = Field(None, description="`postgresql://…` or `embedded`.")
+    path: Path = Field(
+        Path("postgres"), description="Where the embedded server keeps its data, relative to `data_dir`."
+    )
     pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 

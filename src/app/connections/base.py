@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,8 @@ class ConnectionHealth:
     latency: float | None = None
     server_version: str | None = None
     detail: str = ""
+    pool: Mapping[str, int] | None = None
+    """Connections and callers of the running loop's pool, where the store has one."""
 
 
 class ConnectionManager(ABC, Generic[ClientT]):

@@ -18,6 +18,7 @@ ConnectionRegistry: Registry[type[ConnectionManager[Any]]] = Registry(
     "connection manager",
     {
         ConnectionType.SQLITE: ".connections.sqlite:SQLiteConnectionManager",
+        ConnectionType.POSTGRES: ".connections.postgres:PostgresConnectionManager",
         ConnectionType.QDRANT: ".connections.qdrant:QdrantConnectionManager",
     },
     entry_point_group="manystore.connections",

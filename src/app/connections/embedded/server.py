@@ -230,11 +230,7 @@ class _Share:
             while time.monotonic() < deadline:
                 sockets = self._state().get("sockets")
                 # In this order: a server outlives its supervisor by a moment, in which it still answers.
-                if (
-                    sockets is not None
-                    and self.engine.probe(Path(sockets) / self.engine.socket)
-                    and self._supervised()
-                ):
+                if sockets is not None and self.engine.probe(Path(sockets) / self.engine.socket) and self._supervised():
                     return Path(sockets)
                 if starting is None:
                     if not self._supervised():
@@ -242,7 +238,8 @@ class _Share:
                 elif starting.ended():
                     if starting.reason:
                         raise self._unavailable(f"{starting.reason}{self._last_words()}")
-                    starting = starting.close()
+                    starting.close()
+                    starting = None
                 time.sleep(0.01)
         finally:
             if starting is not None:

@@ -1,7 +1,7 @@
 """Keeps one server running for as long as anybody holds the users' lock, then ends it and leaves nothing behind.
 
-Run as a script of its own (`python -I -S supervisor.py SPEC`), so that the server belongs to no user: users come and go,
-or are killed. It imports the standard library alone and starts in 20 ms.
+Run as a script of its own (`python -I -S supervisor.py SPEC`), so that the server belongs to no user: users come and
+go, or are killed. It imports the standard library alone and starts in 20 ms.
 """
 
 import ctypes
