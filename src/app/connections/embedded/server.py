@@ -156,27 +156,32 @@ class _Share:
                 return
             server = self._state().get("pid")
             last = _try_lock(descriptor, exclusive=True)
-            if last and not self._supervised():
-                self._clean_up()
             # Not by closing alone: a child that was forked a moment ago may have the descriptor too.
             _unlock(descriptor)
             os.close(descriptor)
-        deadline = time.monotonic() + _STOP_TIMEOUT
-        while wait and last and time.monotonic() < deadline:
-            if self._state().get("pid") != server or not self._supervised():
-                break
+        deadline = time.monotonic() + (_STOP_TIMEOUT if wait else 0)
+        while last and (self._supervised() or self._held(supervisor.SERVER_LOCK)):
+            if self._state().get("pid", server) != server or time.monotonic() > deadline:
+                return  # somebody has come and started the next one
             time.sleep(0.005)
-        while wait and last and time.monotonic() < deadline and self._held(supervisor.SERVER_LOCK):
-            if self._supervised():  # somebody has come and started the next one
-                break
-            time.sleep(0.005)
+        if last:
+            self._clean_up(server)
 
-    def _clean_up(self) -> None:
-        """Remove what a killed supervisor left."""
-        sockets = self._state().get("sockets")
-        if sockets is not None:
-            shutil.rmtree(sockets, ignore_errors=True)
-        (self.run_dir / supervisor.STATE).unlink(missing_ok=True)
+    def _clean_up(self, server: str | None) -> None:
+        """Remove what a killed supervisor left, unless somebody is about to start the next one, who does it too."""
+        try:
+            descriptor = os.open(self.run_dir / "start.lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:  # the directory was deleted
+            return
+        try:
+            if _try_lock(descriptor, exclusive=True):
+                state = self._state()
+                if state and state["pid"] == server and not self._supervised():
+                    shutil.rmtree(state["sockets"], ignore_errors=True)
+                    (self.run_dir / supervisor.STATE).unlink(missing_ok=True)
+                _unlock(descriptor)
+        finally:
+            os.close(descriptor)
 
     def forget(self) -> None:
         """In a forked child: the lock is the parent's, and closing this copy does not give it back."""
