@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import psycopg
 from psycopg.pq import ConnStatus
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from psycopg_pool.pool_async import StopWorker
 
 from ..core.errors import (
     AppError,
@@ -34,6 +35,10 @@ R = TypeVar("R")
 
 _GRACE = 0.08  # of the timeout: what a server that is slow, but not silent, has to say that it gave up
 _OPEN = select.POLLIN | select.POLLERR | select.POLLHUP | select.POLLNVAL
+
+
+class ConnectionLostError(StoreUnavailableError):
+    """The connection died under a read, which may be run again."""
 
 
 class Connection(psycopg.AsyncConnection[Row]):
@@ -144,9 +149,9 @@ class Pool(AsyncConnectionPool[Connection]):
             open=False,
         )
 
-    async def take(self) -> Connection:
+    async def take(self, seconds: float | None = None) -> Connection:
         """Return a connection that was alive a moment ago; give it back with `give`."""
-        deadline = monotonic() + self.timeout
+        deadline = monotonic() + (self.timeout if seconds is None else min(seconds, self.timeout))
         while True:
             try:
                 connection = await self.getconn(max(deadline - monotonic(), 0.001))
@@ -171,6 +176,7 @@ class Pool(AsyncConnectionPool[Connection]):
 
     async def give(self, connection: Connection) -> None:
         self._in_use -= 1
+        connection.timeout = self.operation_timeout
         if connection.expired and not connection.lost:
             await connection.close()  # a cancellation may still be under way, and would hit the next statement
         await self.putconn(connection)
@@ -179,7 +185,24 @@ class Pool(AsyncConnectionPool[Connection]):
         self, sql: "QueryNoTemplate", parameters: Sequence[Any] | Mapping[str, Any], *, write: bool
     ) -> list[Row]:
         """Run one statement on one connection; return its rows."""
-        connection = await self.take()
+        return await self._run_on(await self.take(), sql, parameters, write=write)
+
+    async def run_again(
+        self, sql: "QueryNoTemplate", parameters: Sequence[Any] | Mapping[str, Any], seconds: float
+    ) -> list[Row]:
+        """Run a read that lost its connection, in what is left of its time."""
+        connection = await self.take(seconds)
+        connection.timeout = max(seconds, 0.001)
+        return await self._run_on(connection, sql, parameters, write=False)
+
+    async def _run_on(
+        self,
+        connection: Connection,
+        sql: "QueryNoTemplate",
+        parameters: Sequence[Any] | Mapping[str, Any],
+        *,
+        write: bool,
+    ) -> list[Row]:
         try:
             cursor = await connection.execute(sql, parameters or None)
             return await cursor.fetchall() if cursor.description else []
@@ -218,7 +241,24 @@ class Pool(AsyncConnectionPool[Connection]):
             told = f"PostgreSQL at {self.address} closed the connection"
         if write:
             return OutcomeUnknownError(f"{told}: what was sent may have been done")
-        return DeadlineExceededError(told) if connection.expired else StoreUnavailableError(told)
+        return DeadlineExceededError(told) if connection.expired else ConnectionLostError(told)
+
+    @classmethod
+    async def worker(cls, q: "asyncio.Queue[Any]") -> None:
+        """Do the pool's chores. The parent's swallows a cancellation that meets one, and the loop never ends."""
+        current = asyncio.current_task()
+        while current is not None and not current.cancelling():
+            chore = await q.get()
+            if isinstance(chore, StopWorker):
+                return
+            try:
+                await chore.run()
+            except psycopg.Error as error:
+                logger.warning("%s failed: %s", chore, type(error).__name__)
+
+    @staticmethod
+    def died_under_a_read(error: AppError) -> bool:
+        return isinstance(error, ConnectionLostError)
 
     async def end(self) -> None:
         """Close the pool, then give back the server, if it runs for us."""

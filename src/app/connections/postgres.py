@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,14 +46,16 @@ class PostgresConnectionManager(ConnectionManager["Pool"]):
         """
         pool = self.live or await self.connect()
         reads = _READS.match(_text(sql)) is not None
+        start = time.monotonic()
         try:
             return await pool.run(sql, parameters, write=not reads)
-        except StoreUnavailableError:
-            if not reads:
-                raise
-            if pool.lease is not None:
+        except StoreUnavailableError as error:
+            if pool.lease is not None and reads:
                 await pool.lease.revive()
-            return await pool.run(sql, parameters, write=False)
+                return await pool.run(sql, parameters, write=False)
+            if not pool.died_under_a_read(error):
+                raise
+            return await pool.run_again(sql, parameters, start + self.settings.timeout - time.monotonic())
 
     async def execute_command(
         self, sql: "QueryNoTemplate", parameters: Sequence[Any] | Mapping[str, Any] = ()
