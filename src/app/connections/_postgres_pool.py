@@ -49,6 +49,7 @@ class Connection(psycopg.AsyncConnection[Row]):
 
     timeout: float | None = None
     expired = False
+    made = 0.0
     _poll: "select.poll | None" = None
 
     @classmethod
@@ -66,6 +67,7 @@ class Connection(psycopg.AsyncConnection[Row]):
             ours = StoreUnavailableError(f"cannot connect to PostgreSQL at {address}: {_reason(error)}")
         else:
             connection.timeout = within
+            connection.made = monotonic()
             return connection
         # Not `from` the driver's: its text repeats what it took for user and database, which may be a password.
         failed(ours)
@@ -190,10 +192,31 @@ class Pool(AsyncConnectionPool[Connection]):
     async def run_again(
         self, sql: "QueryNoTemplate", parameters: Sequence[Any] | Mapping[str, Any], seconds: float
     ) -> list[Row]:
-        """Run a read that lost its connection, in what is left of its time."""
-        connection = await self.take(seconds)
-        connection.timeout = max(seconds, 0.001)
-        return await self._run_on(connection, sql, parameters, write=False)
+        """Run a read that lost its connection, in what is left of its time, on one that is not lost as well.
+
+        Where one died others do, a moment later each; so those of before have to answer first.
+        """
+        lost_at = monotonic()
+        while True:
+            left = seconds - (monotonic() - lost_at)
+            connection = await self.take(left)
+            connection.timeout = max(left, 0.001)
+            if connection.made > lost_at or await self._answers(connection):
+                return await self._run_on(connection, sql, parameters, write=False)
+            await self.give(connection)
+
+    async def _answers(self, connection: Connection) -> bool:
+        try:
+            await connection.execute("")
+        except psycopg.Error as error:
+            if connection.lost and not connection.expired:
+                return False
+            await self.give(connection)
+            raise self.translated(error, connection, write=False) or error from error
+        except BaseException:
+            await self.give(connection)
+            raise
+        return True
 
     async def _run_on(
         self,
@@ -328,7 +351,8 @@ _REASONS = (
     ("No route to host", "there is no route to the host"),
     ("server closed the connection", "it closed the connection"),
     ("Connection reset", "it closed the connection"),
-    ("timeout", "no answer in time"),
+    ("timeout expired", "no answer in time"),
+    ("timed out", "no answer in time"),
     ("starting up", "it is starting up"),
     ("shutting down", "it is shutting down"),
     ("recovery mode", "it is recovering"),

@@ -39,10 +39,13 @@ def conninfo(name: str, url: str) -> str:
     hosts = values.get("host", "").split(",")
     plausible = (
         all(not host or _HOST.fullmatch(host) for host in hosts)
-        and all(not port or port.isdecimal() for port in values.get("port", "").split(","))
-        # A sign of a password that was not encoded: it would end up in the name of the host or the database.
+        and all(not port or (port.isdecimal() and int(port) < 65536) for port in values.get("port", "").split(","))
+        # Signs of a password that was not encoded: it would end up in the name of the host or the database.
         and not _ODD.search(values.get("dbname", ""))
+        and not (values.keys() & {"host"} and not values.keys() & {"user", "dbname"})
         and values.get("sslmode", "disable") in _SSL_MODES
+        and values.get("channel_binding", "disable") in {"disable", "prefer", "require"}
+        and values.get("connect_timeout", "0").isdecimal()
     )
     if not plausible:
         raise malformed
