@@ -33,7 +33,7 @@ logger = get_logger(__name__)
 Row = tuple[Any, ...]
 R = TypeVar("R")
 
-_GRACE = 0.08  # of the timeout: what a server that is slow, but not silent, has to say that it gave up
+_GRACE = 0.05  # of the timeout: what a server that is slow, but not silent, has to say that it gave up
 _OPEN = select.POLLIN | select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
