@@ -119,9 +119,9 @@ async def outcome(url: str) -> str:
     """Everything that shows when an address is used."""
     manager = PostgresConnectionManager(PostgresSettings(url=SecretStr(url), timeout=0.2))
     shown = [repr(manager), repr(manager.settings), str(manager.settings)]
-    for work in (manager.connect, manager.health, manager.execute_query):
+    for work in (manager.connect(), manager.health(), manager.execute_query("SELECT 1")):
         try:
-            shown.append(repr(await (work("SELECT 1") if work == manager.execute_query else work())))  # type: ignore[operator]
+            shown.append(repr(await work))
         except AppError as error:
             shown += [repr(error), *traceback.format_exception(error)]
     try:

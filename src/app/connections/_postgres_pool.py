@@ -152,7 +152,19 @@ class Pool(AsyncConnectionPool[Connection]):
         )
 
     async def take(self, seconds: float | None = None) -> Connection:
-        """Return a connection that was alive a moment ago; give it back with `give`."""
+        """Return a connection that was alive a moment ago; give it back with `give`.
+
+        An embedded server that is gone, since its supervisor was killed, is started again: nothing was sent yet.
+        """
+        try:
+            return await self._take(seconds)
+        except StoreUnavailableError:
+            if self.lease is None:
+                raise
+        await self.lease.revive()
+        return await self._take(seconds)
+
+    async def _take(self, seconds: float | None) -> Connection:
         deadline = monotonic() + (self.timeout if seconds is None else min(seconds, self.timeout))
         while True:
             try:
@@ -204,6 +216,11 @@ class Pool(AsyncConnectionPool[Connection]):
             if connection.made > lost_at or await self._answers(connection):
                 return await self._run_on(connection, sql, parameters, write=False)
             await self.give(connection)
+
+    @staticmethod
+    def may_run_again(error: StoreUnavailableError) -> bool:
+        """Whether a read failed because its connection was lost, and not for want of one."""
+        return isinstance(error, ConnectionLostError)
 
     async def _answers(self, connection: Connection) -> bool:
         try:
@@ -278,10 +295,6 @@ class Pool(AsyncConnectionPool[Connection]):
                 await chore.run()
             except psycopg.Error as error:
                 logger.warning("%s failed: %s", chore, type(error).__name__)
-
-    @staticmethod
-    def died_under_a_read(error: AppError) -> bool:
-        return isinstance(error, ConnectionLostError)
 
     async def end(self) -> None:
         """Close the pool, then give back the server, if it runs for us."""

@@ -14,6 +14,7 @@ APPLICATION_NAME = "manystore"
 
 _SCHEME = re.compile(r"postgres(?:ql)?(\+(?:asyncpg|psycopg|psycopg2|psycopg_async))?://")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9A-Fa-f:.]+(%\w+)?|[/@].*")
+_LAST_PORT = 65535
 _ODD = re.compile(r"[\s/@:?#\x00-\x1f]")
 _SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
 
@@ -39,7 +40,9 @@ def conninfo(name: str, url: str) -> str:
     hosts = values.get("host", "").split(",")
     plausible = (
         all(not host or _HOST.fullmatch(host) for host in hosts)
-        and all(not port or (port.isdecimal() and int(port) < 65536) for port in values.get("port", "").split(","))
+        and all(
+            not port or (port.isdecimal() and int(port) <= _LAST_PORT) for port in values.get("port", "").split(",")
+        )
         # Signs of a password that was not encoded: it would end up in the name of the host or the database.
         and not _ODD.search(values.get("dbname", ""))
         and not (values.keys() & {"host"} and not values.keys() & {"user", "dbname"})

@@ -50,10 +50,7 @@ class PostgresConnectionManager(ConnectionManager["Pool"]):
         try:
             return await pool.run(sql, parameters, write=not reads)
         except StoreUnavailableError as error:
-            if pool.lease is not None and reads:
-                await pool.lease.revive()
-                return await pool.run(sql, parameters, write=False)
-            if not pool.died_under_a_read(error):
+            if not pool.may_run_again(error):
                 raise
             return await pool.run_again(sql, parameters, start + self.settings.timeout - time.monotonic())
 

@@ -51,26 +51,26 @@ def uid_of(pid: int) -> int:
     return Path(f"/proc/{pid}").stat().st_uid
 
 
-@only_root
-async def test_an_ordinary_user_and_root_each_with_a_server(engine: Engine, open_directory: Path) -> None:
+def start_as_nobody(code: str, path: Path) -> "subprocess.Popen[str]":
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         pytest.skip("there is no setpriv")
-    for name in ("nobody", "root"):
-        (open_directory / name).mkdir()
-    os.chown(open_directory / "nobody", NOBODY, NOBODY)
     command = [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--bounding-set=-all"]
     probe = "import subprocess, sys, app.core; subprocess.run([sys.executable, '-c', ''], check=True)"
     if subprocess.run([*command, sys.executable, "-c", probe], check=False, capture_output=True).returncode:
         # The interpreter itself is in a private directory. The user may read everything, and write what is its own.
         command[-1] = "--inh-caps=-all,+dac_read_search"
         command.append("--ambient-caps=+dac_read_search")
-    user = subprocess.Popen(
-        [*command, sys.executable, "-c", AS_NOBODY.format(name=engine.name), str(open_directory / "nobody")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command += [sys.executable, "-c", code, str(path)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@only_root
+async def test_an_ordinary_user_and_root_each_with_a_server(engine: Engine, open_directory: Path) -> None:
+    for name in ("nobody", "root"):
+        (open_directory / name).mkdir()
+    os.chown(open_directory / "nobody", NOBODY, NOBODY)
+    user = start_as_nobody(AS_NOBODY.format(name=engine.name), open_directory / "nobody")
     assert user.stdout is not None
     said = (await asyncio.to_thread(user.stdout.readline)).split()
     own = await engine.acquire(open_directory / "root")
