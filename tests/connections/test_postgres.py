@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -321,9 +322,8 @@ async def test_a_server_that_is_down_at_the_start(url: str, tmp_path: Path) -> N
 
 
 async def test_a_server_that_accepts_and_says_nothing() -> None:
-    server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1")
-    port = server.sockets[0].getsockname()[1]
-    async with open_manager(f"postgresql://u:p@127.0.0.1:{port}/db") as manager:
+    server = socket.create_server(("127.0.0.1", 0), backlog=100)  # the kernel accepts
+    async with open_manager(f"postgresql://u:p@127.0.0.1:{server.getsockname()[1]}/db") as manager:
         outcomes = await asyncio.gather(*(timed(manager.execute_query("SELECT 1")) for _ in range(20)))
         for took, outcome in outcomes:
             assert isinstance(outcome, StoreUnavailableError)

@@ -104,8 +104,9 @@ def broken(count: int) -> list[str]:
     """The address with a few characters lost, doubled or replaced, each time elsewhere; never in the secret."""
     draw = random.Random(20261120)
     start = WHOLE.index(SECRET)
-    # Not in the host, which would be asked for by name; what is odd about a host is in the list above.
-    free = [i for i in range(len(WHOLE)) if not start <= i < start + len(SECRET) and not 42 <= i < 49]
+    # Not in the host, which a name server would be asked for; what is odd about a host is in the list above.
+    kept = {*range(start, start + len(SECRET)), *range(WHOLE.index("127"), WHOLE.index(":1/"))}
+    free = [i for i in range(len(WHOLE)) if i not in kept]
     urls = []
     for _ in range(count):
         text = list(WHOLE)

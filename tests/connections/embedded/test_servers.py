@@ -233,8 +233,9 @@ async def test_a_cancelled_caller_leaves_nothing(engine: Engine, home: Path) -> 
         caller = asyncio.create_task(engine.acquire(home))
         await asyncio.sleep(moment)
         caller.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await caller
+        await asyncio.wait([caller])
+        if not caller.cancelled():  # it was quicker
+            await caller.result().release()
     await asyncio.get_running_loop().shutdown_default_executor()  # what was begun is finished, and undone
     assert shared._shares._shares == {}
     assert gone(home)

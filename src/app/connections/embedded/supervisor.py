@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -62,7 +63,7 @@ class Supervisor:
             threading.Thread(target=self._wait_for_last_user, daemon=True).start()
             self._serve()
         finally:
-            (self.run_dir / STATE).unlink(missing_ok=True)
+            self._take_back()
             shutil.rmtree(self.sockets, ignore_errors=True)
 
     def _serve(self) -> None:
@@ -151,6 +152,12 @@ class Supervisor:
         new = self.run_dir / f"{STATE}.new"
         new.write_text(json.dumps({"pid": os.getpid(), "sockets": str(self.sockets)}), encoding="utf-8")
         new.rename(self.run_dir / STATE)
+
+    def _take_back(self) -> None:
+        """Remove what was announced; where the directory was made anew meanwhile, the file is another supervisor's."""
+        with suppress(FileNotFoundError, ValueError):
+            if json.loads((self.run_dir / STATE).read_text("utf-8"))["pid"] == os.getpid():
+                (self.run_dir / STATE).unlink()
 
     def _private_directory(self, path: str) -> Path:
         """Make the directory for the sockets, or one beside it where somebody else was there first."""
