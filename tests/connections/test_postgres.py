@@ -28,7 +28,7 @@ from app.core.errors import (
     StoreUnavailableError,
 )
 
-from .embedded.engines import Engine, gone, make_engine, processes, server_of
+from .embedded.engines import Engine, gone, kill_supervisor, make_engine, processes, server_of
 
 psycopg = pytest.importorskip("psycopg")
 
@@ -381,7 +381,7 @@ async def test_a_server_that_goes_silent_and_speaks_again(url: str, home: Path) 
 async def test_an_embedded_server_whose_supervisor_was_killed(engine: Engine, tmp_path: Path) -> None:
     manager = PostgresConnectionManager(data_dir=tmp_path)
     await manager.execute_query("SELECT 1")
-    os.kill(processes(manager.path, "supervisor.lock")[0], signal.SIGKILL)
+    kill_supervisor(manager.path)
     assert await manager.execute_query("SELECT 1") == [(1,)], "the read that finds it dead starts it again"
     await manager.close()
     assert gone(manager.path)

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -119,6 +120,14 @@ def processes(path: Path, file: str = "server.lock") -> list[int]:
 def supervisor_of(path: Path) -> int:
     [pid] = processes(path, "supervisor.lock")
     return pid
+
+
+def kill_supervisor(path: Path) -> None:
+    """Kill it and wait until it is dead; for a moment it still holds its lock, and its server answers."""
+    pid = supervisor_of(path)
+    os.kill(pid, signal.SIGKILL)
+    while pid in processes(path, "supervisor.lock"):
+        time.sleep(0.001)
 
 
 def server_of(path: Path) -> int:
