@@ -42,6 +42,12 @@ Two files come with the project: `config/default.yaml` is the embedded default, 
 - **A section that is left out** has the embedded default. With `connections` given, a repository lives where
   `repositories` says, else on a connection of a type that it was made for; on none, using it is an error.
 - **Paths** of embedded stores are relative to `data_dir`, and `data_dir` to the working directory.
+- **TLS of PostgreSQL** is what `sslmode` in the url (or `PGSSLMODE`) says. Where both are silent, a socket and the
+  loopback addresses go without, and any other host has to prove who it is: `verify-full`, against the certificates of
+  the system or those that `sslrootcert` names. A server in a private network that has no TLS needs `?sslmode=disable`.
+- **`url: embedded`** of Redis and PostgreSQL starts a server from the wheels of the extra `embedded`, and needs the
+  driver's extra (`redis`, `postgres`) as well. Redis has wheels for Linux x86-64 and Python 3.11 and 3.12; PostgreSQL
+  for Linux with glibc on x86-64 and ARM. A directory serves the processes of the user that made it.
 """
 
 FLAT = """\

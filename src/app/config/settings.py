@@ -14,6 +14,7 @@ from pydantic import (
     PositiveInt,
     PrivateAttr,
     SecretStr,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -76,12 +77,26 @@ class SQLiteSettings(Section):
     )
 
 
+NO_EMBEDDED_MONGODB = (
+    "MongoDB cannot be embedded: the one engine in a wheel that speaks its protocol gave silently wrong answers; use the "
+    "url of a server (mongodb://…; config/compose.yaml starts one), or a connection of type sqlite, which serves the "
+    "same repositories without a server"
+)
+
+
 class MongoDBSettings(Section):
     type: Literal[ConnectionType.MONGODB] = ConnectionType.MONGODB
     url: Secret = Field(None, description="`mongodb://…` or `mongodb+srv://…`; there is no embedded MongoDB.")
     database: str = Field("app", description="The database that collections live in.")
     pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
+
+    @field_validator("url")
+    @classmethod
+    def _refuse_embedded(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and url.get_secret_value() == EMBEDDED:
+            raise _problem(NO_EMBEDDED_MONGODB)
+        return url
 
 
 class RedisSettings(Section):
@@ -107,6 +122,9 @@ class RedisSettings(Section):
 class PostgresSettings(Section):
     type: Literal[ConnectionType.POSTGRES] = ConnectionType.POSTGRES
     url: Secret = Field(None, description="`postgresql://…` or `embedded`.")
+    path: Path = Field(
+        Path("postgres"), description="Where the embedded server keeps its data, relative to `data_dir`."
+    )
     pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 

@@ -21,6 +21,7 @@ ConnectionRegistry: Registry[type[ConnectionManager[Any]]] = Registry(
         ConnectionType.SQLITE: ".connections.sqlite:SQLiteConnectionManager",
         ConnectionType.CHROMADB: ".connections.chromadb:ChromaDBConnectionManager",
         ConnectionType.MONGODB: ".connections.mongodb:MongoDBConnectionManager",
+        ConnectionType.POSTGRES: ".connections.postgres:PostgresConnectionManager",
         ConnectionType.QDRANT: ".connections.qdrant:QdrantConnectionManager",
         ConnectionType.REDIS: ".connections.redis:RedisConnectionManager",
     },

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config.settings import EMBEDDED, MongoDBSettings
+from ..config.settings import MongoDBSettings
 from ..core.constants import ConnectionType
 from ..core.errors import (
     AppError,
@@ -48,12 +48,6 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
         self, settings: MongoDBSettings | None = None, *, name: str | None = None, data_dir: Path | None = None
     ) -> None:
         super().__init__(settings or MongoDBSettings(), name=name, data_dir=data_dir)
-        if self._url == EMBEDDED:
-            raise ConfigurationError(
-                f"the connection {self.name!r}: MongoDB cannot be embedded. The one engine in a wheel that speaks its "
-                "protocol gave silently wrong answers. Give the url of a server (config/compose.yaml starts one on "
-                "this machine), or place the repositories on a sqlite connection"
-            )
         if self._url and not _URL.fullmatch(self._url):
             raise self._bad_url(_NOT_UNDERSTOOD)
 

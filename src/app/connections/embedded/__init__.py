@@ -1,0 +1,1 @@
+"""Servers that start themselves (`url: embedded`), from the binaries in wheels."""

@@ -1,0 +1,167 @@
+"""PostgreSQL through psycopg 3: a bounded pool per event loop, autocommit, one deadline per exchange."""
+
+import dataclasses
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from ..config.settings import EMBEDDED, PostgresSettings
+from ..core.constants import ConnectionType
+from ..core.errors import MissingDependencyError, StoreUnavailableError
+from .base import ConnectionHealth, ConnectionManager
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+    from psycopg.abc import QueryNoTemplate
+
+    from ._postgres_pool import Pool
+
+Row = tuple[Any, ...]
+
+
+class PostgresConnectionManager(ConnectionManager["Pool"]):
+    """Opens a pool (psycopg's `AsyncConnectionPool`) on one database. Its connections are in autocommit."""
+
+    connection_type = ConnectionType.POSTGRES
+    requires = ("psycopg", "psycopg_pool")
+
+    def __init__(
+        self, settings: PostgresSettings | None = None, *, name: str | None = None, data_dir: Path | None = None
+    ) -> None:
+        super().__init__(settings or PostgresSettings(url=SecretStr(EMBEDDED)), name=name, data_dir=data_dir)
+        self.path = self.data_dir / self.settings.path.expanduser()
+
+    async def execute_query(
+        self, sql: "QueryNoTemplate", parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[Row]:
+        """Run one reading statement with bound parameters (`%s`, `%(name)s`).
+
+        It is run a second time when the connection turns out to be dead, so what writes belongs in `execute_command`.
+        A statement that does not begin like a reading one is not run twice.
+        """
+        pool = self.live or await self.connect()
+        reads = _READS.match(_text(sql)) is not None
+        start = time.monotonic()
+        try:
+            return await pool.run(sql, parameters, write=not reads)
+        except StoreUnavailableError as error:
+            if not pool.may_run_again(error):
+                raise
+            return await pool.run_again(sql, parameters, start + self.settings.timeout - time.monotonic())
+
+    async def execute_command(
+        self, sql: "QueryNoTemplate", parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[Row]:
+        """Run one writing statement with bound parameters; return the rows of its RETURNING.
+
+        It is sent once. OutcomeUnknownError when the connection was lost before the answer.
+        """
+        pool = self.live or await self.connect()
+        return await pool.run(sql, parameters, write=True)
+
+    @asynccontextmanager
+    async def connection(self) -> "AsyncIterator[AsyncConnection[Row]]":
+        """Borrow one connection, for transactions (`async with connection.transaction()`), COPY and cursors.
+
+        Each exchange with the server has the deadline of the settings; `connection.timeout = None` lifts it.
+        """
+        pool = self.live or await self.connect()
+        async with pool.borrow() as connection:
+            yield connection
+
+    def get_pool_stats(self) -> dict[str, int]:
+        """Connections of the running loop's pool: `max_size`, `size`, `idle`, `in_use`; `waiting` callers."""
+        pool = self.live
+        if pool is None:
+            return {"max_size": self.settings.pool.max_size, "size": 0, "idle": 0, "in_use": 0, "waiting": 0}
+        return pool.stats()
+
+    async def health(self) -> ConnectionHealth:
+        return dataclasses.replace(await super().health(), pool=self.get_pool_stats())
+
+    def get_connection_info(self) -> dict[str, Any]:
+        if self._embedded:
+            return {"type": str(self.connection_type), "url": EMBEDDED, "path": str(self.path)}
+        return {"type": str(self.connection_type), "url": self._address(self._conninfo(self._url))}
+
+    @property
+    def _url(self) -> str:
+        url: SecretStr | None = self.settings.url
+        return "" if url is None else url.get_secret_value()
+
+    @property
+    def _embedded(self) -> bool:
+        return self._url == EMBEDDED
+
+    def _conninfo(self, url: str) -> str:
+        from ._postgres_url import conninfo  # noqa: PLC0415 - an optional package
+
+        return conninfo(self.name, url)
+
+    def _address(self, conninfo: str) -> str:
+        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - an optional package
+
+        from ._postgres_url import shown_address  # noqa: PLC0415
+
+        return shown_address(conninfo_to_dict(conninfo))
+
+    async def _open(self) -> "Pool":
+        try:
+            from ._postgres_pool import Pool  # noqa: PLC0415 - an optional package
+            from ._postgres_url import prepares  # noqa: PLC0415
+        except ImportError as error:
+            raise MissingDependencyError.for_extra("psycopg", "postgres") from error
+        lease = None
+        url = self._url
+        if self._embedded:
+            from .embedded import postgres as embedded  # noqa: PLC0415 - an optional package
+
+            lease = await embedded.acquire(self.path)
+            url = lease.url
+        try:
+            conninfo = self._conninfo(url)
+            pool = Pool(
+                conninfo,
+                name=self.name,
+                address=self._address(conninfo),
+                timeout=self.settings.timeout,
+                max_size=self.settings.pool.max_size,
+                wait=self.settings.pool.timeout,
+                kwargs={"autocommit": True, "prepare_threshold": 5 if prepares(url) else None},
+            )
+        except BaseException:
+            if lease is not None:
+                lease.let_go()
+            raise
+        pool.lease = lease
+        try:
+            await pool.open()
+            await pool.give(await pool.take())
+        except BaseException:
+            await pool.end()
+            raise
+        return pool
+
+    async def _close(self, client: "Pool") -> None:
+        await client.end()
+
+    def _abandon(self, client: "Pool") -> None:
+        client.abandon()
+
+    async def _ping(self, client: "Pool") -> str:  # noqa: ARG002 - a dead connection may make it another one
+        [[version]] = await self.execute_query("SHOW server_version")
+        return str(version)
+
+
+_READS = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(?:SELECT|VALUES|TABLE|SHOW)\b", re.IGNORECASE | re.DOTALL)
+
+
+def _text(sql: "QueryNoTemplate") -> str:
+    if isinstance(sql, bytes):
+        return sql.decode(errors="replace")
+    return sql if isinstance(sql, str) else sql.as_string()
