@@ -78,9 +78,9 @@ class SQLiteSettings(Section):
 
 
 NO_EMBEDDED_MONGODB = (
-    "MongoDB cannot be embedded: the one engine in a wheel that speaks its protocol gave silently wrong answers; use the "
-    "url of a server (mongodb://…; config/compose.yaml starts one), or a connection of type sqlite, which serves the "
-    "same repositories without a server"
+    "MongoDB cannot be embedded: the one engine in a wheel that speaks its protocol gave silently wrong answers; use "
+    "the url of a server (mongodb://…; config/compose.yaml starts one), or a connection of type sqlite, which serves "
+    "the same repositories without a server"
 )
 
 
