@@ -148,5 +148,5 @@ async def test_without_the_wheel(name: str, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_mongodb_has_no_embedded_engine() -> None:
-    with pytest.raises(ConfigurationError, match=r"no embedded MongoDB.*mongodb://.*sqlite"):
+    with pytest.raises(ConfigurationError, match=r"cannot be embedded.*mongodb://.*sqlite"):
         load({"connections": {"mongodb": {"url": "embedded"}}})
