@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 from psycopg import Error
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -32,10 +33,11 @@ def conninfo(name: str, url: str) -> str:
     scheme = _SCHEME.match(url)
     if scheme is None:
         raise malformed
-    try:
+    parameters = None
+    with suppress(Error, ValueError):  # their text repeats what they could not read, so it is in no context of ours
         parameters = conninfo_to_dict(_without_foreign("postgresql://" + url[scheme.end() :]))
-    except (Error, ValueError):
-        raise malformed from None  # the driver's text repeats what it could not read
+    if parameters is None:
+        raise malformed
     values = {key: str(value) for key, value in parameters.items() if value is not None}
     hosts = values.get("host", "").split(",")
     plausible = (

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -42,12 +43,15 @@ def parse_url(url: str, name: str) -> RedisAddress:
     def wrong(reason: str) -> ConfigurationError:
         return ConfigurationError(f"the url of the connection {name!r} cannot be used: {reason}")
 
-    try:
+    readable = False
+    # What the parsers raise has pieces of the url in it, so none of it is in the context of ours.
+    with suppress(ValueError):
         parts = urlsplit(url)
         port = parts.port
         query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)) if parts.query else {}
-    except ValueError:
-        raise wrong("it is no url; percent-encode what is special in the password") from None
+        readable = True
+    if not readable:
+        raise wrong("it is no url; percent-encode what is special in the password")
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise wrong("it begins with redis://, rediss:// or unix://, or is 'embedded'")
     if parts.fragment or "#" in url:
@@ -55,10 +59,11 @@ def parse_url(url: str, name: str) -> RedisAddress:
     unknown = query.keys() - _QUERY.keys()
     if unknown:
         raise wrong(f"what follows '?' can only be {', '.join(_QUERY)}; the rest are settings of the connection")
-    try:
+    options: dict[str, Any] | None = None
+    with suppress(ValueError):
         options = {key: _QUERY[key](value) for key, value in query.items()}
-    except ValueError:
-        raise wrong("an option after '?' has no value that it can have") from None
+    if options is None:
+        raise wrong("an option after '?' has no value that it can have")
     db = options.pop("db", None)
     unix = parts.scheme == "unix"
     path = unquote(parts.path) if unix else ""
