@@ -302,11 +302,8 @@ async def test_a_full_pool_says_so(gate: Gate) -> None:
     await manager.read(find)
     gate.mode = "silent"
     results = await asyncio.gather(*(manager.write(insert) for _ in range(3)), return_exceptions=True)
-    assert sorted(type(result).__name__ for result in results) == [
-        "OutcomeUnknownError",
-        "PoolExhaustedError",
-        "PoolExhaustedError",
-    ]
+    # Which of the waiting ones gets the connection that is given up, if any, is a matter of milliseconds.
+    assert {type(result).__name__ for result in results} == {"OutcomeUnknownError", "PoolExhaustedError"}
     assert any(isinstance(result, PoolExhaustedError) and "nothing was sent" in str(result) for result in results)
     await manager.close()
 
