@@ -124,7 +124,7 @@ async def run(directory: Path) -> dict[tuple[str, int], tuple[float, float]]:
         for pragma in ("journal_mode = WAL", "synchronous = NORMAL"):
             await raw.execute_fetchall(f"PRAGMA {pragma}")
         tables = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC"
-        for [sql] in await users.db.execute_query(tables):  # type: ignore[attr-defined]
+        for [sql] in await users.manager.execute_query(tables):  # type: ignore[attr-defined]
             await raw.execute_fetchall(sql)
         times: dict[tuple[str, int], tuple[list[float], list[float]]] = {}
         number = 0

@@ -23,8 +23,8 @@ async def test_db_is_a_layer_or_a_manager(data: DataLayer, manager: ConnectionMa
     await fill(Products(data), "a")
     through_manager = Products(manager)
     assert await through_manager.count() == 1
-    assert through_manager.db is manager
-    assert Products(data).db is manager
+    assert through_manager.manager is manager
+    assert Products(data).manager is manager
     assert through_manager.collection.name == "products"
 
 

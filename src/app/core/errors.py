@@ -50,6 +50,10 @@ class RecordNotFoundError(AppError, LookupError):
     """No record has the id."""
 
 
+class MultipleRecordsError(AppError, LookupError):
+    """More than one record matches where one was asked for."""
+
+
 class DuplicateRecordError(AppError):
     """A unique index refused the write. `fields` names the fields of that index."""
 

@@ -3,15 +3,21 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .backends.base import Index
     from .data_layer import DataLayer
     from .models.base import Entity, PyObjectId, SoftDeletable, Timestamped
     from .models.user import User, UserInDB
+    from .query.expressions import F
     from .repositories.base import Repository
+    from .repositories.pages import Page
     from .repositories.registry import RepositoryRegistry
 
 _HOMES = {
     "DataLayer": ".data_layer",
     "Entity": ".models.base",
+    "F": ".query.expressions",
+    "Index": ".backends.base",
+    "Page": ".repositories.pages",
     "PyObjectId": ".models.base",
     "Repository": ".repositories.base",
     "RepositoryRegistry": ".repositories.registry",
@@ -24,6 +30,9 @@ _HOMES = {
 __all__ = [
     "DataLayer",
     "Entity",
+    "F",
+    "Index",
+    "Page",
     "PyObjectId",
     "Repository",
     "RepositoryRegistry",

@@ -15,9 +15,11 @@ from ..core import current
 from ..core.constants import VectorDBType
 from ..core.errors import AppError, ConfigurationError, did_you_mean
 from ..core.utils.logger import get_logger
+from .backends.base import BackendRegistry, Transaction
 from .repositories.base import Repository
 from .repositories.placement import Placement
 from .repositories.registry import RepositoryRegistry
+from .repositories.unit_of_work import UnitOfWork
 from .vector.providers.db_provider import VectorStoreFactory
 from .vector.providers.embedding_provider import EmbeddingFactory
 
@@ -95,9 +97,22 @@ class DataLayer:
         repository = self._repositories.get(name)
         if repository is None:
             repository = _repository_class(name)(self)
-            repository.db  # noqa: B018 - a repository that is placed on nothing is told so here
+            repository.manager  # noqa: B018 - a repository that is placed on nothing is told so here
             self._repositories[name] = repository
         return repository
+
+    def transaction(self, connection: str) -> UnitOfWork[None]:
+        """Begin a transaction on a connection: `async with data.transaction("postgres") as tx:`.
+
+        `tx.repository("user")` takes part in it, where it lives on that connection.
+        """
+        self._refuse_if_closed()
+        manager = self.connections.get_connection_manager(connection)
+
+        async def begin() -> Transaction:
+            return await BackendRegistry.get(manager.connection_type).begin(manager)
+
+        return UnitOfWork(begin, manager, self.repository)
 
     def vector_store(self, name: str | VectorDBType) -> "VectorDB":
         self._refuse_if_closed()

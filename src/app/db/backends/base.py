@@ -1,16 +1,33 @@
 """What a store has to do to hold a collection, and what it must know of it."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 from ...connections.base import ConnectionManager
 from ...core.constants import ConnectionType
+from ...core.errors import UnsupportedOperationError
 from ...core.registry import Registry
 from ..models.schema import FieldSchema
-from ..query.operations import Count, Delete, Document, Find, Insert, Operation, Update
+from ..query.keyset import complete, following
+from ..query.operations import (
+    Aggregate,
+    Count,
+    Delete,
+    Document,
+    Explain,
+    Find,
+    Insert,
+    Operation,
+    Stream,
+    Update,
+    Upsert,
+)
+from ..query.pipeline import run_pipeline
 from ..query.predicates import ALL, Predicate, both
 
 Handler: TypeAlias = Callable[[Any], Awaitable[Any]]
@@ -23,6 +40,9 @@ class Capability(StrEnum):
     TTL = "ttl"
     UNIQUE_INDEX = "unique index"
     PARTIAL_INDEX = "partial index"
+    TRANSACTIONS = "transactions"
+    SAVEPOINTS = "savepoints"
+    ORDERED_STREAM = "ordered streams"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +78,22 @@ class CollectionSchema:
     """Whether documents may have fields that the model does not name."""
 
 
+class Transaction(ABC):
+    """Open on one store, for one task at a time. It ends by `commit` or `rollback`, once."""
+
+    @abstractmethod
+    async def commit(self) -> None:
+        """Make it all last; DuplicateRecordError or TransactionError, and nothing is changed, where it cannot be."""
+
+    @abstractmethod
+    async def rollback(self) -> None:
+        """Undo it all. Also where the connection is lost, it does not raise."""
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """Undo what is done inside when it raises, and nothing else."""
+        raise UnsupportedOperationError(f"{type(self).__name__} has no savepoints: undo the whole transaction")
+
+
 class StorageBackend(ABC):
     """One collection on one store. Everything it needs there is ensured once, on first use, by any number of processes.
 
@@ -65,6 +101,8 @@ class StorageBackend(ABC):
     """
 
     capabilities: ClassVar[frozenset[Capability]]
+    transaction: Any = None
+    """What the operations belong to; None lets each stand for itself."""
 
     def __init__(self, manager: ConnectionManager[Any], schema: CollectionSchema) -> None:
         self.manager = manager
@@ -72,6 +110,9 @@ class StorageBackend(ABC):
 
     @abstractmethod
     async def insert(self, operation: Insert) -> tuple[Document, ...]: ...
+
+    async def upsert(self, operation: Upsert) -> list[Document] | int:
+        raise NotImplementedError
 
     @abstractmethod
     async def find(self, operation: Find) -> list[Document]: ...
@@ -85,16 +126,72 @@ class StorageBackend(ABC):
     @abstractmethod
     async def count(self, operation: Count) -> int: ...
 
+    async def explain(self, operation: Explain) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def stream(self, operation: Stream) -> AsyncIterator[list[Document]]:
+        """Keyset pages: no cursor and no connection is held between two of them."""
+        return self._pages(operation)
+
+    async def aggregate(self, operation: Aggregate) -> list[Document]:
+        """The stages run here, over a stream, with what they group by in memory."""
+        return await run_pipeline(await self.stream(Stream(operation.where)), operation.stages)
+
+    @abstractmethod
+    async def prepare(self) -> None:
+        """Connect, and ensure the collection. Every operation does so by itself."""
+
     @property
     @abstractmethod
     def collection(self) -> Any:
         """The driver's own handle of the collection, or the description that statements are made from."""
 
     @property
+    def db(self) -> Any:
+        """What the collection is in: on stores whose driver has no name for it, the manager."""
+        return self.manager
+
+    @property
+    @abstractmethod
+    def native(self) -> Any:
+        """The driver's own object behind the collection: client, pool, engine; connected."""
+
+    @classmethod
+    async def begin(cls, manager: ConnectionManager[Any]) -> Transaction:
+        """Begin a transaction on a connection. Without the capability nothing is sent."""
+        raise UnsupportedOperationError(
+            f"{manager.name} ({manager.connection_type}) has no transactions: use another connection"
+        )
+
+    def within(self, transaction: Transaction) -> Self:
+        """The same collection, whose operations belong to the transaction."""
+        view = copy.copy(self)
+        view.transaction = transaction
+        return view
+
+    async def _pages(self, operation: Stream) -> AsyncIterator[list[Document]]:
+        order = complete(operation.order_by, self.schema.key)
+        names = {each.field for each in order}
+        fields = operation.fields and tuple(dict.fromkeys((*operation.fields, *names)))
+        where = operation.where
+        while True:
+            documents = await self.find(Find(where, order, limit=operation.batch_size, fields=fields))
+            if documents:
+                last = documents[-1]
+                where = both(operation.where, following([last[each.field] for each in order], order))
+                yield documents
+            if len(documents) < operation.batch_size:
+                return
+
+    @property
     def handlers(self) -> Mapping[type[Operation], Handler]:
         return {
             Insert: self.insert,
+            Upsert: self.upsert,
             Find: self.find,
+            Stream: self.stream,
+            Explain: self.explain,
+            Aggregate: self.aggregate,
             Update: self.update,
             Delete: self.delete,
             Count: self.count,

@@ -75,6 +75,13 @@ class RedisBackend(StorageBackend):
         }
         self._ready: Any = None
 
+    async def prepare(self) -> None:
+        await self._client()
+
+    @property
+    def native(self) -> Any:
+        return self.manager.live
+
     @property
     def collection(self) -> Keys:
         return self._keys

@@ -33,6 +33,13 @@ class SQLiteBackend(StorageBackend):
         self._decoders = tuple((name, decode) for name, decode in self._table.decoders.items() if decode is not None)
         self._encoders = tuple(self._table.encoders.items())
 
+    async def prepare(self) -> None:
+        await self._engine()
+
+    @property
+    def native(self) -> Any:
+        return self.manager.live
+
     @property
     def collection(self) -> sa.Table:
         return self._table.table

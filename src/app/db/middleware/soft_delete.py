@@ -11,7 +11,7 @@ from ...core.errors import InvalidChangeError
 from ..backends.base import CollectionSchema
 from ..models.base import SoftDeletable
 from ..models.values import utc_now
-from ..query.operations import Count, Delete, Find, Update
+from ..query.operations import Aggregate, Count, Delete, Explain, Find, Stream, Update, Upsert
 from ..query.predicates import Compare, Not, Op, Predicate, both
 from .base import CallNext, Middleware
 
@@ -34,7 +34,7 @@ _VISIBLE: dict[Visibility, Predicate | None] = {
 class SoftDelete(Middleware):
     """The one point where deleted records are left out."""
 
-    handles = (Find, Count, Update, Delete)
+    handles = (Find, Stream, Explain, Aggregate, Count, Upsert, Update, Delete)
 
     def __init__(self, visibility: Visibility = Visibility.LIVE) -> None:
         self._visible = _VISIBLE[visibility]
@@ -47,7 +47,11 @@ class SoftDelete(Middleware):
         indexes = tuple(index.limited_to(_IS_LIVE) if index.unique else index for index in schema.indexes)
         return replace(schema, indexes=indexes)
 
-    def __call__(self, operation: Find | Count | Update | Delete, call_next: CallNext) -> Awaitable[Any]:
+    def __call__(
+        self,
+        operation: Find | Stream | Explain | Aggregate | Count | Upsert | Update | Delete,
+        call_next: CallNext,
+    ) -> Awaitable[Any]:
         if isinstance(operation, Delete) and not operation.hard:
             return call_next(
                 Update(
@@ -61,9 +65,12 @@ class SoftDelete(Middleware):
             raise InvalidChangeError("deleted_at: set by deleting, not by a caller; None restores a deleted record")
         if self._visible is None:
             return call_next(operation)
-        if isinstance(operation, Update | Delete):
+        if isinstance(operation, Update | Upsert | Delete):
             return call_next(replace(operation, guard=both(operation.guard, self._visible)))
+        if isinstance(operation, Explain):
+            find = replace(operation.find, where=both(operation.find.where, self._visible))
+            return call_next(Explain(find))
         where = both(operation.where, self._visible)
         if isinstance(operation, Find):  # written out: `replace` takes four times as long, and every read comes here
-            return call_next(Find(where, operation.order_by, operation.skip, operation.limit))
-        return call_next(Count(where, operation.limit))
+            return call_next(Find(where, operation.order_by, operation.skip, operation.limit, operation.fields))
+        return call_next(replace(operation, where=where))

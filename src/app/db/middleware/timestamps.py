@@ -9,24 +9,26 @@ from pydantic import BaseModel
 from ...core.errors import InvalidChangeError
 from ..models.base import Timestamped
 from ..models.values import utc_now
-from ..query.operations import Insert, Update
+from ..query.operations import Insert, Update, Upsert
 from .base import CallNext, Middleware
 
 _OURS = ("created_at", "updated_at")
 
 
 class Timestamps(Middleware):
-    handles = (Insert, Update)
+    handles = (Insert, Upsert, Update)
 
     @classmethod
     def applies_to(cls, model: type[BaseModel]) -> bool:
         return issubclass(model, Timestamped)
 
-    def __call__(self, operation: Insert | Update, call_next: CallNext) -> Awaitable[Any]:
+    def __call__(self, operation: Insert | Upsert | Update, call_next: CallNext) -> Awaitable[Any]:
         now = utc_now()
-        if isinstance(operation, Insert):
-            stamped = ({**document, "created_at": now, "updated_at": now} for document in operation.documents)
-            return call_next(replace(operation, documents=tuple(stamped)))
+        if isinstance(operation, Insert | Upsert):
+            stamped = tuple({**document, "created_at": now, "updated_at": now} for document in operation.documents)
+            if isinstance(operation, Insert):
+                return call_next(replace(operation, documents=stamped))
+            return call_next(replace(operation, documents=stamped, keep=(*operation.keep, "created_at")))
         forged = [name for name in _OURS if name in operation.changes]
         if forged:
             raise InvalidChangeError(f"{', '.join(forged)}: set by the library, not by a caller")

@@ -71,6 +71,10 @@ class FieldSchema:
             raise ValueError(_NOT_IDEMPOTENT)
         return stored
 
+    def read(self, value: Any) -> Any:
+        """The value as the model has it."""
+        return self.validator.validate_python(value, strict=False, by_name=True, by_alias=False)
+
     def _validated(self, value: Any) -> Any:
         try:
             return self.validator.validate_python(value, by_name=True, by_alias=True)

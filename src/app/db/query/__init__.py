@@ -1,14 +1,31 @@
 """What is asked of a store, without any store: predicates, operations, and what both mean."""
 
-from .operations import Count, Delete, Find, Insert, OnConflict, Operation, Order, Update
+from .expressions import F
+from .operations import (
+    Aggregate,
+    Count,
+    Delete,
+    Explain,
+    Find,
+    Insert,
+    OnConflict,
+    Operation,
+    Order,
+    Stream,
+    Update,
+    Upsert,
+)
 from .predicates import ALL, And, Compare, Filter, Not, Op, Or, Predicate, compare, to_predicate
 
 __all__ = [
     "ALL",
+    "Aggregate",
     "And",
     "Compare",
     "Count",
     "Delete",
+    "Explain",
+    "F",
     "Filter",
     "Find",
     "Insert",
@@ -19,7 +36,9 @@ __all__ = [
     "Or",
     "Order",
     "Predicate",
+    "Stream",
     "Update",
+    "Upsert",
     "compare",
     "to_predicate",
 ]

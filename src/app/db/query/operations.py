@@ -1,4 +1,4 @@
-"""The five things that are asked of a store. Middleware reads and rewrites them; backends carry them out."""
+"""What is asked of a store. Middleware reads and rewrites them; backends carry them out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -41,6 +41,54 @@ class Find:
     order_by: tuple[Order, ...] = ()
     skip: int = 0
     limit: int | None = None
+    fields: tuple[str, ...] = ()
+    """The fields that are wanted; none named means all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The result is an async iterator over lists of at most `batch_size` documents; no more are held at once.
+
+    Without `order_by` the order is the store's. What is written meanwhile may be seen or not; what was there all the
+    time is seen once.
+    """
+
+    where: Predicate = ALL
+    order_by: tuple[Order, ...] = ()
+    batch_size: int = 500
+    fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """The result is a dict that says how the store would find it: always with `store` and `index` (a name or None)."""
+
+    find: Find
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """The result is the documents that the stages of a pipeline make of those that match."""
+
+    where: Predicate
+    stages: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """Store each document, or change the record whose fields `on` are the same into it. All documents or none.
+
+    `on` is the key, or the fields of one unique index. A record that is there keeps its key and its fields `keep`;
+    where it does not meet `guard` it is in the way (DuplicateRecordError). The result is the documents as they are
+    stored, in the order given; with `returning` off their number.
+    """
+
+    documents: tuple[Document, ...]
+    on: tuple[str, ...]
+    keep: tuple[str, ...] = ()
+    guard: Predicate = ALL
+    ttl: float | None = None
+    returning: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +128,4 @@ class Count:
     limit: int | None = None
 
 
-Operation: TypeAlias = Insert | Find | Update | Delete | Count
+Operation: TypeAlias = Insert | Upsert | Find | Stream | Explain | Aggregate | Update | Delete | Count

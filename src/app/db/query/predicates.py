@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 from ...core.errors import InvalidFilterError, did_you_mean
 from ..models.values import Scalar, storable
@@ -29,8 +29,26 @@ class Op(StrEnum):
     STARTSWITH = "startswith"
 
 
+class Combinable:
+    """Joins predicates with `&`, `|` and `~`. `and`, `or`, `not` and `1 < F.x < 5` would lose a side: they raise."""
+
+    __slots__ = ()
+
+    def __and__(self, other: "Predicate") -> "And":
+        return And((self, other))  # type: ignore[arg-type]  # every subclass is one of Predicate
+
+    def __or__(self, other: "Predicate") -> "Or":
+        return Or((self, other))  # type: ignore[arg-type]
+
+    def __invert__(self) -> "Not":
+        return Not(self)  # type: ignore[arg-type]
+
+    def __bool__(self) -> NoReturn:
+        raise InvalidFilterError("a filter is neither true nor false: join filters with & | ~, not with and, or, not")
+
+
 @dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(Combinable):
     """A field path (`address.city`), a comparison, and a value: a scalar, or for IN a tuple of scalars."""
 
     path: str
@@ -39,21 +57,21 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
-class And:
+class And(Combinable):
     """True when all terms are; `And(())` is always true."""
 
     terms: tuple["Predicate", ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Or:
+class Or(Combinable):
     """True when any term is; `Or(())` is never true."""
 
     terms: tuple["Predicate", ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Not(Combinable):
     term: "Predicate"
 
 

@@ -2,24 +2,45 @@
 
 import copy
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
 from ...connections.base import ConnectionManager
 from ...core import current
-from ...core.errors import ConfigurationError, InvalidFilterError, RecordNotFoundError, did_you_mean
-from ..backends.base import Index
+from ...core.errors import (
+    ConfigurationError,
+    InvalidChangeError,
+    InvalidFilterError,
+    RecordNotFoundError,
+    TransactionError,
+)
+from ..backends.base import Index, Transaction
 from ..middleware import Middleware, SoftDelete, Visibility
 from ..models.schema import ModelSchema, schema_of
-from ..query.operations import Count, Delete, Find, Insert, OnConflict, Operation, Order, Update
+from ..query.builder import QueryBuilder
+from ..query.operations import (
+    Aggregate,
+    Count,
+    Delete,
+    Find,
+    Insert,
+    OnConflict,
+    Operation,
+    Update,
+    Upsert,
+)
+from ..query.ordering import OrderBy, read_order, read_rows
+from ..query.pipeline import check_pipeline
 from ..query.predicates import And, Compare, Filter, Op, Predicate, always, compare, to_predicate
+from .pages import Page
 from .placement import Binding, Host, Placement, bind, collection_name, middleware_for
 from .registry import DEFAULT_CONNECTIONS
+from .source import RepositorySource
+from .unit_of_work import UnitOfWork
 
 EntityT = TypeVar("EntityT", bound=BaseModel)
-OrderBy = str | Sequence[str | tuple[str, str]] | None
 
 
 class Repository(Generic[EntityT]):
@@ -98,6 +119,20 @@ class Repository(Generic[EntityT]):
         operation = Insert((self.schema.new_document(entity),), on_conflict=OnConflict.SKIP, ttl=self._binding.ttl)
         return bool(await self._run(operation))
 
+    async def upsert(self, entity: EntityT, *, on: str | Sequence[str] = ()) -> EntityT:
+        """Store the entity, or change the record that has its values of `on` into it; the record as it is then.
+
+        `on` names the fields of one unique index; left out it is the id. The record that is there keeps its id, and
+        with timestamps its `created_at`. One atomic step. DuplicateRecordError where another unique value is taken.
+        """
+        [stored] = await self._run(self._upsert((entity,), on))
+        return self._entity(stored)
+
+    async def upsert_many(self, entities: Iterable[EntityT], *, on: str | Sequence[str] = ()) -> int:
+        """As `upsert`, for all or none; how many there were. No two may have the same values of `on`."""
+        given = tuple(entities)
+        return int(await self._run(self._upsert(given, on, returning=False))) if given else 0
+
     async def get(self, id: Any) -> EntityT | None:
         """Return the record, or None, also for an id that no record can have."""
         where = self._by_key(id)
@@ -127,7 +162,8 @@ class Repository(Generic[EntityT]):
         limit: int | None = None,
     ) -> list[EntityT]:
         """Return what matches. `order_by` is `"name"`, `"-name"`, or a list of these or of `("name", "desc")`."""
-        operation = Find(self._where(filter), self._order(order_by), _rows(skip), _rows(limit))
+        order = read_order(order_by, self.schema.fields)
+        operation = Find(self._where(filter), order, read_rows(skip), read_rows(limit))
         return [self._entity(each) for each in await self._run(operation)]
 
     find_many = find
@@ -140,6 +176,47 @@ class Repository(Generic[EntityT]):
 
     async def all(self) -> list[EntityT]:
         return await self.find()
+
+    def stream(self, filter: Filter = None, *, batch_size: int = 500) -> AsyncIterator[EntityT]:
+        """Every record that matches, with one batch in memory at a time, in the store's order."""
+        return self._source.stream(Find(self._where(filter)), (), batch_size)
+
+    async def page(
+        self, filter: Filter = None, *, order_by: OrderBy = None, size: int = 50, after: str | None = None
+    ) -> Page[EntityT]:
+        """Return a page, and the cursor to the next. Inserts and deletes meanwhile move no record to another page."""
+        find = Find(self._where(filter), read_order(order_by, self.schema.fields))
+        return cast("Page[EntityT]", await self._source.page(find, (), size, after))
+
+    def query(self) -> QueryBuilder[EntityT]:
+        """Begin a query: `repo.query().where("age", ">", 25).order_by("name").limit(10).execute()`."""
+        return QueryBuilder(self._source)
+
+    async def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Run a pipeline of stages in MongoDB's spelling; the documents that come out of it."""
+        where, stages = check_pipeline(pipeline)
+        return cast("list[dict[str, Any]]", await self._run(Aggregate(self._where(where), stages)))
+
+    def transaction(self) -> UnitOfWork[Self]:
+        """Begin a transaction on this repository's connection: `async with repo.transaction() as tx:`.
+
+        `tx` has this repository's methods, and `tx.repository(…)` others of the same connection.
+        """
+        binding = self._binding
+        if binding.backend.transaction is not None:
+            raise TransactionError("this repository is in a transaction already; `tx.savepoint()` begins one within it")
+
+        async def begin() -> Transaction:
+            await binding.backend.prepare()
+            return await binding.backend.begin(binding.backend.manager)
+
+        return UnitOfWork(begin, binding.backend.manager, self._partner, self)
+
+    def within(self, transaction: Transaction) -> Self:
+        """The same repository, taking part in a transaction of its connection."""
+        view = copy.copy(self)
+        view._bound = self._binding.within(transaction, self._middleware)  # noqa: SLF001 - another instance
+        return view
 
     async def update(self, id: Any, changes: Mapping[str, Any] | BaseModel) -> EntityT | None:
         """Change the fields that are given; the record after the change, or None when there is none.
@@ -212,9 +289,19 @@ class Repository(Generic[EntityT]):
         return self._seeing(Visibility.DELETED)
 
     @property
-    def db(self) -> ConnectionManager[Any]:
+    def manager(self) -> ConnectionManager[Any]:
         """The manager of the connection that the records live on."""
         return self._binding.backend.manager
+
+    @property
+    def db(self) -> Any:
+        """What holds the collection: on MongoDB the driver's database, elsewhere the manager."""
+        return self._binding.backend.db
+
+    @property
+    def native(self) -> Any:
+        """The driver's own object, for what this contract has not. It knows nothing of soft deletes and the like."""
+        return self._binding.backend.native
 
     @property
     def collection(self) -> Any:
@@ -249,6 +336,10 @@ class Repository(Generic[EntityT]):
     def _reset(self) -> None:
         self._bound = None
         self._bindings = weakref.WeakKeyDictionary()
+
+    @property
+    def _source(self) -> RepositorySource:
+        return RepositorySource(self, self.schema, self._run, self._where)
 
     @property
     def _check(self) -> Callable[[dict[str, Any]], None] | None:
@@ -291,26 +382,25 @@ class Repository(Generic[EntityT]):
             raise InvalidFilterError("an empty filter here means every record: say so with everything=True")
         return where
 
-    def _order(self, given: OrderBy) -> tuple[Order, ...]:
-        if given is None:
-            return ()
-        return tuple(self._one_order(each) for each in ([given] if isinstance(given, str) else given))
-
-    def _one_order(self, given: object) -> Order:
-        match given:
-            case str():
-                name, direction = given.removeprefix("-"), "desc" if given.startswith("-") else "asc"
-            case (str(name), str(direction)):
-                pass
-            case _:
-                raise InvalidFilterError("order by a field's name, by '-name', or by (name, 'asc' or 'desc')")
-        if name not in self.schema.fields:
+    def _upsert(self, entities: tuple[EntityT, ...], on: str | Sequence[str], *, returning: bool = True) -> Upsert:
+        names = (on,) if isinstance(on, str) else tuple(on) or (self.key,)
+        if names != (self.key,) and not any(index.unique and set(index.fields) == set(names) for index in self.indexes):
             raise InvalidFilterError(
-                f"{self.model.__name__} has no field {name!r} to order by{did_you_mean(name, self.schema.fields)}"
+                f"on: {', '.join(names)} is neither the key of {self.model.__name__} nor the fields of a unique index, "
+                "so two records could have the same"
             )
-        if direction not in ("asc", "desc"):
-            raise InvalidFilterError(f"order {name!r} by 'asc' or 'desc', not {direction!r}")
-        return Order(name, direction == "desc")
+        documents = tuple(self.schema.new_document(entity) for entity in entities)
+        values = {tuple(document[name] for name in names) for document in documents}
+        if len(values) < len(documents):
+            raise InvalidChangeError(f"two of the records to upsert have the same {', '.join(names)}")
+        return Upsert(documents, names, ttl=self._binding.ttl, returning=returning)
+
+    def _partner(self, name: Any) -> "Repository[Any]":
+        """Another repository, for a transaction of this one's connection."""
+        if self._placement is not None and isinstance(name, type) and issubclass(name, Repository):
+            return name(self._placement.manager)
+        host = self._host or cast("Host", current.layer())
+        return cast("Repository[Any]", host.repository(name))
 
     def _seeing(self, visibility: Visibility) -> Self:
         if not any(isinstance(each, SoftDelete) for each in self._middleware):
@@ -320,11 +410,5 @@ class Repository(Generic[EntityT]):
         view._middleware = tuple(  # noqa: SLF001 - another instance of this class
             SoftDelete(visibility) if isinstance(each, SoftDelete) else each for each in self._middleware
         )
-        return view
-
-
-def _rows(given: Any) -> Any:
-    """`skip` and `limit` count rows: SQLite would read a negative limit as none at all."""
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given not in range(2**63)):
-        raise InvalidFilterError("skip and limit are whole numbers from 0")
-    return given
+        transaction = self._binding.backend.transaction
+        return view if transaction is None else view.within(transaction)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from ...connections.base import ConnectionManager
 from ...core.errors import UnsupportedOperationError
-from ..backends.base import BackendRegistry, Capability, CollectionSchema, Handler, Index, StorageBackend
+from ..backends.base import BackendRegistry, Capability, CollectionSchema, Handler, Index, StorageBackend, Transaction
 from ..middleware import ORDER, Middleware, chain
 from ..models.schema import ModelSchema
 from ..query.operations import Operation
@@ -30,6 +30,8 @@ class Host(Protocol):
 
     def place(self, repository: type[Any]) -> Placement: ...
 
+    def repository(self, name: Any) -> Any: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Binding:
@@ -38,6 +40,10 @@ class Binding:
     backend: StorageBackend
     handlers: Mapping[type[Operation], Handler]
     ttl: float | None
+
+    def within(self, transaction: Transaction, middleware: tuple[Middleware, ...]) -> "Binding":
+        backend = self.backend.within(transaction)
+        return Binding(backend, chain(middleware, backend.handlers), self.ttl)
 
 
 def bind(
