@@ -258,11 +258,13 @@ class Repository(PlacedRepository[EntityT]):
         return where
 
     def _upsert(self, entities: tuple[EntityT, ...], on: str | Sequence[str], *, returning: bool = True) -> Upsert:
-        names = (on,) if isinstance(on, str) else tuple(on) or (self.key,)
+        given: Any = on
+        names = tuple(given) if isinstance(given, list | tuple) else (given,)
+        names = names or (self.key,)
         if names != (self.key,) and not any(index.unique and set(index.fields) == set(names) for index in self.indexes):
             raise InvalidFilterError(
-                f"on: {', '.join(names)} is neither the key of {self.model.__name__} nor the fields of a unique index, "
-                "so two records could have the same"
+                f"on: {', '.join(map(str, names))} is neither the key of {self.model.__name__} nor the fields of one "
+                "of its unique indexes, so two records could have the same"
             )
         documents = tuple(self.schema.new_document(entity) for entity in entities)
         values = {tuple(document[name] for name in names) for document in documents}
