@@ -134,8 +134,8 @@ class Repository(PlacedRepository[EntityT]):
 
     async def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Run a pipeline of stages in MongoDB's spelling; the documents that come out of it."""
-        where, stages = check_pipeline(pipeline)
-        return cast("list[dict[str, Any]]", await self._run(Aggregate(self._where(where), stages)))
+        where, stages = check_pipeline(pipeline, self.key, None if self.schema.open else self.schema.fields)
+        return cast("list[dict[str, Any]]", await self._run(Aggregate(where, stages)))
 
     def transaction(self) -> UnitOfWork[Self]:
         """Begin a transaction on this repository's connection: `async with repo.transaction() as tx:`.
