@@ -198,10 +198,18 @@ async def test_project() -> None:
     assert await project(a=0, b=0, **{"l.x": 0}) == {"id": "1", "l": [{"y": 2}, {"y": 3}, 5], "n": None}
     assert await project(**{"b.c": False, "id": 0, "l": 0, "n": 0}) == {"a": 1, "b": {"d": 3}}
     assert await project(was="$a", deep="$b.c", xs="$l.x", none="$a.z") == {
-        **{"id": "1", "was": 1, "deep": 2, "xs": [1, None], "none": None}
+        "id": "1",
+        "was": 1,
+        "deep": 2,
+        "xs": [1, None],
+        "none": None,
     }
     assert await project(one={"$literal": 1}, yes={"$literal": True}, dollar={"$literal": "$a"}, text="plain") == {
-        **{"id": "1", "one": 1, "yes": True, "dollar": "$a", "text": "plain"}
+        "id": "1",
+        "one": 1,
+        "yes": True,
+        "dollar": "$a",
+        "text": "plain",
     }
     assert await project(id="$a") == {"id": 1}
     assert await project(pair=["$a", "x"], **{"deep.er": "$a"}) == {"id": "1", "pair": [1, "x"], "deep": {"er": 1}}
@@ -221,8 +229,13 @@ async def test_add_fields(name: str) -> None:
     spec = {"a": "$b.c", "was": "$a", "b.d": True, "l.y": 0, "new.er": "text", "a2": {"$literal": "$"}}
     [one] = await run([document], {name: spec})
     assert one == {
-        **{"id": "1", "a": 2, "was": 1, "b": {"c": 2, "d": True}, "l": [{"x": 1, "y": 0}, {"y": 0}]},
-        **{"new": {"er": "text"}, "a2": "$"},
+        "id": "1",
+        "a": 2,
+        "was": 1,
+        "b": {"c": 2, "d": True},
+        "l": [{"x": 1, "y": 0}, {"y": 0}],
+        "new": {"er": "text"},
+        "a2": "$",
     }
     assert document == {"id": "1", "a": 1, "b": {"c": 2}, "l": [{"x": 1}, 5]}
 
