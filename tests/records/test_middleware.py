@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from app.core.errors import ConfigurationError, DuplicateRecordError, InvalidChangeError
 from app.db import DataLayer, Entity, Repository, SoftDeletable, Timestamped
 from app.db.backends import Index
-from app.db.middleware import ORDER, SoftDelete, Timestamps
+from app.db.middleware import ORDER, SoftDelete, Timestamps, Versions
 from app.db.models.values import utc_now
 
 FORGED = datetime(2000, 1, 1, tzinfo=UTC)
@@ -40,9 +40,9 @@ def pages(data: DataLayer) -> Pages:
 
 
 def test_the_order_stands_in_one_place(data: DataLayer) -> None:
-    assert (Timestamps, SoftDelete) == ORDER
-    assert [type(each) for each in data.repository(Pages)._middleware] == [Timestamps, SoftDelete]
-    assert data.repository(Plain)._middleware == ()
+    assert (Timestamps, SoftDelete, Versions) == ORDER
+    assert [type(each) for each in data.repository(Pages)._binding.middleware] == [Timestamps, SoftDelete]
+    assert data.repository(Plain)._binding.middleware == ()
 
 
 def recent(moment: datetime) -> bool:

@@ -61,6 +61,12 @@ class Timestamped(BaseModel):
     updated_at: datetime = Field(default_factory=utc_now)
 
 
+class Versioned(BaseModel):
+    """`version` is 1 when a record is created, and one more after each change; it cannot be set by the caller."""
+
+    version: int = 1
+
+
 class SoftDeletable(BaseModel):
     """`delete` sets `deleted_at`; what has it set is absent from every read, and its unique values are free."""
 

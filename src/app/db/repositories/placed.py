@@ -11,10 +11,11 @@ from ...connections.base import ConnectionManager
 from ...core import current
 from ...core.errors import ConfigurationError
 from ..backends.base import Capability, Index, Transaction
-from ..middleware import Middleware, SoftDelete, Visibility
+from ..middleware import Declaration, Visibility
+from ..models.base import SoftDeletable
 from ..models.schema import ModelSchema, schema_of
 from ..query.operations import Operation
-from .placement import Binding, Host, Placement, bind, collection_name, middleware_for
+from .placement import Binding, Host, Placement, bind, collection_name
 from .registry import DEFAULT_CONNECTIONS
 
 EntityT = TypeVar("EntityT", bound=BaseModel)
@@ -58,7 +59,7 @@ class PlacedRepository(Generic[EntityT]):
     def __init__(self, db: Host | ConnectionManager[Any] | None = None) -> None:
         if not hasattr(type(self), "schema"):
             raise ConfigurationError(f"{type(self).__name__} names no model: derive it from Repository[YourModel]")
-        self._middleware: tuple[Middleware, ...] = middleware_for(self.model)
+        self._visibility = Visibility.LIVE
         self._host: Host | None = None
         self._placement: Placement | None = None
         self._reset()
@@ -128,7 +129,7 @@ class PlacedRepository(Generic[EntityT]):
             collection=self.COLLECTION_NAME,
             indexes=self.indexes,
             ttl=self.ttl,
-            middleware=self._middleware,
+            declaration=Declaration(self.model, self._visibility),
         )
 
     def _reset(self) -> None:
@@ -138,7 +139,7 @@ class PlacedRepository(Generic[EntityT]):
     def within(self, transaction: Transaction) -> Self:
         """The same repository, taking part in a transaction of its connection."""
         view = copy.copy(self)
-        view._bound = self._binding.within(transaction, self._middleware)  # noqa: SLF001 - another instance
+        view._bound = self._binding.within(transaction)  # noqa: SLF001 - another instance
         return view
 
     def _run(self, operation: Operation) -> Awaitable[Any]:
@@ -152,12 +153,10 @@ class PlacedRepository(Generic[EntityT]):
         return cast("PlacedRepository[Any]", host.repository(name))
 
     def _seeing(self, visibility: Visibility) -> Self:
-        if not any(isinstance(each, SoftDelete) for each in self._middleware):
+        if not issubclass(self.model, SoftDeletable):
             raise ConfigurationError(f"{self.model.__name__} is not SoftDeletable, so there is nothing deleted to see")
         view = copy.copy(self)
         view._reset()  # noqa: SLF001 - another instance of this class
-        view._middleware = tuple(  # noqa: SLF001 - another instance of this class
-            SoftDelete(visibility) if isinstance(each, SoftDelete) else each for each in self._middleware
-        )
+        view._visibility = visibility  # noqa: SLF001 - another instance of this class
         transaction = self._binding.backend.transaction
         return view if transaction is None else view.within(transaction)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from ...connections.base import ConnectionManager
 from ...core.errors import UnsupportedOperationError
 from ..backends.base import BackendRegistry, Capability, CollectionSchema, Handler, Index, StorageBackend, Transaction
-from ..middleware import ORDER, Middleware, chain
+from ..middleware import ORDER, Declaration, Middleware, chain
 from ..models.schema import ModelSchema
 from ..query.operations import Operation
 from ..query.predicates import ALL
@@ -41,9 +41,11 @@ class Binding:
     handlers: Mapping[type[Operation], Handler]
     ttl: float | None
 
-    def within(self, transaction: Transaction, middleware: tuple[Middleware, ...]) -> "Binding":
+    middleware: tuple[Middleware, ...]
+
+    def within(self, transaction: Transaction) -> "Binding":
         backend = self.backend.within(transaction)
-        return Binding(backend, chain(middleware, backend.handlers), self.ttl)
+        return Binding(backend, chain(self.middleware, backend), self.ttl, self.middleware)
 
 
 def bind(
@@ -53,7 +55,7 @@ def bind(
     collection: str,
     indexes: tuple[Index, ...],
     ttl: float | None,
-    middleware: tuple[Middleware, ...],
+    declaration: Declaration,
 ) -> Binding:
     backend_class = BackendRegistry.get(placement.manager.connection_type)
     lifetime = placement.ttl or ttl
@@ -65,15 +67,13 @@ def bind(
         expires=lifetime is not None,
         open=schema.open,
     )
+    declared = (each.declared(declaration) for each in ORDER)
+    middleware = tuple(each for each in declared if each is not None)
     for each in middleware:
         described = each.adapt(described)
     _require(backend_class, described)
     backend = backend_class(placement.manager, described)
-    return Binding(backend, chain(middleware, backend.handlers), lifetime)
-
-
-def middleware_for(model: type[BaseModel]) -> tuple[Middleware, ...]:
-    return tuple(each() for each in ORDER if each.applies_to(model))
+    return Binding(backend, chain(middleware, backend), lifetime, middleware)
 
 
 def collection_name(model: type[BaseModel]) -> str:
