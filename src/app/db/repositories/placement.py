@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from ...connections.base import ConnectionManager
 from ...core.errors import UnsupportedOperationError
 from ..backends.base import BackendRegistry, Capability, CollectionSchema, Handler, Index, StorageBackend, Transaction
-from ..middleware import ORDER, Declaration, Middleware, chain
+from ..middleware import ORDER, Declaration, Middleware, Visibility, chain
 from ..models.schema import ModelSchema
 from ..query.operations import Operation
 from ..query.predicates import ALL
@@ -41,11 +41,13 @@ class Binding:
     handlers: Mapping[type[Operation], Handler]
     ttl: float | None
 
-    middleware: tuple[Middleware, ...]
+    declaration: Declaration
 
     def within(self, transaction: Transaction) -> "Binding":
-        backend = self.backend.within(transaction)
-        return Binding(backend, chain(self.middleware, backend), self.ttl, self.middleware)
+        return connect(self.backend.within(transaction), self.declaration, self.ttl)
+
+    def seeing(self, visibility: Visibility) -> "Binding":
+        return connect(self.backend, replace(self.declaration, visibility=visibility), self.ttl)
 
 
 def bind(
@@ -67,13 +69,21 @@ def bind(
         expires=lifetime is not None,
         open=schema.open,
     )
-    declared = (each.declared(declaration) for each in ORDER)
-    middleware = tuple(each for each in declared if each is not None)
-    for each in middleware:
+    for each in declared(declaration):
         described = each.adapt(described)
     _require(backend_class, described)
     backend = backend_class(placement.manager, described)
-    return Binding(backend, chain(middleware, backend), lifetime, middleware)
+    return connect(backend, declaration, lifetime)
+
+
+def connect(backend: StorageBackend, declaration: Declaration, ttl: float | None) -> Binding:
+    return Binding(backend, chain(declared(declaration), backend), ttl, declaration)
+
+
+def declared(declaration: Declaration) -> tuple[Middleware, ...]:
+    """What the repository declares of all that there is, in its order."""
+    found = (each.declared(declaration) for each in ORDER)
+    return tuple(each for each in found if each is not None)
 
 
 def collection_name(model: type[BaseModel]) -> str:
