@@ -14,11 +14,11 @@ from chromadb.api.async_fastapi import AsyncFastAPI
 from pydantic import SecretStr
 
 from app.config import load
-from app.config.settings import ChromaDBSettings
+from app.config.settings import ChromaDBSettings, PoolSettings
 from app.connections import ConnectionFactory, ConnectionType
 from app.connections._chroma_embedded import ChromaEngine
 from app.connections._chroma_http import ChromaHttpClient
-from app.connections._http import HttpAddress, verified
+from app.connections._http import HttpAddress, trusted
 from app.connections.chromadb import ChromaDBConnectionManager
 from app.core.errors import (
     DeadlineExceededError,
@@ -205,9 +205,11 @@ async def test_the_clients_of_two_servers_share_nothing(process: Process) -> Non
 
 
 async def test_tls_is_verified() -> None:
-    client = ChromaHttpClient(HttpAddress.of(SecretStr("https://host"), "x"), 8000, 1, verified())
+    client = ChromaHttpClient(
+        HttpAddress.of(SecretStr("https://host"), "x"), 8000, PoolSettings(), 1, trusted(None, "x")
+    )
     transport: Any = client.http._transport
-    assert transport._pool._ssl_context.verify_mode.name == "CERT_REQUIRED"
+    assert transport._transport._pool._ssl_context.verify_mode.name == "CERT_REQUIRED"
     await client.aclose()
 
 
