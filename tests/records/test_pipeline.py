@@ -13,8 +13,7 @@ from app.core.errors import InvalidFilterError
 from app.db import DataLayer, Entity, F, Repository
 from app.db.query.pipeline import check_pipeline, fields_read, run_pipeline
 from app.db.query.predicates import ALL
-
-from .shop import Address, Product, Products
+from app.testing.models import Address, Product, Products
 
 FIELDS = ("id", "name", "price", "stock", "tags", "address")
 SALES: list[dict[str, Any]] = [
@@ -81,7 +80,9 @@ async def test_group_with_every_accumulator() -> None:
 async def test_group_by_several_and_by_none() -> None:
     by = {"$group": {"_id": {"item": "$item", "at": "$at"}, "n": {"$count": {}}}}
     assert len(await run(SALES, by)) == 5
-    everything = {"$group": {"_id": None, "n": {"$count": {}}, "pairs": {"$push": {"i": "$item", "one": 1}}}}
+    everything: dict[str, Any] = {
+        "$group": {"_id": None, "n": {"$count": {}}, "pairs": {"$push": {"i": "$item", "one": 1}}}
+    }
     [one] = await run(SALES[:2], everything)
     assert one == {"_id": None, "n": 2, "pairs": [{"i": "abc", "one": 1}, {"i": "jkl", "one": 1}]}
     assert await run([], everything) == []
@@ -198,10 +199,18 @@ async def test_project() -> None:
     assert await project(a=0, b=0, **{"l.x": 0}) == {"id": "1", "l": [{"y": 2}, {"y": 3}, 5], "n": None}
     assert await project(**{"b.c": False, "id": 0, "l": 0, "n": 0}) == {"a": 1, "b": {"d": 3}}
     assert await project(was="$a", deep="$b.c", xs="$l.x", none="$a.z") == {
-        **{"id": "1", "was": 1, "deep": 2, "xs": [1, None], "none": None}
+        "id": "1",
+        "was": 1,
+        "deep": 2,
+        "xs": [1, None],
+        "none": None,
     }
     assert await project(one={"$literal": 1}, yes={"$literal": True}, dollar={"$literal": "$a"}, text="plain") == {
-        **{"id": "1", "one": 1, "yes": True, "dollar": "$a", "text": "plain"}
+        "id": "1",
+        "one": 1,
+        "yes": True,
+        "dollar": "$a",
+        "text": "plain",
     }
     assert await project(id="$a") == {"id": 1}
     assert await project(pair=["$a", "x"], **{"deep.er": "$a"}) == {"id": "1", "pair": [1, "x"], "deep": {"er": 1}}
@@ -221,8 +230,13 @@ async def test_add_fields(name: str) -> None:
     spec = {"a": "$b.c", "was": "$a", "b.d": True, "l.y": 0, "new.er": "text", "a2": {"$literal": "$"}}
     [one] = await run([document], {name: spec})
     assert one == {
-        **{"id": "1", "a": 2, "was": 1, "b": {"c": 2, "d": True}, "l": [{"x": 1, "y": 0}, {"y": 0}]},
-        **{"new": {"er": "text"}, "a2": "$"},
+        "id": "1",
+        "a": 2,
+        "was": 1,
+        "b": {"c": 2, "d": True},
+        "l": [{"x": 1, "y": 0}, {"y": 0}],
+        "new": {"er": "text"},
+        "a2": "$",
     }
     assert document == {"id": "1", "a": 1, "b": {"c": 2}, "l": [{"x": 1}, 5]}
 
@@ -284,44 +298,68 @@ def test_only_the_fields_that_are_read_are_fetched(pipeline: list[Any], names: t
     assert fields_read(check_pipeline(pipeline, "id", FIELDS)[1], "id", FIELDS) == expected
 
 
+UNKNOWN_STAGES = (
+    *(
+        "$out",
+        "$merge",
+        "$lookup",
+        "$function",
+        "$where",
+        "$facet",
+        "$unionWith",
+        "$search",
+        "$graphLookup",
+        "$geoNear",
+    ),
+    *("$currentOp", "$replaceRoot", "$bucket", "$Match", "match", 1),
+)
+UNKNOWN_ACCUMULATORS: list[Any] = [
+    *(1, {}, {"$sum": 1, "$avg": 1}, "$name", {"$accumulator": {}}, {"$total": 1}, {"sum": 1}, {"$sum": "$x"}),
+    *({"$sum": {"$add": [1]}}, {"$count": 1}, {"$count": None}, {"$count": "$name"}),
+]
+REFUSED_SPECS: dict[str, list[Any]] = {
+    "$match": [
+        *(None, "x", {"$where": "1"}, {"$expr": {}}, {"name": {"$regex": "x"}}, {"x": 1}, {"$jsonSchema": {}}),
+        {"price": {"$gt": None}},
+    ],
+    "$project": [
+        *(None, {}, {"name": 1, "price": 0}, {"x": 1}, {"x": 0}, {"_id": 0, "name": 1}, {"id": 1, "name": 0}, {5: 1}),
+        *({"a": "$x"}, {"a": "$$ROOT"}, {"a": "$"}, {"$a": 1}, {"a..b": 1}, {"": 1}, {"name": 0, "a": "$price"}),
+        *({"a": {"$add": [1, 2]}}, {"a": {"b": {"$function": {}}}}, {"a": ["$x"]}, {"address": 1, "address.city": 1}),
+        *({"address.city": 1, "address": 1}, {"address": {"city": 1}, "address.city": 1}),
+    ],
+    "$addFields": [
+        *(None, {}, {"a": {"$sum": 1}}, {"a": "$x"}, {"a": float("nan")}, {"a": "\0"}, {"a": {"$literal": "\0"}}),
+        {"a": datetime(2020, 1, 1)},  # noqa: DTZ001 - that is what is refused
+    ],
+    "$set": [{"a": object}, {"$where": 1}, {"a": {"$literal": 1, "b": 2}}],
+    "$group": [
+        *(None, {}, {"n": {"$sum": 1}}, {"_id": "$x"}, {"_id": {"$add": [1]}}, {"_id": {"a.b": "$name"}}),
+        *({"_id": None, "n": each} for each in UNKNOWN_ACCUMULATORS),
+        *({"_id": None, name: {"$sum": 1}} for name in ("$n", "a.b", "", "a'b")),
+    ],
+    "$sort": [
+        *(None, {}, "name", {"x": 1}, {"name": 0}, {"name": True}, {"name": "asc"}, {"$name": 1}),
+        {"name": {"$meta": "textScore"}},
+    ],
+    "$skip": [None, -1, 1.5, "1", True, {}],
+    "$limit": [None, 0, -1, 1.5, "1", True, {}],
+    "$count": [None, "", "$n", "a.b", 1, {}],
+    "$unwind": [
+        *(None, "", "tags", "$", "$x", "$$tags", {}, {"path": "tags"}, ["$tags"]),
+        *({"path": "$tags", "as": 1}, {"path": "$tags", "preserveNullAndEmptyArrays": 1}),
+    ],
+    "$sortByCount": [None, "name", {"$add": []}, "$x", 1],
+}
 REFUSED: list[Any] = [
-    *[None, {}, "x", [None], ["$match"], [[]], [{}], [{"$match": {}, "$limit": 1}], [{"limit": 1}], [{1: 1}]],
-    *[[{name: {}}] for name in ("$out", "$merge", "$lookup", "$function", "$where", "$facet", "$unionWith", "$search")],
-    *[[{name: {}}] for name in ("$graphLookup", "$geoNear", "$currentOp", "$replaceRoot", "$bucket", "$Match")],
-    *[[{"$match": spec}] for spec in (None, "x", {"$where": "1"}, {"$expr": {}}, {"name": {"$regex": "x"}}, {"x": 1})],
-    *[[{"$limit": 1}, {"$match": {"x": 1}}], [{"$match": {"$jsonSchema": {}}}], [{"$match": {"price": {"$gt": None}}}]],
-    *[[{"$project": spec}] for spec in (None, {}, {"name": 1, "price": 0}, {"x": 1}, {"x": 0}, {"_id": 0, "name": 1})],
-    *[[{"$project": spec}] for spec in ({"a": "$x"}, {"a": "$$ROOT"}, {"a": "$"}, {"$a": 1}, {"a..b": 1}, {"": 1})],
-    *[[{"$project": spec}] for spec in ({"a": {"$add": [1, 2]}}, {"a": {"b": {"$function": {}}}}, {"a": ["$x"]})],
-    *[
-        [{"$project": spec}]
-        for spec in ({"address": 1, "address.city": 1}, {"address": {"city": 1}, "address.city": 1})
-    ],
-    *[[{"$project": {"name": 0, "a": "$price"}}], [{"$project": {"id": 1, "name": 0}}], [{"$project": {5: 1}}]],
-    *[[{"$addFields": spec}] for spec in (None, {}, {"a": {"$sum": 1}}, {"a": "$x"}, {"a": float("nan")}, {"a": "\0"})],
-    *[[{"$addFields": {"a": datetime(2020, 1, 1)}}], [{"$set": {"a": object}}], [{"$set": {"$where": 1}}]],  # noqa: DTZ001
-    *[[{"$group": spec}] for spec in (None, {}, {"n": {"$sum": 1}}, {"_id": "$x"}, {"_id": {"$add": [1]}})],
-    *[
-        [{"$group": {"_id": None, **spec}}]
-        for spec in ({"n": 1}, {"n": {}}, {"n": {"$sum": 1, "$avg": 1}}, {"n": "$x"})
-    ],
-    *[
-        [{"$group": {"_id": None, "n": spec}}]
-        for spec in ({"$accumulator": {}}, {"$total": 1}, {"sum": 1}, {"$sum": "$x"})
-    ],
-    *[[{"$group": {"_id": None, name: {"$sum": 1}}}] for name in ("$n", "a.b", "", "a'b", 5)],
-    *[[{"$group": {"_id": None, "n": {"$count": spec}}}] for spec in (1, None, "$name")],
-    *[[{"$sort": spec}] for spec in (None, {}, "name", {"x": 1}, {"name": 0}, {"name": True}, {"name": "asc"})],
-    *[[{"$sort": {"name": {"$meta": "textScore"}}}], [{"$sort": {"$name": 1}}]],
-    *[[{"$skip": spec}] for spec in (None, -1, 1.5, "1", True)],
-    *[[{"$limit": spec}] for spec in (None, 0, -1, 1.5, "1", True, {})],
-    *[[{"$count": spec}] for spec in (None, "", "$n", "a.b", 1, {})],
-    *[[{"$unwind": spec}] for spec in (None, "", "tags", "$", "$x", "$$tags", {}, {"path": "tags"}, ["$tags"])],
-    *[[{"$unwind": {"path": "$tags", **spec}}] for spec in ({"as": 1}, {"preserveNullAndEmptyArrays": 1})],
-    *[[{"$sortByCount": spec}] for spec in (None, "name", {"$add": []}, "$x", 1)],
-    *[[{"$group": {"_id": "$name"}}, {"$sort": {"name": 1}}], [{"$count": "n"}, {"$match": {"name": "x"}}]],
-    *[[{"$project": {"name": 1}}, {"$sort": {"price": 1}}], [{"$project": {"name": 0}}, {"$unwind": "$name"}]],
-    [{"$skip": 1}] * 101,
+    *(None, {}, "x", [None], ["$match"], [[]], [{}], [{"$match": {}, "$limit": 1}], [{"$skip": 1}] * 101),
+    *([{name: {}}] for name in UNKNOWN_STAGES),
+    *([{name: each}] for name, specs in REFUSED_SPECS.items() for each in specs),
+    [{"$limit": 1}, {"$match": {"x": 1}}],
+    [{"$group": {"_id": "$name"}}, {"$sort": {"name": 1}}],
+    [{"$count": "n"}, {"$match": {"name": "x"}}],
+    [{"$project": {"name": 1}}, {"$sort": {"price": 1}}],
+    [{"$project": {"name": 0}}, {"$unwind": "$name"}],
 ]
 
 
