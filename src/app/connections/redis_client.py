@@ -216,8 +216,8 @@ class Pool(BlockingConnectionPool):
         self._in_use_connections.add(connection)
         return cast("AbstractConnection", connection)
 
-    async def give_back(self, connection: AbstractConnection) -> None:
-        waiting = self._condition._waiters  # type: ignore[attr-defined]  # noqa: SLF001 - pipelines and subscriptions
+    async def give_back(self, connection: Any) -> None:
+        waiting = self._condition._waiters  # noqa: SLF001 - pipelines and subscriptions
         if waiting or connection.should_reconnect():
             await self.release(connection)
             return
