@@ -14,7 +14,6 @@ from app.core.errors import DeadlineExceededError, OutcomeUnknownError, StoreUna
 
 from ..redis_server import RedisServer
 
-
 VALUE = "value" * 400
 
 
@@ -67,7 +66,7 @@ async def test_commands_succeed_when_the_data_is_loaded(server: RedisServer) -> 
         manager.get("key1"), manager.incr("n"), manager.set("key2", "new"), manager.execute_command("ECHO", "x")
     )
     assert time.monotonic() - start > 0.2
-    assert replies == [VALUE, 1, True, "x"]
+    assert list(replies) == [VALUE, 1, True, "x"]
     assert await manager.get("key2") == "new"
     await manager.disconnect()
     restart(server)

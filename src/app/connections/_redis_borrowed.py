@@ -4,10 +4,12 @@ from typing import Any
 
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
 from ..config.settings import RedisSettings
+from ._redis_gate import Gate
 from .redis import RedisConnectionManager
-from .redis_client import Gate, RedisClient
+from .redis_client import RedisClient
 
 
 class BorrowedRedisClient(RedisClient):
@@ -19,6 +21,17 @@ class BorrowedRedisClient(RedisClient):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         return _text(await super().execute_command(*args, **options))
+
+    async def _take(self) -> AbstractConnection:
+        pool: Any = self.connection_pool
+        connection: AbstractConnection = await pool.get_connection()
+        return connection
+
+    async def _give_back(self, connection: AbstractConnection) -> None:
+        await self.connection_pool.release(connection)
+
+    async def _doubt_idle(self) -> None:
+        """The pool looks at each connection that it gives out."""
 
     async def end(self) -> None:
         """The connections are the caller's."""
@@ -35,8 +48,9 @@ class BorrowedRedisManager(RedisConnectionManager):
         self._borrowed = client
 
     def get_connection_info(self) -> dict[str, Any]:
-        options = self._borrowed.connection_pool.connection_kwargs
-        known = {key: options[key] for key in ("path", "host", "port", "db") if key in options}
+        options: dict[str, Any] = self._borrowed.connection_pool.connection_kwargs
+        known: dict[str, Any] = {key: options[key] for key in ("path", "host", "port") if key in options}
+        known["db"] = options.get("db") or 0
         return {"type": str(self.connection_type), "mode": "borrowed", **known}
 
     async def _open(self) -> RedisClient:
