@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from ...connections.base import ConnectionManager
-from ..query.operations import Count, Delete, Document, Find, Insert, OnConflict, Update
+from ...core.errors import DuplicateRecordError
+from ..query.operations import Count, Delete, Document, Explain, Find, Insert, OnConflict, Update, Upsert
 from ..query.predicates import ALL, Predicate, both
 from ._shapes import lower, shape
 from ._sql import Dialect
@@ -29,9 +30,9 @@ class Write:
     """Whether it has a RETURNING."""
     first: tuple[str, Row] | None = None
     """A statement to run before it, in the same transaction."""
-    check: Callable[[list[Row]], None] | None = None
-    """Called with what it returned, before the commit; what it raises undoes the write. It may be called again where
-    the store has to try again."""
+    check: Callable[[int, list[Row]], None] | None = None
+    """Called with its result before the commit; what it raises undoes the write. The store may try again, and then
+    calls it again."""
 
     @property
     def alone(self) -> bool:
@@ -62,6 +63,10 @@ class SQLBackend(StorageBackend):
     async def _write(self, write: Write) -> tuple[int, list[Row]]:
         """As `_read`, atomically: the number of records it touched, and what it returned, in the order of its rows."""
 
+    @abstractmethod
+    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
+        """How the store would run a SELECT: `index`, the name of the one that finds the rows or None, and `plan`."""
+
     @property
     def collection(self) -> sa.Table:
         return self._table.table
@@ -76,6 +81,26 @@ class SQLBackend(StorageBackend):
         place = self._table.key_place
         documents = {row[place]: document for row, document in zip(rows[::-1], operation.documents[::-1], strict=True)}
         return tuple(documents[key] for (key,) in returned)
+
+    async def upsert(self, operation: Upsert) -> list[Document] | int:
+        guard = self._where(operation.guard)
+        statement = self._statements.upsert(operation.on, operation.keep, guard, returns=operation.returning)
+        rows = self._rows.encode_all(operation.documents, self._expires_at(operation.ttl))
+        if guard.values:
+            columns = len(rows[0])
+            tail = statement.parameters([None] * columns + guard.values)[columns:]
+            rows = [row + tail for row in rows]
+
+        def complete(number: int, _: list[Row]) -> None:
+            if number < len(rows):
+                raise DuplicateRecordError(self.schema.name, operation.on)
+
+        # Of a single row that is missing, nothing is there to undo.
+        check = complete if len(rows) > 1 else None
+        write = Write(statement.sql, rows, returns=operation.returning, first=self._purge(), check=check)
+        number, returned = await self._write(write)
+        complete(number, returned)
+        return [self._rows.decode(row) for row in returned] if operation.returning else number
 
     async def find(self, operation: Find) -> list[Document]:
         sql, parameters = self._find(operation)
@@ -109,7 +134,7 @@ class SQLBackend(StorageBackend):
         )
         decode = self._rows.decode
 
-        def check_rows(rows: list[Row]) -> None:
+        def check_rows(_: int, rows: list[Row]) -> None:
             for row in rows:
                 check(decode(row))  # type: ignore[misc]  # not called without it
 
@@ -132,16 +157,19 @@ class SQLBackend(StorageBackend):
 
     async def count(self, operation: Count) -> int:
         where = self._where(operation.where)
-        values = where.values
+        values = [*where.values]
         limits = operation.limit is not None
         values += [operation.limit] if limits else []
         statement = self._statements.count(where, limits=limits)
         [[number]] = await self._read(statement.sql, statement.parameters(values))
         return int(number)
 
+    async def explain(self, operation: Explain) -> dict[str, Any]:
+        return {"store": str(self.manager.connection_type), **await self._plan(*self._find(operation.find))}
+
     def _find(self, operation: Find) -> tuple[str, Row]:
         where = self._where(operation.where)
-        values = where.values
+        values = [*where.values]
         limits, skips = operation.limit is not None, operation.skip > 0
         values += [operation.limit] if limits else []
         values += [operation.skip] if skips else []

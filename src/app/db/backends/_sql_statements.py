@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
+from ...core.errors import InvalidFilterError
 from ..query.operations import Order
-from ..query.predicates import Predicate
+from ..query.predicates import ALL, Predicate
 from ._sql import EXPIRES, EXTRA, Binder, Condition, Statement
 from ._sql_table import Table
 
@@ -40,6 +41,21 @@ class Statements:
             return cast("sa.ClauseElement", insert.on_conflict_do_nothing([key]).returning(key) if skip else insert)
 
         return self._statement(("insert", skip), build)
+
+    def upsert(self, on: tuple[str, ...], keep: tuple[str, ...], guard: Where, *, returns: bool) -> Statement:
+        """Binds all columns and `guard`. A record that is in the way and does not meet it is not touched."""
+
+        def build(bind: Binder) -> sa.ClauseElement:
+            table, key = self._table.table, self._table.key
+            insert = self._insert(bind)
+            stays = {key.name, *keep}
+            values = {column.name: insert.excluded[column.name] for column in table.c if column.name not in stays}
+            met = None if guard.predicate == ALL else self._table.condition(guard.predicate, bind)
+            # Without a change it still has to answer.
+            upsert = insert.on_conflict_do_update(set_=values or {key.name: key}, where=met, **self._target(on))
+            return cast("sa.ClauseElement", upsert.returning(*self._table.columns) if returns else upsert)
+
+        return self._statement(("upsert", on, keep, guard.shape, returns), build)
 
     def find(
         self,
@@ -121,6 +137,20 @@ class Statements:
     def _insert(self, bind: Binder) -> Any:
         table = self._table.table
         return self._table.dialect.insert(table).values({column.name: bind.next() for column in table.c})
+
+    def _target(self, on: tuple[str, ...]) -> dict[str, Any]:
+        """The unique index that finds the record, named by its columns and condition."""
+        if on == (self._table.key.name,):
+            return {"index_elements": [self._table.key]}
+        indexes = self._table.schema.indexes
+        index = next((each for each in indexes if each.unique and {*each.fields} == {*on}), None)
+        if index is None:
+            raise InvalidFilterError(f"{self._table.schema.name} has no unique index on {', '.join(on)}")
+        where = self._table.index_condition(index)
+        return {
+            "index_elements": [self._table.ordering(name) for name in index.fields],
+            "index_where": None if where is None else sa.literal_column(where),
+        }
 
     def _live(self, where: Where, bind: Binder) -> Condition:
         condition = self._table.condition(where.predicate, bind)

@@ -87,14 +87,18 @@ class Table:
         return self.dialect.literal(default if encode is None else encode(default))
 
     def index_ddl(self, index: Index, name: str) -> str:
+        where = self.index_condition(index)
+        clause = "" if where is None else f" WHERE {where}"
+        fields = ", ".join(self._literal(self.ordering(each)) for each in index.fields)
+        unique = "UNIQUE " if index.unique else ""
+        return f"CREATE {unique}INDEX {self.quote(name)} ON {self.quote(self.schema.name)} ({fields}){clause}"
+
+    def index_condition(self, index: Index) -> str | None:
+        """The condition of a partial index as SQL text, which an upsert has to repeat to the letter."""
         values: list[Any] = []
         only = lower(without_lists(index.where), self.schema)
         shape(only, values)
-        where = None if only == ALL else self.condition(only, LiteralBinder(values))
-        clause = f" WHERE {self._literal(where)}" if where is not None else ""
-        fields = ", ".join(self._literal(self._ordering(each)) for each in index.fields)
-        unique = "UNIQUE " if index.unique else ""
-        return f"CREATE {unique}INDEX {self.quote(name)} ON {self.quote(self.schema.name)} ({fields}){clause}"
+        return None if only == ALL else self._literal(self.condition(only, LiteralBinder(values)))
 
     def index_name(self, index: Index) -> str:
         """The index's own name, else one with the table's in it, since SQL has index names unique in a database."""
@@ -116,7 +120,7 @@ class Table:
     def order(self, order_by: tuple[Order, ...]) -> list[Condition]:
         clauses: list[Condition] = []
         for order in complete(order_by, self.schema.key):
-            column = self._ordering(order.field)
+            column = self.ordering(order.field)
             clause = column.desc() if order.descending else column.asc()
             nullable = self.schema.fields[order.field].nullable
             clauses.append(
@@ -124,7 +128,8 @@ class Table:
             )
         return clauses
 
-    def _ordering(self, name: str) -> Condition:
+    def ordering(self, name: str) -> Condition:
+        """The field as it is compared, sorted and indexed."""
         field = self._field(name)
         if field.kind is Kind.JSON:
             raise UnsupportedOperationError(f"{self.schema.name}: cannot sort or index by {name!r}, which is nested")

@@ -1,5 +1,6 @@
 """Collections as STRICT tables of SQLite, one statement for each operation."""
 
+import re
 import sqlite3
 from typing import Any
 
@@ -40,6 +41,12 @@ class SQLiteBackend(SQLBackend):
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
+    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
+        steps = [str(detail) for *_, detail in await self._read(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+        # A scan may go along an index too, for the order, and still look at every record.
+        found = next(filter(None, map(_SEARCH.match, steps)), None)
+        return {"index": found and found["index"], "plan": steps}
+
     async def _engine(self) -> SQLiteEngine:
         """The open engine, with the table as the model has it."""
         engine: SQLiteEngine = self.manager.live or await self.manager.connect()
@@ -66,12 +73,19 @@ class SQLiteBackend(SQLBackend):
         return StoreUnavailableError(f"{self.schema.name}: SQLite failed: {error}")
 
 
+_SEARCH = re.compile(r"SEARCH \S.* USING (?:COVERING )?INDEX (?P<index>.+?)(?: \(|$)")
+
+
 def _run(connection: sqlite3.Connection, write: Write) -> tuple[int, list[Row]]:
     if write.first is not None:
         connection.execute(*write.first)
-    if not write.returns:
-        return connection.executemany(write.sql, write.rows).rowcount, []
-    rows = [row for parameters in write.rows for row in connection.execute(write.sql, parameters).fetchall()]
+    rows: list[Row] = []
+    if write.returns:
+        for parameters in write.rows:
+            rows += connection.execute(write.sql, parameters).fetchall()
+        number = len(rows)
+    else:
+        number = connection.executemany(write.sql, write.rows).rowcount
     if write.check is not None:
-        write.check(rows)
-    return len(rows), rows
+        write.check(number, rows)
+    return number, rows

@@ -134,8 +134,8 @@ class Repository(PlacedRepository[EntityT]):
 
     async def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Run a pipeline of stages in MongoDB's spelling; the documents that come out of it."""
-        where, stages = check_pipeline(pipeline)
-        return cast("list[dict[str, Any]]", await self._run(Aggregate(self._where(where), stages)))
+        where, stages = check_pipeline(pipeline, self.key, None if self.schema.open else self.schema.fields)
+        return cast("list[dict[str, Any]]", await self._run(Aggregate(where, stages)))
 
     def transaction(self) -> UnitOfWork[Self]:
         """Begin a transaction on this repository's connection: `async with repo.transaction() as tx:`.
@@ -258,11 +258,13 @@ class Repository(PlacedRepository[EntityT]):
         return where
 
     def _upsert(self, entities: tuple[EntityT, ...], on: str | Sequence[str], *, returning: bool = True) -> Upsert:
-        names = (on,) if isinstance(on, str) else tuple(on) or (self.key,)
+        given: Any = on
+        names = tuple(given) if isinstance(given, list | tuple) else (given,)
+        names = names or (self.key,)
         if names != (self.key,) and not any(index.unique and set(index.fields) == set(names) for index in self.indexes):
             raise InvalidFilterError(
-                f"on: {', '.join(names)} is neither the key of {self.model.__name__} nor the fields of a unique index, "
-                "so two records could have the same"
+                f"on: {', '.join(map(str, names))} is neither the key of {self.model.__name__} nor the fields of one "
+                "of its unique indexes, so two records could have the same"
             )
         documents = tuple(self.schema.new_document(entity) for entity in entities)
         values = {tuple(document[name] for name in names) for document in documents}

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from ...connections.base import ConnectionManager
 from ...core import current
 from ...core.errors import ConfigurationError
-from ..backends.base import Index, Transaction
+from ..backends.base import Capability, Index, Transaction
 from ..middleware import Middleware, SoftDelete, Visibility
 from ..models.schema import ModelSchema, schema_of
 from ..query.operations import Operation
@@ -85,6 +85,11 @@ class PlacedRepository(Generic[EntityT]):
     def manager(self) -> ConnectionManager[Any]:
         """The manager of the connection that the records live on."""
         return self._binding.backend.manager
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the store can do that not every store can."""
+        return self._binding.backend.capabilities
 
     @property
     def db(self) -> Any:
