@@ -73,7 +73,7 @@ class Pool(BlockingConnectionPool):
         self._in_use_connections.add(connection)
         return cast("AbstractConnection", connection)
 
-    async def give_back(self, connection: Any) -> None:
+    async def give_back(self, connection: AbstractConnection) -> None:
         known: Any = connection
         waiting = self._condition._waiters  # noqa: SLF001 - pipelines and subscriptions
         if waiting or known.should_reconnect():
