@@ -201,6 +201,7 @@ class StorageBackend(ABC):
 BackendRegistry: Registry[type[StorageBackend]] = Registry(
     "storage backend",
     {
+        ConnectionType.MONGODB: ".db.backends.mongodb:MongoDBBackend",
         ConnectionType.REDIS: ".db.backends.redis:RedisBackend",
         ConnectionType.SQLITE: ".db.backends.sqlite:SQLiteBackend",
     },
