@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from app.core.errors import DuplicateRecordError
 from app.db import DataLayer, Entity, F, Repository, SoftDeletable
@@ -18,7 +19,7 @@ class Offer(Entity, SoftDeletable):
     price: Decimal = Decimal(0)
     kind: str | None = None
     note: str = ""
-    details: dict[str, int] = {}
+    details: dict[str, int] = Field(default_factory=dict)
 
 
 class Offers(Repository[Offer]):
