@@ -198,7 +198,7 @@ _process = os.getpid()
 
 
 def _wait(work: Coroutine[Any, Any, R]) -> R:
-    global _portal, _process  # noqa: PLW0603 - one thread for the whole process
+    global _portal, _process
     with _lock:
         if _portal is None or _process != os.getpid():
             _portal, _process = Portal("manystore langchain", _nothing, from_loops=True), os.getpid()
