@@ -221,6 +221,15 @@ def test_a_context_is_entered_and_left_in_one_task(face: Any, thing: Thing) -> N
     assert face.add() == 7
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A test run in the background of a shell ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_cancels_the_call_and_nothing_else(face: Any, thing: Thing) -> None:
     interrupt = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     interrupt.start()
