@@ -115,7 +115,8 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
         return client
 
     def _pool(self, client: "Client") -> Mapping[str, int] | None:
-        return None if isinstance(client, QdrantEngine) else self._transports[client].state()
+        transport = None if isinstance(client, QdrantEngine) else self._transports.get(client)
+        return None if transport is None else transport.state()
 
     async def _close(self, client: "Client") -> None:
         await (engines.release(client) if isinstance(client, QdrantEngine) else client.close())
