@@ -96,8 +96,10 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
         rounded_up = math.ceil(settings.timeout)
         exact = limits(settings.timeout)
 
-        async def limit(request: httpx.Request) -> None:
-            # The client takes whole seconds only. A timeout given with the call holds.
+        async def amend(request: httpx.Request) -> None:
+            # The client overwrites a name that it is given.
+            request.headers["User-Agent"] = f"manystore {request.headers['User-Agent']}"
+            # It takes whole seconds only. A timeout given with the call holds.
             if request.extensions["timeout"]["read"] == rounded_up:
                 request.extensions = {**request.extensions, "timeout": exact}
 
@@ -109,7 +111,7 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
             headers={**address.authorization(), **({} if key is None else {"api-key": key.get_secret_value()})},
             check_compatibility=False,  # asks on a thread of its own, and warns from there
             transport=transport,
-            event_hooks={"request": [limit]},
+            event_hooks={"request": [amend]},
         )
         self._transports[client] = transport
         return client
