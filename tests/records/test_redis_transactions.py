@@ -184,6 +184,23 @@ async def test_sessions_in_a_transaction(data: DataLayer, redis: Any) -> None:
     assert (await sessions.get_session("s") or {})["attempt_count"] == 0
 
 
+@pytest.mark.usefixtures("products")
+async def test_the_time_to_live_is_that_of_the_last_word_on_it(data: DataLayer, redis: Any) -> None:
+    sessions = data.repository(SignupSessionRepository)
+    await sessions.create_session("s")
+    for name in ("signup:s", "products:id-a", "products:id-b"):
+        await redis.pexpire(name, 50_000)
+    async with data.transaction("redis") as tx:
+        await tx.repository("signup_session").update_field("s", "a", 1)
+        await tx.repository("signup_session").increment_attempt("s")
+        await tx.repository(Products).delete("id-a")
+        await tx.repository(Products).create(Product(id="id-a", name="again"))
+        await tx.repository(Products).update("id-b", {"sku": "z"})
+    assert 299_000 < await redis.pttl("signup:s") <= 300_000
+    assert await redis.pttl("products:id-a") == -1
+    assert 0 < await redis.pttl("products:id-b") <= 50_000
+
+
 async def test_nothing_is_sent_before_the_commit(products: Products, redis: Any) -> None:
     await redis.config_resetstat()
     async with products.transaction() as tx:
