@@ -1,14 +1,18 @@
 """The stores that the contract runs on, each with a place of its own; a new store joins by its section here."""
 
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from app.connections.base import ConnectionManager
 from app.db import DataLayer
 from app.db.backends import BackendRegistry
+
+from ..servers.conftest import mongodb_on
 
 
 def _sqlite(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:  # noqa: ARG001 - one signature for all
@@ -21,7 +25,34 @@ def _redis(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:
     return {"url": f"{server.url}?db={int(place != 'records')}"}
 
 
-SECTIONS: dict[str, Callable[[pytest.FixtureRequest, str], dict[str, Any]]] = {"sqlite": _sqlite, "redis": _redis}
+def _mongodb(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:
+    url = request.getfixturevalue("mongodb_records_url")
+    name = f"manystore_test_{place}_{os.getpid()}"
+    with MongoClient[dict[str, Any]](url) as client:
+        client.drop_database(name)
+        for each in client[name].list_collection_names():  # the stand-in drops none with their database
+            client[name].drop_collection(each)
+    return {"url": url, "database": name}
+
+
+SECTIONS: dict[str, Callable[[pytest.FixtureRequest, str], dict[str, Any]]] = {
+    "sqlite": _sqlite,
+    "redis": _redis,
+    "mongodb": _mongodb,
+}
+
+
+@pytest.fixture(scope="session")
+def mongodb_records_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server where the environment names one, else the stand-in, whose gaps are in `stand_in.py`."""
+    url = os.environ.get("MANYSTORE_TEST_MONGODB_URI")
+    if url:
+        yield url
+        return
+    process = mongodb_on(tmp_path_factory.mktemp("mongodb-records"))
+    process.start()
+    yield f"mongodb://127.0.0.1:{process.port}/"
+    process.kill()
 
 
 @pytest.fixture(params=BackendRegistry.names())

@@ -184,9 +184,18 @@ _URL = re.compile(
 )
 
 
+# Without an @, a password that was put in the place of the address is a single word.
+_LOOKS_LIKE_HOST = re.compile(r"localhost|\[.+\](?::\d+)?|[^:]+:\d+|[^.:]+(?:\.[^.:]+)+", re.IGNORECASE)
+
+
 def _hosts(url: str) -> str:
     matched = _URL.fullmatch(url)
-    return matched["hosts"] if matched else "a server"
+    if matched is None:
+        return "a server"
+    hosts = matched["hosts"]
+    if "@" not in url and not all(map(_LOOKS_LIKE_HOST.fullmatch, hosts.split(","))):
+        return "a server"
+    return hosts
 
 
 def _url_options(url: str) -> Mapping[str, Any]:
