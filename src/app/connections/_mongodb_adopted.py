@@ -1,5 +1,6 @@
 """A client of pymongo that the application made itself."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from pymongo import AsyncMongoClient
@@ -43,10 +44,8 @@ class AdoptedMongoDB(MongoDBConnectionManager):
                 f"{type(given).__name__}: a synchronous client would hold up the loop"
             )
         database: AsyncDatabase[Document] | None = None
-        try:
+        with suppress(NoDatabaseError):
             database = given.get_default_database()
-        except NoDatabaseError:
-            pass
         if database is None:
             raise ConfigurationError("the URL of this client names no database: pass client['name'] instead")
         return cls(database)

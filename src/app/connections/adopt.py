@@ -13,7 +13,7 @@ _MANAGERS: Final[Mapping[str, str]] = {
     "redis": ".redis:RedisConnectionManager",
 }
 _REFUSED: Final[Mapping[str, str]] = {
-    "motor": "Motor has ended in favour of pymongo's own: pass a database of pymongo's AsyncMongoClient (client['app'])",
+    "motor": "Motor has ended: pass a database of pymongo's AsyncMongoClient instead (client['app'])",
 }
 
 

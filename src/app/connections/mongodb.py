@@ -1,5 +1,6 @@
 """MongoDB through pymongo's asynchronous client, with every limit set and nothing retried behind our back."""
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,6 +83,7 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
 
     async def _client(self) -> "Client":
         pymongo = await load_package("pymongo", "pymongo", "mongodb")
+        _keep_commands_out_of_logs()
         milliseconds = round(self.settings.timeout * 1000)
         client: Client | None = None
         bad = _NOT_UNDERSTOOD
@@ -174,6 +176,13 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
                 return DeadlineExceededError(f"{self.server} did not answer in time")
             case _:
                 return None
+
+
+def _keep_commands_out_of_logs() -> None:
+    """At DEBUG the driver logs every command with its values. An application that wants that sets the level itself."""
+    commands = logging.getLogger("pymongo.command")
+    if commands.level == logging.NOTSET:
+        commands.setLevel(logging.INFO)
 
 
 # The hosts, when the whole has the form of an address. Where it has not, a piece of a password may stand anywhere.
