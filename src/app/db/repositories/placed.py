@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_or
 
 from pydantic import BaseModel
 
+from ...connections.adopt import adopted
 from ...connections.base import ConnectionManager
 from ...core import current
 from ...core.errors import ConfigurationError
@@ -60,7 +61,8 @@ class PlacedRepository(Generic[EntityT]):
             cls.schema = schema_of(cls.model, cls.key)
             cls.COLLECTION_NAME = cls.COLLECTION_NAME or collection_name(cls.model)
 
-    def __init__(self, db: Host | ConnectionManager[Any] | None = None) -> None:
+    def __init__(self, db: Any = None) -> None:
+        """`db` is a DataLayer, one of its connections, or a driver's own asynchronous client or database."""
         if not hasattr(type(self), "schema"):
             raise ConfigurationError(f"{type(self).__name__} names no model: derive it from Repository[YourModel]")
         self._origin: Self | None = None
@@ -77,10 +79,13 @@ class PlacedRepository(Generic[EntityT]):
         elif hasattr(type(db), "place"):  # asked of the class, since a pymongo database has every attribute
             self._host = db
         else:
-            raise TypeError(
-                f"{type(self).__name__}(db=…) takes a DataLayer or one of its connections "
-                f"(data.connection('sqlite')), not {type(db).__module__}.{type(db).__name__}"
-            )
+            manager = adopted(db)
+            if manager is None:
+                raise TypeError(
+                    f"{type(self).__name__}(db=…) takes a DataLayer, one of its connections "
+                    f"(data.connection('sqlite')), or a driver's asynchronous client, not {type(db).__module__}.{type(db).__name__}"
+                )
+            self._placement = Placement(manager)
 
     def with_deleted(self) -> Self:
         """The same repository, seeing deleted records too."""
