@@ -19,7 +19,7 @@ async def run(connection: Connection, write: Write) -> tuple[int, list[Row]]:
                 await execute(connection, *write.first)
             result = await _run_rows(connection, write)
             if write.check is not None:
-                write.check(result[1])
+                write.check(*result)
             return result
     return await _run_rows(connection, write)
 
