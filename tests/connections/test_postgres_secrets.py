@@ -5,6 +5,7 @@ import logging
 import random
 import string
 import traceback
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -46,6 +47,7 @@ def test_the_forms_of_an_address(scheme: str) -> None:
         ("postgresql://u:p@db.example.com/app", "verify-full"),
         ("postgresql://u:p@10.0.0.7/app", "verify-full"),
         ("postgresql://u:p@db.example.com,localhost/app", "verify-full"),
+        ("postgresql://u:p@localhost/app?sslmode=verify-full", "verify-full"),
         ("postgresql+asyncpg://u:p@db.example.com/app?ssl=require", "require"),
         ("postgresql://u:p@db.example.com/app?sslmode=prefer", "prefer"),
         ("postgresql://u:p@localhost/app", None),
@@ -55,11 +57,17 @@ def test_the_forms_of_an_address(scheme: str) -> None:
         ("postgresql:///app", None),
     ],
 )
-def test_a_host_elsewhere_has_to_prove_who_it_is(url: str, mode: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_elsewhere_has_to_prove_who_it_is(
+    url: str, mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PGSSLMODE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
     found = parsed(url)
     assert found.get("sslmode") == mode
     assert found.get("sslrootcert") == ("system" if mode == "verify-full" else None)
+    (tmp_path / ".postgresql").mkdir()
+    (tmp_path / ".postgresql" / "root.crt").touch()
+    assert "sslrootcert" not in parsed(url), "libpq finds its own"
 
 
 def test_the_environment_and_the_address_may_say_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,20 +141,30 @@ async def outcome(url: str) -> str:
     return "\n".join(shown)
 
 
-async def test_a_password_shows_nowhere(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
-    caplog.set_level(logging.DEBUG)
+@pytest.fixture
+def everything_logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """At DEBUG, the driver included, which sets a level of its own when it is imported."""
+    for name in (None, "psycopg", "psycopg.pool"):
+        caplog.set_level(logging.DEBUG, name)
+    return caplog
+
+
+async def test_a_password_shows_nowhere(
+    everything_logged: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog = everything_logged
     urls = [WHOLE, *BY_HAND, *broken(300)]
     for start in range(0, len(urls), 160):
         batch = urls[start : start + 160]
         for url, shown in zip(batch, await asyncio.gather(*map(outcome, batch)), strict=True):
             assert SECRET not in shown, url
+    assert "connection started" in caplog.text, "the driver was heard"
     assert SECRET not in caplog.text
     assert SECRET not in "".join(capfd.readouterr())
 
 
-async def test_a_refused_password_shows_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_password_shows_nowhere(everything_logged: pytest.LogCaptureFixture) -> None:
     """A server that repeats what it was sent: the user, the database, and what it likes."""
-    caplog.set_level(logging.DEBUG)
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4096)
@@ -160,5 +178,6 @@ async def test_a_refused_password_shows_nowhere(caplog: pytest.LogCaptureFixture
     shown = await outcome(f"postgresql://{SECRET}:{SECRET}@127.0.0.1:{port}/db?sslmode=disable")
     assert "it refused the user or the password" in shown
     assert SECRET not in shown
-    assert SECRET not in "\n".join(each.getMessage() for each in caplog.records if each.name.startswith("app"))
+    assert "connection failed" in everything_logged.text, "the driver was heard"
+    assert SECRET not in everything_logged.text
     server.close()

@@ -13,6 +13,7 @@ import psycopg
 from psycopg.pq import ConnStatus
 
 from ..core.errors import AppError, StoreUnavailableError
+from ._postgres_logging import without_parts
 
 Row: TypeAlias = tuple[Any, ...]
 R = TypeVar("R")
@@ -32,6 +33,7 @@ class Connection(psycopg.AsyncConnection[Row]):
     """
 
     timeout: float | None = None
+    address = ""
     expired = False
     made = 0.0
     _poll: "select.poll | None" = None
@@ -44,18 +46,23 @@ class Connection(psycopg.AsyncConnection[Row]):
         ours: AppError
         try:
             async with asyncio.timeout(within):
-                connection = await super().connect(conninfo, **kwargs)
+                with without_parts():
+                    connection = await super().connect(conninfo, **kwargs)
         except TimeoutError:
             ours = StoreUnavailableError(f"PostgreSQL at {address} gave no answer within {within:g} s")
         except psycopg.Error as error:
             ours = StoreUnavailableError(f"cannot connect to PostgreSQL at {address}: {_reason(error)}")
         else:
             connection.timeout = within
+            connection.address = address
             connection.made = monotonic()
             return connection
         # Not `from` the driver's: its text repeats what it took for user and database, which may be a password.
         failed(ours)
         raise ours
+
+    def __repr__(self) -> str:  # the driver's has user and database, and its pool logs it
+        return f"<{type(self).__name__} {self.info.status.name} to PostgreSQL at {self.address}>"
 
     async def wait(  # type: ignore[override]  # the parent has a timeout of another kind, since 3.3
         self, gen: Generator[Any, Any, R], interval: float = 0.1, **kwargs: Any

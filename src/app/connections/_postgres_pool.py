@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 
+class _EndedError(BaseException):
+    """Connecting was cancelled with the loop. The pool would take a cancellation for a failure, and warn."""
+
+
 class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
     """A pool that says why it has no connection, and hands out none that its server has closed."""
 
@@ -113,6 +117,14 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
                 await chore.run()
             except psycopg.Error as error:
                 logger.warning("%s failed: %s", chore, type(error).__name__)
+            except _EndedError as error:
+                raise asyncio.CancelledError from error
+
+    async def _connect(self, *args: Any) -> Connection:
+        try:
+            return await super()._connect(*args)
+        except asyncio.CancelledError as error:
+            raise _EndedError from error
 
     async def end(self) -> None:
         """Close the pool, then give back the server, if it runs for us."""
