@@ -24,7 +24,7 @@ RANKS = (
     ("config",),
     ("db.models", "db.query"),
     ("connections",),
-    ("db.backends", "db.vector"),
+    ("db.backends", "db.cache", "db.vector"),
     ("db.middleware",),
     ("db.repositories",),
     ("db.relational", "db.migrations"),
@@ -43,12 +43,15 @@ DRIVERS = (
 
 # Where an error is carried to somebody else, or others come first. A handler that ends in `raise` needs no entry.
 BROAD_EXCEPTS = {
+    "core.sync.bridge:Held._hold",  # carried to the caller
+    "core.sync.bridge:_Feed._read",  # carried to the caller
+    "core.sync.portal:_Call._run",  # carried to the caller
     "connections.closing:close_each",  # raised after the others are closed
     "connections.owner_thread:Job.run",  # carried to the caller
     "connections.owner_thread:OwnerThread._main",  # carried to those who wait for the opening; logged when closing
     "connections.owner_thread:OwnerThread._serve",  # carried to the callers of the batch
     "connections._server:ServerConnectionManager._run",  # a read is tried once more, and its error raised
-    "connections.sqlite:_commit_together",  # carried to the callers of the group
+    "connections._sqlite_commit:commit_together",  # carried to the callers of the group
     "connections._chroma_embedded:ChromaEngine._run",  # a Rust panic, carried to the caller
     "connections._qdrant_embedded:QdrantEngine._run",  # a Rust panic, carried to the caller
 }

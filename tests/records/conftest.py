@@ -1,14 +1,24 @@
 """The stores that the contract runs on, each with a place of its own; a new store joins by its section here."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
 
+import psycopg
 import pytest
+from pymongo import MongoClient
 
 from app.connections.base import ConnectionManager
 from app.db import DataLayer
 from app.db.backends import BackendRegistry
+
+from ..connections.embedded.engines import make_engine
+from ..servers.conftest import mongodb_on
+from . import stand_in
 
 
 def _sqlite(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:  # noqa: ARG001 - one signature for all
@@ -21,7 +31,72 @@ def _redis(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:
     return {"url": f"{server.url}?db={int(place != 'records')}"}
 
 
-SECTIONS: dict[str, Callable[[pytest.FixtureRequest, str], dict[str, Any]]] = {"sqlite": _sqlite, "redis": _redis}
+def _mongodb(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:
+    url = request.getfixturevalue("mongodb_records_url")
+    name = f"manystore_test_{place}_{os.getpid()}"
+    with MongoClient[dict[str, Any]](url) as client:
+        client.drop_database(name)
+        for each in client[name].list_collection_names():  # the stand-in drops none with their database
+            client[name].drop_collection(each)
+    return {"url": url, "database": name}
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The url of one server for the whole run; each test that uses it has schemas of its own there."""
+    engine = make_engine("postgres")
+    with asyncio.Runner() as runner:
+        lease = runner.run(engine.acquire(tmp_path_factory.mktemp("postgres")))
+        yield lease.url
+        runner.run(lease.release())
+
+
+@pytest.fixture
+def postgres_schemas(postgres_server: str) -> Iterator[Callable[[], str]]:
+    """Makes an empty schema at each call, and gives the url of a database that begins with it."""
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        made: list[str] = []
+
+        def make() -> str:
+            made.append(f"test_{uuid4().hex}")
+            connection.execute(f"CREATE SCHEMA {made[-1]}".encode())
+            options = quote(f"-c search_path={made[-1]} -c synchronous_commit=off", safe="")
+            return f"{postgres_server}&options={options}"
+
+        yield make
+        for schema in made:
+            connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
+
+
+def _postgres(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:  # noqa: ARG001 - one signature for all
+    return {"url": request.getfixturevalue("postgres_schemas")(), "pool": {"max_size": 5}}
+
+
+SECTIONS: dict[str, Callable[[pytest.FixtureRequest, str], dict[str, Any]]] = {
+    "sqlite": _sqlite,
+    "redis": _redis,
+    "postgres": _postgres,
+    "mongodb": _mongodb,
+}
+
+
+@pytest.fixture(scope="session")
+def mongodb_records_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server where the environment names one, else the stand-in, whose gaps are in `stand_in.py`."""
+    url = os.environ.get("MANYSTORE_TEST_MONGODB_URI")
+    if url:
+        yield url
+        return
+    process = mongodb_on(tmp_path_factory.mktemp("mongodb-records"))
+    process.start()
+    yield f"mongodb://127.0.0.1:{process.port}/"
+    process.kill()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What the stand-in cannot do is expected to fail on it, and on it alone."""
+    if not os.environ.get("MANYSTORE_TEST_MONGODB_URI"):
+        stand_in.expect_gaps(items)
 
 
 @pytest.fixture(params=BackendRegistry.names())
@@ -58,3 +133,9 @@ async def data(config: dict[str, Any]) -> AsyncIterator[DataLayer]:
 @pytest.fixture
 def manager(data: DataLayer, store: str) -> ConnectionManager[Any]:
     return data.connections.get_connection_manager(store)
+
+
+@pytest.fixture
+def streamed(store: str) -> int:
+    """How many records are enough to see whether a stream holds them; a stand-in's own speed sets another limit."""
+    return 200_000 if store != "mongodb" or os.environ.get("MANYSTORE_TEST_MONGODB_URI") else 20_000

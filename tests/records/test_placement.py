@@ -8,8 +8,7 @@ import pytest
 from app.connections.base import ConnectionManager
 from app.core.errors import ConfigurationError
 from app.db import DataLayer, Entity, Repository
-
-from .shop import Address, Product, Products, fill
+from app.testing.models import Address, Product, Products, fill
 
 
 async def test_a_repository_without_a_class(data: DataLayer) -> None:
@@ -39,7 +38,7 @@ def test_a_synchronous_driver_is_refused() -> None:
     connection = sqlite3.connect(":memory:")
     for wrong in (connection, EveryAttribute(), "sqlite", 5):
         with pytest.raises(TypeError, match=r"data\.connection"):
-            Products(wrong)  # type: ignore[arg-type]
+            Products(wrong)
     connection.close()
 
 

@@ -34,12 +34,16 @@ _DECODERS: Final = {tag: decode for tag, _, decode in _TAGS.values()}
 
 def encode_json(value: Any) -> str:
     """`value` is made of what `storable` returns."""
-    return json.dumps(_tagged(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text = _encode(value)
+    except TypeError:  # a type that JSON has not
+        return _encode(tagged(value))
+    return _encode(tagged(value)) if '"$' in text else text
 
 
 def decode_json(text: str) -> Any:
     # The hook is called for each object, so do without it where there cannot be a tag.
-    return json.loads(text, object_hook=_untagged) if '"$' in text else json.loads(text)
+    return _decode_tagged(text) if '"$' in text else _decode(text)
 
 
 def scalar_text(value: Any) -> str:
@@ -59,13 +63,21 @@ def _operand(text: str) -> Any:
     return decode_json(text)
 
 
-def _tagged(value: Any) -> Any:
+def tagged(value: Any) -> Any:
+    """The value as JSON has it, each type it has not as an object with its tag."""
     if isinstance(value, dict):
-        return {f"${key}" if key.startswith("$") else key: _tagged(item) for key, item in value.items()}
+        return {f"${key}" if key.startswith("$") else key: tagged(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_tagged(item) for item in value]
+        return [tagged(item) for item in value]
     entry = _TAGS.get(type(value))
     return value if entry is None else {entry[0]: entry[1](value)}
+
+
+def untagged(value: Any) -> Any:
+    """The value that `tagged` made this of."""
+    if isinstance(value, dict):
+        return _untagged({key: untagged(item) for key, item in value.items()})
+    return [untagged(item) for item in value] if isinstance(value, list) else value
 
 
 def _untagged(value: dict[str, Any]) -> Any:
@@ -75,3 +87,9 @@ def _untagged(value: dict[str, Any]) -> Any:
         if decode is not None:
             return decode(item)
     return {key.removeprefix("$"): item for key, item in value.items()}
+
+
+# Made once: `json.dumps` and `json.loads` with options make another at each call.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
+_decode_tagged = json.JSONDecoder(object_hook=_untagged).decode

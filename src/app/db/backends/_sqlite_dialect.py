@@ -5,11 +5,13 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import sqlalchemy as sa
 import sqlalchemy.dialects.sqlite
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ..models.schema import FieldSchema, Kind
 from ..query.predicates import Op
@@ -79,8 +81,21 @@ _TYPES: Mapping[Kind, sa.types.TypeEngine[Any]] = {
 }
 
 
+class _Compiler(SQLiteCompiler):
+    def limit_clause(self, select: Any, **options: Any) -> str:
+        """SQLAlchemy's own has an OFFSET 0 where there is none."""
+        if select._offset_clause is not None:  # noqa: SLF001 - as the overridden method does
+            return str(super().limit_clause(select, **options))  # type: ignore[no-untyped-call]
+        return f"\n LIMIT {self.process(select._limit_clause, **options)}"  # noqa: SLF001
+
+
+class _Dialect(SQLiteDialect_pysqlite):
+    statement_compiler = _Compiler
+    supports_statement_cache = False
+
+
 class SQLiteDialect(Dialect):
-    sqlalchemy = sa.dialects.sqlite.dialect(paramstyle="qmark")
+    sqlalchemy = _Dialect(paramstyle="qmark")
     types = _TYPES
 
     def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
@@ -92,6 +107,26 @@ class SQLiteDialect(Dialect):
     def starts_with(self, column: Condition, start: Condition) -> Condition:
         # GLOB and LIKE would read the value as a pattern.
         return sa.func.instr(column, start) == 1
+
+    def append(self, column: Condition, item: Condition) -> Condition:
+        return cast("Condition", getattr(sa.func, APPEND)(column, item))
+
+    def merge(self, column: Condition, changes: Condition, appends: Condition) -> Condition:
+        return cast("Condition", getattr(sa.func, MERGE)(column, changes, appends))
+
+    def literal(self, value: Any) -> str:
+        match value:
+            case None:
+                return "NULL"
+            case bool(number) | int(number) | float(number):
+                return str(+number)
+            case bytes(data):
+                return f"X'{data.hex()}'"
+            case text:
+                return "'" + str(text).replace("'", "''") + "'"
+
+    def insert(self, table: sa.Table) -> sa.dialects.sqlite.Insert:
+        return sa.dialects.sqlite.insert(table)
 
     def ordering(self, column: Condition, field: FieldSchema) -> Condition:
         return column.collate(DECIMAL) if field.kind is Kind.DECIMAL else column

@@ -27,7 +27,7 @@ from ..query.operations import (
     Update,
     Upsert,
 )
-from ..query.pipeline import run_pipeline
+from ..query.pipeline import fields_read, run_pipeline
 from ..query.predicates import ALL, Predicate, both
 
 Handler: TypeAlias = Callable[[Any], Awaitable[Any]]
@@ -79,7 +79,28 @@ class CollectionSchema:
 
 
 class Transaction(ABC):
-    """Open on one store, for one task at a time. It ends by `commit` or `rollback`, once."""
+    """Open on one store, for one task at a time. It ends once, by `end`."""
+
+    _at_end: "list[Callable[[], Awaitable[None]]] | None" = None
+
+    def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Have something done when it has ended, in either way."""
+        self._at_end = [*(self._at_end or ()), callback]
+
+    async def end(self, *, commit: bool) -> None:
+        """Commit, and where that fails roll back and raise; or roll back."""
+        try:
+            if not commit:
+                await self.rollback()
+                return
+            try:
+                await self.commit()
+            except BaseException:
+                await self.rollback()
+                raise
+        finally:
+            for callback in self._at_end or ():
+                await callback()
 
     @abstractmethod
     async def commit(self) -> None:
@@ -134,8 +155,9 @@ class StorageBackend(ABC):
         return self._pages(operation)
 
     async def aggregate(self, operation: Aggregate) -> list[Document]:
-        """The stages run here, over a stream, with what they group by in memory."""
-        return await run_pipeline(await self.stream(Stream(operation.where)), operation.stages)
+        """The stages run here, over a stream of the fields that they read, with what they group by in memory."""
+        known = () if self.schema.open else fields_read(operation.stages, self.schema.key, self.schema.fields)
+        return await run_pipeline(await self.stream(Stream(operation.where, fields=known)), operation.stages)
 
     @abstractmethod
     async def prepare(self) -> None:
@@ -201,6 +223,8 @@ class StorageBackend(ABC):
 BackendRegistry: Registry[type[StorageBackend]] = Registry(
     "storage backend",
     {
+        ConnectionType.MONGODB: ".db.backends.mongodb:MongoDBBackend",
+        ConnectionType.POSTGRES: ".db.backends.postgres:PostgresBackend",
         ConnectionType.REDIS: ".db.backends.redis:RedisBackend",
         ConnectionType.SQLITE: ".db.backends.sqlite:SQLiteBackend",
     },

@@ -2,15 +2,13 @@
 
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, Self
 
 from ...core.errors import InvalidChangeError
 from ..models.base import Timestamped
 from ..models.values import utc_now
 from ..query.operations import Insert, Update, Upsert
-from .base import CallNext, Middleware
+from .base import CallNext, Declaration, Middleware
 
 _OURS = ("created_at", "updated_at")
 
@@ -19,15 +17,15 @@ class Timestamps(Middleware):
     handles = (Insert, Upsert, Update)
 
     @classmethod
-    def applies_to(cls, model: type[BaseModel]) -> bool:
-        return issubclass(model, Timestamped)
+    def declared(cls, declaration: Declaration) -> Self | None:
+        return cls() if issubclass(declaration.model, Timestamped) else None
 
     def __call__(self, operation: Insert | Upsert | Update, call_next: CallNext) -> Awaitable[Any]:
         now = utc_now()
         if isinstance(operation, Insert | Upsert):
             stamped = tuple({**document, "created_at": now, "updated_at": now} for document in operation.documents)
-            if isinstance(operation, Insert):
-                return call_next(replace(operation, documents=stamped))
+            if isinstance(operation, Insert):  # written out, since `replace` takes four times as long
+                return call_next(Insert(stamped, operation.on_conflict, operation.ttl))
             return call_next(replace(operation, documents=stamped, keep=(*operation.keep, "created_at")))
         forged = [name for name in _OURS if name in operation.changes]
         if forged:

@@ -1,16 +1,20 @@
 """Where a repository lives: its connection, its collection, and the chain from it to the store."""
 
 import re
+import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from ...connections.base import ConnectionManager
-from ...core.errors import UnsupportedOperationError
+from ...core.errors import ConfigurationError, UnsupportedOperationError
 from ..backends.base import BackendRegistry, Capability, CollectionSchema, Handler, Index, StorageBackend, Transaction
-from ..middleware import ORDER, Middleware, chain
+from ..cache.cache import Cache
+from ..cache.memory import MemoryStore
+from ..cache.policy import CachePolicy
+from ..middleware import ORDER, Declaration, Middleware, Visibility, chain
 from ..models.schema import ModelSchema
 from ..query.operations import Operation
 from ..query.predicates import ALL
@@ -23,6 +27,9 @@ class Placement:
     manager: ConnectionManager[Any]
     collection: str | None = None
     ttl: float | None = None
+    policy: CachePolicy | None = None
+    cache: Cache | None = None
+    """Where answers are kept; None means beside the connection."""
 
 
 class Host(Protocol):
@@ -41,9 +48,13 @@ class Binding:
     handlers: Mapping[type[Operation], Handler]
     ttl: float | None
 
-    def within(self, transaction: Transaction, middleware: tuple[Middleware, ...]) -> "Binding":
-        backend = self.backend.within(transaction)
-        return Binding(backend, chain(middleware, backend.handlers), self.ttl)
+    declaration: Declaration
+
+    def within(self, transaction: Transaction) -> "Binding":
+        return connect(self.backend.within(transaction), self.declaration, self.ttl)
+
+    def seeing(self, visibility: Visibility) -> "Binding":
+        return connect(self.backend, replace(self.declaration, visibility=visibility), self.ttl)
 
 
 def bind(
@@ -53,10 +64,12 @@ def bind(
     collection: str,
     indexes: tuple[Index, ...],
     ttl: float | None,
-    middleware: tuple[Middleware, ...],
+    declaration: Declaration,
 ) -> Binding:
     backend_class = BackendRegistry.get(placement.manager.connection_type)
     lifetime = placement.ttl or ttl
+    if lifetime is not None and declaration.cache is not None:
+        raise ConfigurationError(f"{collection}: records that live for a time cannot be kept in a cache as well")
     described = CollectionSchema(
         name=placement.collection or collection,
         key=schema.key,
@@ -65,15 +78,31 @@ def bind(
         expires=lifetime is not None,
         open=schema.open,
     )
-    for each in middleware:
+    for each in declared(declaration):
         described = each.adapt(described)
     _require(backend_class, described)
     backend = backend_class(placement.manager, described)
-    return Binding(backend, chain(middleware, backend.handlers), lifetime)
+    return connect(backend, declaration, lifetime)
 
 
-def middleware_for(model: type[BaseModel]) -> tuple[Middleware, ...]:
-    return tuple(each() for each in ORDER if each.applies_to(model))
+def connect(backend: StorageBackend, declaration: Declaration, ttl: float | None) -> Binding:
+    return Binding(backend, chain(declared(declaration), backend), ttl, declaration)
+
+
+def declared(declaration: Declaration) -> tuple[Middleware, ...]:
+    """What the repository declares of all that there is, in its order."""
+    found = (each.declared(declaration) for each in ORDER)
+    return tuple(each for each in found if each is not None)
+
+
+def cache_of(placement: Placement) -> Cache:
+    """The cache of a repository that no DataLayer gave one: one for each connection, in this process."""
+    if placement.cache is not None:
+        return placement.cache
+    return _caches.setdefault(placement.manager, Cache(MemoryStore()))
+
+
+_caches: weakref.WeakKeyDictionary[ConnectionManager[Any], Cache] = weakref.WeakKeyDictionary()
 
 
 def collection_name(model: type[BaseModel]) -> str:

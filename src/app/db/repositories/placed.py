@@ -1,0 +1,188 @@
+"""What a repository is before anything is asked of it: its model, its connection, and the chain to the store."""
+
+import copy
+import weakref
+from collections.abc import Awaitable
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
+
+from pydantic import BaseModel
+
+from ...connections.adopt import adopted
+from ...connections.base import ConnectionManager
+from ...core import current
+from ...core.errors import ConfigurationError
+from ..backends.base import Capability, Index, Transaction
+from ..cache.cache import CacheStats
+from ..cache.policy import CachePolicy
+from ..middleware import CacheRule, Declaration, Visibility
+from ..models.base import SoftDeletable
+from ..models.schema import ModelSchema, schema_of
+from ..query.operations import Operation
+from .cached import is_cached
+from .placement import Binding, Host, Placement, bind, cache_of, collection_name
+from .registry import DEFAULT_CONNECTIONS
+
+EntityT = TypeVar("EntityT", bound=BaseModel)
+
+
+class PlacedRepository(Generic[EntityT]):
+    """Finds its store: at each call where it was made without one, so that it acts on the current DataLayer."""
+
+    COLLECTION_NAME: ClassVar[str] = ""
+    """The table or collection; by default the model's name in plural."""
+    key: ClassVar[str] = "id"
+    """The field that identifies a record."""
+    indexes: ClassVar[tuple[Index, ...]] = ()
+    ttl: ClassVar[float | None] = None
+    """Seconds that a record lives after it was written."""
+    cache: ClassVar[CachePolicy | None] = None
+    """Keep what is read by id or by a unique field."""
+
+    model: ClassVar[type[BaseModel]]
+    schema: ClassVar[ModelSchema[Any]]
+    _has_cached_methods: ClassVar[bool] = False
+    registered_name: ClassVar[str | None] = None
+    connections: ClassVar[tuple[str, ...]] = DEFAULT_CONNECTIONS
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            origin = get_origin(base)
+            if not (isinstance(origin, type) and issubclass(origin, PlacedRepository)):
+                continue
+            (model,) = get_args(base)
+            if isinstance(model, TypeVar):
+                return
+            if not (isinstance(model, type) and issubclass(model, BaseModel)):
+                raise ConfigurationError(f"{cls.__name__}: Repository[…] takes a pydantic model class, not {model!r}")
+            cls.model = model
+        cls._has_cached_methods = any(is_cached(getattr(cls, name, None)) for name in dir(cls))
+        if hasattr(cls, "model"):
+            cls.schema = schema_of(cls.model, cls.key)
+            cls.COLLECTION_NAME = cls.COLLECTION_NAME or collection_name(cls.model)
+
+    def __init__(self, db: Any = None) -> None:
+        """`db` is a DataLayer, one of its connections, or a driver's own asynchronous client or database."""
+        if not hasattr(type(self), "schema"):
+            raise ConfigurationError(f"{type(self).__name__} names no model: derive it from Repository[YourModel]")
+        self._origin: Self | None = None
+        self._visibility = Visibility.LIVE
+        self._view: tuple[Binding, Binding] | None = None
+        self._host: Host | None = None
+        self._placement: Placement | None = None
+        self._bound: Binding | None = None
+        self._bindings: weakref.WeakKeyDictionary[Host, Binding] = weakref.WeakKeyDictionary()
+        if db is None:
+            return
+        if isinstance(db, ConnectionManager):
+            self._placement = Placement(db)
+        elif hasattr(type(db), "place"):  # asked of the class, since a pymongo database has every attribute
+            self._host = db
+        else:
+            manager = adopted(db)
+            if manager is None:
+                raise TypeError(
+                    f"{type(self).__name__}(db=…) takes a DataLayer, one of its connections "
+                    f"(data.connection('sqlite')), or a driver's asynchronous client, not {type(db).__module__}.{type(db).__name__}"
+                )
+            self._placement = Placement(manager)
+
+    def with_deleted(self) -> Self:
+        """The same repository, seeing deleted records too."""
+        return self._seeing(Visibility.ALL)
+
+    def only_deleted(self) -> Self:
+        return self._seeing(Visibility.DELETED)
+
+    @property
+    def manager(self) -> ConnectionManager[Any]:
+        """The manager of the connection that the records live on."""
+        return self._binding.backend.manager
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the store can do that not every store can."""
+        return self._binding.backend.capabilities
+
+    @property
+    def cache_stats(self) -> CacheStats:
+        """Hits, misses and failures of the cache that this repository uses, counted in this process."""
+        rule = self._binding.declaration.cache
+        return CacheStats() if rule is None else rule.cache.stats
+
+    @property
+    def db(self) -> Any:
+        """What holds the collection: on MongoDB the driver's database, elsewhere the manager."""
+        return self._binding.backend.db
+
+    @property
+    def native(self) -> Any:
+        """The driver's own object, for what this contract has not. It knows nothing of soft deletes and the like."""
+        return self._binding.backend.native
+
+    @property
+    def collection(self) -> Any:
+        """The store's own handle of the collection: on SQL stores the SQLAlchemy table."""
+        return self._binding.backend.collection
+
+    @property
+    def _binding(self) -> Binding:
+        if self._bound is not None:
+            return self._bound
+        if self._origin is not None:
+            return self._binding_of_view(self._origin._binding)  # noqa: SLF001 - another instance of this class
+        if self._placement is None and self._host is None:
+            return self._bind_to(cast("Host", current.layer()))
+        self._bound = self._bind(self._placement or cast("Host", self._host).place(type(self)))
+        return self._bound
+
+    def _binding_of_view(self, origin: Binding) -> Binding:
+        if self._view is None or self._view[0] is not origin:
+            self._view = (origin, origin.seeing(self._visibility))
+        return self._view[1]
+
+    def _bind_to(self, host: Host) -> Binding:
+        binding = self._bindings.get(host)
+        if binding is None:
+            binding = self._bindings[host] = self._bind(host.place(type(self)))
+        return binding
+
+    def _bind(self, placement: Placement) -> Binding:
+        return bind(
+            placement,
+            self.schema,
+            collection=self.COLLECTION_NAME,
+            indexes=self.indexes,
+            ttl=self.ttl,
+            declaration=Declaration(self.model, cache=self._cache_rule(placement)),
+        )
+
+    def _cache_rule(self, placement: Placement) -> CacheRule | None:
+        policy = placement.policy or self.cache
+        if policy is None:
+            return CacheRule(cache_of(placement), None, 0) if self._has_cached_methods else None
+        return CacheRule(cache_of(placement), policy.ttl, policy.absent_ttl)
+
+    def within(self, transaction: Transaction) -> Self:
+        """The same repository, taking part in a transaction of its connection."""
+        view = copy.copy(self)
+        view._bound = self._binding.within(transaction)  # noqa: SLF001 - another instance
+        return view
+
+    def _run(self, operation: Operation) -> Awaitable[Any]:
+        return self._binding.handlers[type(operation)](operation)
+
+    def _partner(self, name: Any) -> "PlacedRepository[Any]":
+        """Another repository, for a transaction of this one's connection."""
+        if self._placement is not None and isinstance(name, type) and issubclass(name, PlacedRepository):
+            return name(self._placement.manager)
+        host = self._host or cast("Host", current.layer())
+        return cast("PlacedRepository[Any]", host.repository(name))
+
+    def _seeing(self, visibility: Visibility) -> Self:
+        if not issubclass(self.model, SoftDeletable):
+            raise ConfigurationError(f"{self.model.__name__} is not SoftDeletable, so there is nothing deleted to see")
+        view = copy.copy(self)
+        view._origin, view._visibility = self, visibility  # noqa: SLF001 - another instance of this class
+        view._bound = view._view = None  # noqa: SLF001
+        return view

@@ -1,0 +1,51 @@
+"""What the contract stores: a model for the operations, and one with a field of each kind for the filters."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from ..db.backends.base import Index
+from ..db.models.base import Entity, SoftDeletable, Timestamped, Versioned
+from ..db.repositories.base import Repository
+
+
+class Address(BaseModel):
+    city: str = ""
+    zip_code: str = Field("", alias="zipCode")
+
+
+class Product(Entity):
+    name: str
+    sku: str | None = None
+    price: float = 0.0
+    stock: Annotated[int, Field(ge=0, le=1000)] = 0
+    sold: int | None = None
+    tags: list[str] = Field(default_factory=list)
+    address: Address | None = None
+
+
+class Products(Repository[Product]):
+    indexes = (Index("sku", unique=True), Index("name", "price", unique=True, name="offer"), Index("price"))
+
+
+async def fill(products: Repository[Product], *names: str) -> list[Product]:
+    return await products.create_many(Product(id=f"id-{name}", name=name, sku=name) for name in names)
+
+
+class Note(Entity, Timestamped, SoftDeletable):
+    text: str
+    body: str = ""
+
+
+class Notes(Repository[Note]):
+    indexes = (Index("text", unique=True),)
+
+
+class Draft(Entity, Timestamped, Versioned, SoftDeletable):
+    title: str
+    body: str = ""
+    views: int = 0
+
+
+class Drafts(Repository[Draft]):
+    indexes = (Index("title", unique=True),)
