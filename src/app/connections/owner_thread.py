@@ -151,7 +151,7 @@ class OwnerThread(ABC, Generic[ResourceT]):
         while not stopping or carried:
             jobs, ends = self._drain(wait=self._pause(carried) if carried else None)
             stopping = stopping or ends
-            batch = [job for job in (*carried, *jobs) if not job.future.cancelled()]
+            batch = [job for job in ([*carried, *jobs] if carried else jobs) if not job.future.cancelled()]
             try:
                 carried = self._run(resource, batch)
             except BaseException as error:  # noqa: BLE001 - carried to the callers; the thread has to live on
@@ -170,7 +170,7 @@ class OwnerThread(ABC, Generic[ResourceT]):
         jobs: list[Job[ResourceT]] = []
         queue = self._queue
         try:
-            job = queue.get(timeout=wait)
+            job = queue.get() if wait is None else queue.get(timeout=wait)
         except Empty:
             return jobs, False
         while job is not None:
@@ -183,8 +183,9 @@ class OwnerThread(ABC, Generic[ResourceT]):
 
 def _deliver(jobs: list[Job[Any]]) -> None:
     """Wake each waiting loop once."""
-    if len(jobs) == 1:
-        _wake(jobs[0].future.get_loop(), jobs)
+    if len(jobs) <= 1:
+        for job in jobs:
+            _wake(job.future.get_loop(), jobs)
         return
     by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
     for job in jobs:
