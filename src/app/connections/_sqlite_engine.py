@@ -39,7 +39,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
         self, sql: str, parameters: Sequence[Any] = (), *, translate: Translate | None = None
     ) -> asyncio.Future[list[Row]]:
         """Run one SELECT; the future has its rows."""
-        future: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Row]] = self._loop().create_future()
         deadline = time.monotonic() + self._timeout
         self._put(SQLiteJob(partial(_fetch, sql, parameters), future, deadline=deadline, translate=translate))
         return future
@@ -61,7 +61,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
         `atomic` says that it is a single statement, which does that by itself; `large`, that a commit of its own is
         little beside it.
         """
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[R] = self._loop().create_future()
         deadline = time.monotonic() + self._timeout
         self._put(
             SQLiteJob(work, future, deadline=deadline, write=True, atomic=atomic, large=large, translate=translate)
@@ -96,7 +96,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
         **kind: Any,
     ) -> asyncio.Future[R]:
         """Hand over a function of the connection; `kind` is what `SQLiteJob` takes."""
-        future: asyncio.Future[R] = (loop or asyncio.get_running_loop()).create_future()
+        future: asyncio.Future[R] = (loop or self._loop()).create_future()
         self._put(SQLiteJob(work, future, deadline=time.monotonic() + self._timeout, **kind))
         return future
 
