@@ -15,13 +15,15 @@ from ...core.errors import InvalidFilterError, UnsupportedOperationError, did_yo
 from ..models.schema import Kind
 from ..models.values import INT64
 from ..query.evaluate import kind, matches
-from ..query.predicates import ALL
+from ..query.predicates import ALL, comparisons
 from ._names import check_collection, check_identifier
 from .base import CollectionSchema, Index
 
 
 def canonical(value: Any) -> str | None:
     """One text for all values that are equal to each other, and no other; None for lists and dicts."""
+    if type(value) is str:
+        return f"s:{value}"
     match kind(value):
         case None:
             return None
@@ -65,22 +67,28 @@ class Keys:
             check_identifier(name)
             for field in index.fields:
                 self._check_field(field)
+        self._conditions = {name: None if index.where == ALL else index.where for name, index in self.indexes.items()}
+        self._id_is_text = schema.fields[schema.key].kind is Kind.TEXT
+        named = {name for index in schema.indexes for name in index.fields}
+        conditions = [each.path.partition(".")[0] for index in schema.indexes for each in comparisons(index.where)]
+        self.indexed = frozenset(named.union(conditions))
+        """The fields that decide the entries of a document."""
 
     def document(self, id_text: str) -> str:
         return self.prefix + id_text
 
     def id_text(self, value: Any) -> str | None:
         """The id in its key; None for a value that no id can be equal to."""
+        if self._id_is_text:
+            return value if isinstance(value, str) else None
         match self.schema.fields[self.schema.key].kind, value:
-            case Kind.TEXT, str():
-                return value
             case Kind.INTEGER, int() | float() | Decimal() if not isinstance(value, bool):
                 return str(int(value)) if INT64[0] <= value <= INT64[-1] and value == int(value) else None
             case (Kind.UUID, UUID()) | (Kind.JSON, str()):
                 return str(value)
             case Kind.DATETIME, datetime():
                 return value.isoformat()
-            case Kind.TEXT | Kind.INTEGER | Kind.UUID | Kind.DATETIME, _:
+            case Kind.INTEGER | Kind.UUID | Kind.DATETIME, _:
                 return None
         return canonical(value)
 
@@ -89,7 +97,8 @@ class Keys:
         unique: dict[str, Index] = {}
         sets: set[str] = set()
         for name, index in self.indexes.items():
-            if index.where != ALL and not matches(index.where, document):
+            condition = self._conditions[name]
+            if condition is not None and not matches(condition, document):
                 continue
             values = [document.get(field) for field in index.fields]
             if not index.unique:
@@ -99,8 +108,11 @@ class Keys:
         return unique, sets
 
     def entry(self, index: str, values: Sequence[Any]) -> str:
-        texts = [canonical(value) or "" for value in values]
-        joined = "".join(f"{len(text)}:{text}" for text in texts)
+        if len(values) == 1:
+            text = canonical(values[0]) or ""
+            joined = f"{len(text)}:{text}"
+        else:
+            joined = "".join([f"{len(text)}:{text}" for text in [canonical(value) or "" for value in values]])
         digest = hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         return f"{self.entries_prefix}{index}:{digest}"
 
