@@ -73,6 +73,8 @@ class Keys:
         conditions = [each.path.partition(".")[0] for index in schema.indexes for each in comparisons(index.where)]
         self.indexed = frozenset(named.union(conditions))
         """The fields that decide the entries of a document."""
+        known = [schema.fields.get(name) for name in conditions]
+        self.has_nested_conditions = any(field is None or field.kind is Kind.JSON for field in known)
 
     def document(self, id_text: str) -> str:
         return self.prefix + id_text

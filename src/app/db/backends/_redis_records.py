@@ -76,7 +76,9 @@ def replacement(
 
 
 def _same(keys: Keys, old: Record, new: Record) -> bool:
-    """Whether both have the same entries."""
+    """Whether both are sure to have the same entries; to Python, a nested True and 1 are equal."""
+    if keys.has_nested_conditions:
+        return False
     before, after = old.document.get, new.document.get
     return [*map(before, keys.indexed)] == [*map(after, keys.indexed)]
 
