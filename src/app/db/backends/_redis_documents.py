@@ -170,8 +170,21 @@ class Documents:
 def _tagged(value: Any) -> Any:
     """As `tagged`, with less to do for what is common."""
     if type(value) is datetime:
-        return {"$datetime": value.isoformat(timespec="milliseconds")}
+        return _tagged_moment(value)
     return value if type(value) is list and _SCALARS.issuperset(map(type, value)) else tagged(value)
+
+
+def _tagged_moment(value: datetime) -> dict[str, str]:
+    """The records of one operation have one and the same time of creation and change."""
+    global _last_moment  # noqa: PLW0603 - one tuple, which threads may exchange
+    last, tag = _last_moment
+    if last is not value:
+        tag = {"$datetime": value.isoformat(timespec="milliseconds")}
+        _last_moment = (value, tag)
+    return tag
+
+
+_last_moment: tuple[datetime | None, dict[str, str]] = (None, {})
 
 
 def splice_arguments(values: Mapping[str, Any]) -> list[str]:

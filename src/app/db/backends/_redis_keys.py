@@ -4,10 +4,10 @@
 of ids that have a value. A digest, since values may be long, or an address that is nobody's business.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
@@ -22,8 +22,6 @@ from .base import CollectionSchema, Index
 
 def canonical(value: Any) -> str | None:
     """One text for all values that are equal to each other, and no other; None for lists and dicts."""
-    if type(value) is str:
-        return f"s:{value}"
     match kind(value):
         case None:
             return None
@@ -67,7 +65,10 @@ class Keys:
             check_identifier(name)
             for field in index.fields:
                 self._check_field(field)
-        self._conditions = {name: None if index.where == ALL else index.where for name, index in self.indexes.items()}
+        self._described = [
+            (name, index, index.fields, None if index.where == ALL else index.where)
+            for name, index in self.indexes.items()
+        ]
         self._id_is_text = schema.fields[schema.key].kind is Kind.TEXT
         named = {name for index in schema.indexes for name in index.fields}
         conditions = [each.path.partition(".")[0] for index in schema.indexes for each in comparisons(index.where)]
@@ -94,33 +95,31 @@ class Keys:
                 return None
         return canonical(value)
 
-    def entries(self, document: Mapping[str, Any]) -> tuple[dict[str, Index], set[str]]:
+    def entries(self, document: Mapping[str, Any]) -> tuple[dict[str, Index], list[str]]:
         """The unique entries (a None in one makes it no entry) and the sets that a document belongs to."""
         unique: dict[str, Index] = {}
-        sets: set[str] = set()
-        for name, index in self.indexes.items():
-            condition = self._conditions[name]
+        sets: list[str] = []
+        for name, index, fields, condition in self._described:
             if condition is not None and not matches(condition, document):
                 continue
-            values = [document.get(field) for field in index.fields]
+            values = [document.get(field) for field in fields]
             if not index.unique:
-                sets.add(self.entry(name, values))
+                sets.append(self.entry(name, values))
             elif None not in values:
                 unique[self.entry(name, values)] = index
         return unique, sets
 
     def entry(self, index: str, values: Sequence[Any]) -> str:
-        if len(values) == 1:
-            text = canonical(values[0]) or ""
-            joined = f"{len(text)}:{text}"
-        else:
-            joined = "".join([f"{len(text)}:{text}" for text in [canonical(value) or "" for value in values]])
-        digest = hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        joined = ""
+        for value in values:
+            text = f"s:{value}" if type(value) is str else canonical(value) or ""
+            joined += f"{len(text)}:{text}"
+        digest = blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         return f"{self.entries_prefix}{index}:{digest}"
 
     def signature(self, index: Index) -> str:
         """What decides the entries of an index, so that they are made again when it changes."""
-        return hashlib.blake2b(repr((index.fields, index.unique, index.where)).encode(), digest_size=16).hexdigest()
+        return blake2b(repr((index.fields, index.unique, index.where)).encode(), digest_size=16).hexdigest()
 
     def _check_field(self, name: str) -> None:
         field = self.schema.fields.get(name)

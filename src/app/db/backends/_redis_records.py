@@ -50,7 +50,7 @@ def insertion(keys: Keys, record: Record, lifetime: Lifetime) -> Write:
     if not keys.indexes:
         return Write(keys, record.id, new=record.text, lifetime=lifetime)
     unique, sets = keys.entries(record.document)
-    return Write(keys, record.id, new=record.text, lifetime=lifetime, unique=unique, sets=tuple(sets))
+    return Write(keys, record.id, "", record.text, lifetime, (), (), unique, sets)
 
 
 def replacement(
@@ -61,7 +61,7 @@ def replacement(
     if not entries and (not keys.indexes or (new is not None and lifetime == "" and _same(keys, old, new))):
         return Write(keys, old.id, expected=old.text, new=text, lifetime=lifetime)
     unique, sets = keys.entries(old.document)
-    new_unique, new_sets = keys.entries(new.document) if new is not None else ({}, set())
+    new_unique, new_sets = keys.entries(new.document) if new is not None else ({}, [])
     return Write(
         keys,
         old.id,
@@ -71,7 +71,7 @@ def replacement(
         removed=[key for key in unique if key not in new_unique],
         left=[key for key in sets if key not in new_sets],
         unique=new_unique,
-        sets=tuple(new_sets),
+        sets=new_sets,
     )
 
 
