@@ -57,7 +57,8 @@ async def nothing_is_left(products: Products, manager: PostgresConnectionManager
         await products.update_many({}, {"tags": ["free"]}, everything=True)
     sql = "SELECT state FROM pg_stat_activity WHERE state LIKE 'idle in%' AND application_name = 'manystore'"
     async with asyncio.timeout(1):
-        while await manager.execute_query(sql):  # the server sees the end of a connection a moment later
+        # The server sees the end of a connection a moment later.
+        while await manager.execute_query(sql):  # noqa: ASYNC110 - it is another process
             await asyncio.sleep(0.01)
 
 
