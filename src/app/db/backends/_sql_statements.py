@@ -89,6 +89,15 @@ class Statements:
 
         return self._statement(("find", where.shape, order_by, fields, limits, skips), build)
 
+    def exists(self, where: Where) -> Statement:
+        """Binds `where`; it gives one row, or none."""
+
+        def build(bind: Binder) -> sa.Select[Any]:
+            one: sa.ColumnClause[int] = sa.literal_column("1")
+            return sa.select(one).select_from(self._table.table).where(self._live(where, bind)).limit(one)
+
+        return self._statement(("exists", where.shape), build)
+
     def count(self, where: Where, *, limits: bool) -> Statement:
         """Binds `where` and the limit."""
 

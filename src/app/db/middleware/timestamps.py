@@ -10,8 +10,6 @@ from ..models.values import utc_now
 from ..query.operations import Insert, Update, Upsert
 from .base import CallNext, Declaration, Middleware
 
-_OURS = ("created_at", "updated_at")
-
 
 class Timestamps(Middleware):
     handles = (Insert, Upsert, Update)
@@ -27,7 +25,18 @@ class Timestamps(Middleware):
             if isinstance(operation, Insert):  # written out, since `replace` takes four times as long
                 return call_next(Insert(stamped, operation.on_conflict, operation.ttl))
             return call_next(replace(operation, documents=stamped, keep=(*operation.keep, "created_at")))
-        forged = [name for name in _OURS if name in operation.changes]
-        if forged:
-            raise InvalidChangeError(f"{', '.join(forged)}: set by the library, not by a caller")
-        return call_next(replace(operation, changes={**operation.changes, "updated_at": now}))
+        if "created_at" in operation.changes or "updated_at" in operation.changes:
+            raise InvalidChangeError("created_at and updated_at are set by the library, not by a caller")
+        changes = {**operation.changes, "updated_at": now}
+        return call_next(
+            Update(
+                operation.where,
+                changes,
+                operation.increments,
+                operation.appends,
+                operation.guard,
+                operation.ttl,
+                operation.returning,
+                operation.check,
+            )
+        )

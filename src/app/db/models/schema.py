@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from functools import cache
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator
@@ -16,7 +16,7 @@ from ...core.errors import (
     MigrationError,
     did_you_mean,
 )
-from ..query.predicates import Predicate, comparisons
+from ..query.predicates import Compare, Predicate, comparisons
 from .values import STORED_AS_IS, storable
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -114,7 +114,10 @@ class ModelSchema(Generic[ModelT]):
         try:
             for name in self.fields:
                 value = values[name]
-                document[name] = value if type(value) in STORED_AS_IS else storable(value)
+                kind = type(value)
+                # What `storable` would say, for what most values are.
+                same = kind in STORED_AS_IS or (kind is str and value.isascii() and "\0" not in value)
+                document[name] = value if same else storable(value)
             if self.open:
                 for name, value in (entity.__pydantic_extra__ or {}).items():
                     document[name] = storable(value)
@@ -148,13 +151,14 @@ class ModelSchema(Generic[ModelT]):
     def entity(self, document: Mapping[str, Any]) -> ModelT:
         """The model again. Lax, since what is stored has plain values where a strict model has enums or sets."""
         try:
-            return cast("ModelT", self._validate(document, strict=False, by_name=True, by_alias=False))
+            entity: ModelT = self._validate(document, strict=False, by_name=True, by_alias=False)
         except ValidationError as error:
             names = sorted({str(each["loc"][0]) for each in error.errors(include_input=False) if each["loc"]})
             raise MigrationError(
                 f"a stored record does not fit {self.model.__name__} ({', '.join(names)}: {_reasons(error)}): "
                 "migrate the records, or let the model accept them"
             ) from None
+        return entity
 
     def check_number(self, name: str, by: object) -> None:
         """InvalidChangeError unless the field is a number, and `by` one that can be added to it."""
@@ -171,7 +175,7 @@ class ModelSchema(Generic[ModelT]):
 
     def check_paths(self, where: Predicate) -> None:
         """InvalidFilterError for a path that begins with no field of the model."""
-        for each in comparisons(where):
+        for each in (where,) if isinstance(where, Compare) else comparisons(where):
             name = each.path.partition(".")[0]
             if name not in self.fields and not self.open:
                 raise InvalidFilterError(

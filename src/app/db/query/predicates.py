@@ -167,13 +167,22 @@ def comparisons(predicate: Predicate) -> Iterator[Compare]:
 
 def check_path(path: object) -> str:
     """Return the path if the grammar has it: names of letters, digits, `_`, `-` and spaces, joined by dots."""
+    if type(path) is str and path in _known_paths:
+        return path
     if isinstance(path, str) and len(path) > MAX_PATH:
         raise InvalidFilterError(f"a field path has at most {MAX_PATH} characters, not {len(path)}")
     if not isinstance(path, str) or not _PATH.fullmatch(path):
         raise InvalidFilterError(
             f"{path!r} is not a field path: names of letters, digits, '_', '-' and spaces, joined by dots"
         )
+    if len(_known_paths) < _MOST_KNOWN_PATHS:
+        _known_paths.add(str(path))
     return path
+
+
+_known_paths: Final[set[str]] = set()
+"""Those that were looked at before: an application has few, and asks for them all the time."""
+_MOST_KNOWN_PATHS: Final = 1000
 
 
 def _scalar(path: str, value: Any) -> Scalar:
@@ -182,12 +191,12 @@ def _scalar(path: str, value: Any) -> Scalar:
         plain = storable(value)
     except ValueError as error:
         raise InvalidFilterError(f"{path}: {error}") from None
-    if not isinstance(plain, Scalar):
-        raise InvalidFilterError(
-            f"{path}: cannot compare with a {type(value).__name__}; "
-            "give a single value, or use 'in' with a list, 'contains', or a dotted path"
-        )
-    return plain
+    if type(plain) is str or isinstance(plain, Scalar):
+        return plain
+    raise InvalidFilterError(
+        f"{path}: cannot compare with a {type(value).__name__}; "
+        "give a single value, or use 'in' with a list, 'contains', or a dotted path"
+    )
 
 
 def _equals(path: str, value: Any) -> Predicate:
@@ -285,8 +294,8 @@ def _from_dict(given: Mapping[str, Any], depth: int) -> Predicate:
 
 
 def _from_condition(path: str, value: Any, depth: int) -> Predicate:
-    if not isinstance(value, Mapping):
-        return compare(path, "=", value)
+    if type(value) is str or not isinstance(value, Mapping):
+        return _equals(path, value)
     if depth == 0:
         raise _too_deep()
     if not value:
