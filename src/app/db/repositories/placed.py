@@ -76,7 +76,8 @@ class PlacedRepository(Generic[EntityT]):
             if manager is None:
                 raise TypeError(
                     f"{type(self).__name__}(db=…) takes a DataLayer, one of its connections "
-                    f"(data.connection('sqlite')), or a driver's asynchronous client, not {type(db).__module__}.{type(db).__name__}"
+                    "(data.connection('sqlite')), or a driver's asynchronous client, not "
+                    f"{type(db).__module__}.{type(db).__name__}"
                 )
             self._placement = Placement(manager)
 
