@@ -24,7 +24,7 @@ RANKS = (
     ("config",),
     ("db.models", "db.query"),
     ("connections",),
-    ("db.backends", "db.vector"),
+    ("db.backends", "db.cache", "db.vector"),
     ("db.middleware",),
     ("db.repositories",),
     ("db.relational", "db.migrations"),
