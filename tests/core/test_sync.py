@@ -276,6 +276,14 @@ def test_closing_ends_what_others_wait_for(closing: Closing, face: Any, portal: 
         face.add(1)
 
 
+def test_closing_ends_generators_that_nobody_holds_on_to(face: Any, thing: Thing, portal: Portal) -> None:
+    numbers = thing.count(3)
+    assert portal.call(numbers.__anext__) == 0
+    assert face.add() == 1
+    portal.close()
+    assert thing.events == [0, "ended"]
+
+
 def test_it_refuses_to_block_a_loop(face: Any, portal: Portal) -> None:
     async def on_a_loop() -> None:
         face.add(1)
@@ -304,8 +312,8 @@ def test_a_forked_child_is_told(face: Any, portal: Portal) -> None:
         try:
             face.add(1)
         except ConfigurationError as error:
-            code = 0 if "forked" in str(error) else 2
             portal.close()
+            code = 0 if "forked" in str(error) else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -331,7 +339,8 @@ import asyncio
 from app.core.sync import Portal
 
 async def close():
-    print("closed")
+    await asyncio.sleep(0.5)
+    print("closed", flush=True)
 
 portal = Portal("test portal", close)
 print(portal.call(lambda: 5))

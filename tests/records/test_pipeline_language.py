@@ -54,18 +54,19 @@ def planned(pipeline: list[Any], *, is_open: bool = False) -> Plan:
 @pytest.mark.parametrize(
     ("pipeline", "order", "skip", "limit", "left"),
     [
-        ([{"$sort": {"price": -1, "id": 1}}], (Order("price", True), Order("id")), 0, None, 0),
+        ([{"$sort": {"price": -1, "id": 1}}], (), 0, None, 1),
+        ([{"$sort": {"price": -1, "id": 1}}, {"$limit": 1}], (Order("price", True), Order("id")), 0, 1, 0),
         ([{"$sort": {"price": 1}}, {"$skip": 2}, {"$skip": 3}, {"$limit": 4}], (Order("price"),), 5, 4, 0),
         ([{"$limit": 4}, {"$skip": 1}, {"$count": "n"}], (), 0, 4, 2),
         ([{"$skip": 1}, {"$count": "n"}], (), 0, None, 2),
         (
             [{"$sort": {"price": 1}}, {"$skip": 1}, {"$match": {"name": "x"}}, {"$limit": 1}],
-            (Order("price"),),
+            (),
             0,
             None,
-            3,
+            4,
         ),
-        ([{"$sort": {"price": 1}}, {"$limit": MOST_AT_ONCE + 1}], (Order("price"),), 0, None, 1),
+        ([{"$sort": {"price": 1}}, {"$limit": MOST_AT_ONCE + 1}], (), 0, None, 2),
         ([{"$sort": {"price": 1, "address": 1}}, {"$limit": 4}], (), 0, None, 2),
         ([{"$sort": {"address.city": 1}}], (), 0, None, 1),
         ([{"$unwind": "$tags"}, {"$sort": {"price": 1}}, {"$limit": 4}], (), 0, None, 3),

@@ -156,7 +156,7 @@ class StorageBackend(ABC):
         return self._pages(operation)
 
     async def aggregate(self, operation: Aggregate) -> list[Document]:
-        """The store counts, sorts by fields and limits; the other stages run here, over the fields that they read."""
+        """The store counts, and sorts for a limit; the other stages run here, over a stream of the fields they read."""
         match operation.stages:
             case ({"$count": name}, *rest):
                 number = await self.count(Count(operation.where))
@@ -166,10 +166,7 @@ class StorageBackend(ABC):
         if asked.limit is not None:
             find = Find(operation.where, asked.order_by, asked.skip, asked.limit, asked.fields)
             return await run_pipeline(_batch(await self.find(find)), asked.stages)
-        if asked.order_by and Capability.ORDERED_STREAM not in self.capabilities:
-            documents = await self.find(Find(operation.where, asked.order_by, fields=asked.fields))
-            return await run_pipeline(_batch(documents), asked.stages)
-        stream = Stream(operation.where, asked.order_by, fields=asked.fields)
+        stream = Stream(operation.where, fields=asked.fields)
         return await run_pipeline(await self.stream(stream), asked.stages)
 
     @abstractmethod

@@ -11,7 +11,7 @@ from .predicates import comparisons
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to ask, and the stages that are left. Without a limit it is all that matches."""
+    """What to ask, and the stages that are left. Without a limit it is all that matches, in no order."""
 
     order_by: tuple[Order, ...]
     skip: int
@@ -28,7 +28,10 @@ MOST_AT_ONCE: Final = 10_000
 def plan(
     stages: Sequence[Mapping[str, Any]], key: str, fields: Collection[str], sortable: Collection[str], *, is_open: bool
 ) -> Plan:
-    """Ask for a `$sort` by fields that the store can sort by, and a range behind it; `is_open` reads all fields."""
+    """Ask for a range, and for a `$sort` before it by fields that the store can sort by; `is_open` reads all fields.
+
+    A `$sort` without a range stays a stage: an ordered stream without an index sorts again for each of its batches.
+    """
     order_by: tuple[Order, ...] = ()
     position = 0
     if stages and "$sort" in stages[0] and all(path in sortable for path in stages[0]["$sort"]):
@@ -37,7 +40,7 @@ def plan(
     skip, limit, behind = _range(stages, position)
     names = () if is_open else _fields_read(stages, key, fields)
     if limit is None or limit > MOST_AT_ONCE:
-        return Plan(order_by, 0, None, names, tuple(stages[position:]))
+        return Plan((), 0, None, names, tuple(stages))
     return Plan(order_by, skip, limit, names, tuple(stages[behind:]))
 
 
