@@ -1,6 +1,7 @@
 """The portal and its faces, without any store."""
 
 import asyncio
+import copy
 import gc
 import os
 import signal
@@ -70,10 +71,19 @@ class Unavailable:
         raise AssertionError
 
 
+class Collection:
+    def __call__(self) -> None:
+        raise AssertionError("it is not to be called")
+
+    async def count(self) -> int:
+        return 7
+
+
 class Thing:
     def __init__(self) -> None:
         self.events: list[Any] = []
         self.note = Note(text="x")
+        self.collection = Collection()
 
     @property
     def loop(self) -> str:
@@ -155,6 +165,8 @@ def test_calls_run_on_the_loop(face: Any, thing: Thing) -> None:
     assert isinstance(face.another(), Sync)
     assert face.another().add(1) == 1
     assert face.same(face) is True
+    assert face.collection.count() == 7
+    assert copy.copy(face).add(3) == 3
     assert face.add.__name__ == "add"
     assert (face == face, face == thing, hash(face) == hash(face)) == (True, False, True)  # noqa: PLR0124
     assert "Thing" in repr(face)
