@@ -3,16 +3,19 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..core.actor import acting_as
     from .backends.base import Index
     from .data_layer import DataLayer
     from .models.base import Entity, PyObjectId, SoftDeletable, Timestamped, Versioned
     from .models.user import User, UserInDB
     from .query.expressions import F
+    from .repositories.audited import AuditedRepository
     from .repositories.base import Repository
     from .repositories.pages import Page
     from .repositories.registry import RepositoryRegistry
 
 _HOMES = {
+    "AuditedRepository": ".repositories.audited",
     "DataLayer": ".data_layer",
     "Entity": ".models.base",
     "F": ".query.expressions",
@@ -26,9 +29,11 @@ _HOMES = {
     "User": ".models.user",
     "UserInDB": ".models.user",
     "Versioned": ".models.base",
+    "acting_as": "..core.actor",
 }
 
 __all__ = [
+    "AuditedRepository",
     "DataLayer",
     "Entity",
     "F",
@@ -42,6 +47,7 @@ __all__ = [
     "User",
     "UserInDB",
     "Versioned",
+    "acting_as",
 ]
 
 

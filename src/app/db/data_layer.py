@@ -164,7 +164,7 @@ class DataLayer:
             self._refuse_misspelt(name)
         else:
             manager = self.connections.get_connection_manager(section.connection)
-            return Placement(manager, section.collection, section.ttl)
+            return Placement(manager, section.collection, section.ttl, section.history, section.audit)
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
             if connection is not None:

@@ -175,7 +175,10 @@ class SQLBackend(StorageBackend):
         limits, skips = operation.limit is not None, operation.skip > 0
         values += [operation.limit] if limits else []
         values += [operation.skip] if skips else []
-        statement = self._statements.find(where, operation.order_by, operation.fields, limits=limits, skips=skips)
+        lock = operation.lock and self.dialect.locks_rows
+        statement = self._statements.find(
+            where, operation.order_by, operation.fields, limits=limits, skips=skips, lock=lock
+        )
         return statement.sql, statement.parameters(values)
 
     def _where(self, predicate: Predicate, guard: Predicate = ALL) -> Where:

@@ -74,6 +74,7 @@ class Statements:
         *,
         limits: bool,
         skips: bool,
+        lock: bool = False,
     ) -> Statement:
         """Binds `where`, the limit and the number of rows to skip."""
 
@@ -81,9 +82,10 @@ class Statements:
             select = sa.select(*self._table.selected(fields)).where(self._live(where, bind))
             select = select.order_by(*self._table.order(order_by))
             select = select.limit(bind.next()) if limits else select
-            return select.offset(bind.next()) if skips else select
+            select = select.offset(bind.next()) if skips else select
+            return select.with_for_update() if lock else select
 
-        return self._statement(("find", where.shape, order_by, fields, limits, skips), build)
+        return self._statement(("find", where.shape, order_by, fields, limits, skips, lock), build)
 
     def count(self, where: Where, *, limits: bool) -> Statement:
         """Binds `where` and the limit."""

@@ -31,6 +31,10 @@ class PlacedRepository(Generic[EntityT]):
     indexes: ClassVar[tuple[Index, ...]] = ()
     ttl: ClassVar[float | None] = None
     """Seconds that a record lives after it was written."""
+    keeps_history: ClassVar[bool] = False
+    """Whether every state of a record is kept (`history`, `as_of`, `revert`); its model has to be Versioned."""
+    audited: ClassVar[bool] = False
+    """Whether every write leaves a row that says who did what (`audit_log`)."""
 
     model: ClassVar[type[BaseModel]]
     schema: ClassVar[ModelSchema[Any]]
@@ -136,7 +140,11 @@ class PlacedRepository(Generic[EntityT]):
             collection=self.COLLECTION_NAME,
             indexes=self.indexes,
             ttl=self.ttl,
-            declaration=Declaration(self.model),
+            declaration=Declaration(
+                self.model,
+                keeps_history=_first(placement.keeps_history, self.keeps_history),
+                audited=_first(placement.audited, self.audited),
+            ),
         )
 
     def within(self, transaction: Transaction) -> Self:
@@ -147,6 +155,13 @@ class PlacedRepository(Generic[EntityT]):
 
     def _run(self, operation: Operation) -> Awaitable[Any]:
         return self._binding.handlers[type(operation)](operation)
+
+    def _key(self, value: Any) -> Any:
+        """The id in the type of the key field, or None for what no record can have as id."""
+        try:
+            return self.schema.fields[self.key].accept(value)
+        except ValueError:
+            return None
 
     def _partner(self, name: Any) -> "PlacedRepository[Any]":
         """Another repository, for a transaction of this one's connection."""
@@ -162,3 +177,7 @@ class PlacedRepository(Generic[EntityT]):
         view._origin, view._visibility = self, visibility  # noqa: SLF001 - another instance of this class
         view._bound = view._view = None  # noqa: SLF001
         return view
+
+
+def _first(placed: bool | None, declared: bool) -> bool:
+    return declared if placed is None else placed

@@ -23,6 +23,8 @@ class Placement:
     manager: ConnectionManager[Any]
     collection: str | None = None
     ttl: float | None = None
+    keeps_history: bool | None = None
+    audited: bool | None = None
 
 
 class Host(Protocol):
