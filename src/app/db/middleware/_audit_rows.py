@@ -102,8 +102,12 @@ def masked(name: str, value: Any, secrets: frozenset[str]) -> Any:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether a store would keep them as one value: `True` is not 1."""
-    return type(left) is type(right) and bool(left == right)
+    """Whether the stores take them for one value: 1 is 1.0, and not `True`."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
 
 
 def secret_fields(model: type[BaseModel]) -> frozenset[str]:

@@ -54,7 +54,8 @@ class Audit(Middleware):
     async def __call__(self, operation: Writing, call_next: CallNext) -> Any:
         del call_next  # it is done on the store of the transaction
         if not await self._store.has_transactions():
-            return await self._with_intent(operation)
+            async with self._store.in_turn(turn_of(operation, self._key)):
+                return await self._with_intent(operation)
         return await self._store.atomically(
             partial(self._together, operation),
             turn=turn_of(operation, self._key),

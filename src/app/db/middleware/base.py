@@ -100,7 +100,7 @@ class Store:
         """
         if self.backend.transaction is not None:
             return await work(self)
-        async with _turn(self.backend, turn):
+        async with self.in_turn(turn):
             attempt, duplicates = 0, int(again_on_duplicate)
             while True:
                 attempt += 1
@@ -119,6 +119,19 @@ class Store:
                         raise
                 await asyncio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.05)))  # noqa: S311 - no secret
 
+    @asynccontextmanager
+    async def in_turn(self, turn: Hashable) -> AsyncIterator[None]:
+        """Wait for those on this loop that have the same turn of the collection; None waits for nobody."""
+        if turn is None:
+            yield
+            return
+        name = (asyncio.get_running_loop(), self.backend.manager, self.backend.schema.name, turn)
+        lock = _turns.get(name)
+        if lock is None:
+            lock = _turns[name] = asyncio.Lock()
+        async with lock:
+            yield
+
     async def _within(self, transaction: Transaction, work: Callable[["Store"], Awaitable[R]]) -> R:
         try:
             backend = self.backend.within(transaction)
@@ -132,19 +145,6 @@ class Store:
 
 _ATTEMPTS = 20
 _turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
-
-
-@asynccontextmanager
-async def _turn(backend: StorageBackend, turn: Hashable) -> AsyncIterator[None]:
-    if turn is None:
-        yield
-        return
-    name = (asyncio.get_running_loop(), backend.manager, backend.schema.name, turn)
-    lock = _turns.get(name)
-    if lock is None:
-        lock = _turns[name] = asyncio.Lock()
-    async with lock:
-        yield
 
 
 def chain(middleware: Sequence[Middleware], backend: StorageBackend) -> dict[type[Operation], Handler]:

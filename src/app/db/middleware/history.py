@@ -95,7 +95,7 @@ class History(Middleware):
     async def __call__(self, operation: Writing, call_next: CallNext) -> Any:
         del call_next  # it is done on the store of the transaction
         if not await self._store.has_transactions():
-            return await self._one_after_the_other(operation)
+            return await self._step_by_step(operation)
         return await self._store.atomically(partial(self._write, operation), turn=turn_of(operation, self._key))
 
     async def _write(self, operation: Writing, store: Store) -> Any:
@@ -114,7 +114,7 @@ class History(Middleware):
             await store.beside(self._states).delete(Delete(Compare("record", Op.IN, records)))
         return number
 
-    async def _one_after_the_other(self, operation: Writing) -> Any:
+    async def _step_by_step(self, operation: Writing) -> Any:
         """Without transactions the state that is replaced is kept first, so that none is lost wherever it ends."""
         store = self._store
         if isinstance(operation, Update | Upsert):

@@ -1,7 +1,9 @@
 """The contract of a storage backend as test classes: derive one, give it `open_place`, and every test runs on it."""
 
+from .audit import AuditContract
 from .base import Contract, OpenPlace, Place
 from .changes import ChangeContract
+from .history import HistoryContract
 from .lifecycles import SoftDeleteContract, VersionContract
 from .pages import PageContract, StreamContract
 from .queries import QueryContract
@@ -10,8 +12,10 @@ from .transactions import TransactionContract
 from .upserts import UpsertContract
 
 __all__ = [
+    "AuditContract",
     "ChangeContract",
     "Contract",
+    "HistoryContract",
     "OpenPlace",
     "PageContract",
     "Place",
