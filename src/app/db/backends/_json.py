@@ -34,12 +34,16 @@ _DECODERS: Final = {tag: decode for tag, _, decode in _TAGS.values()}
 
 def encode_json(value: Any) -> str:
     """`value` is made of what `storable` returns."""
-    return json.dumps(tagged(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text = _encode(value)
+    except TypeError:  # a type that JSON has not
+        return _encode(tagged(value))
+    return _encode(tagged(value)) if '"$' in text else text
 
 
 def decode_json(text: str) -> Any:
     # The hook is called for each object, so do without it where there cannot be a tag.
-    return json.loads(text, object_hook=_untagged) if '"$' in text else json.loads(text)
+    return _decode_tagged(text) if '"$' in text else _decode(text)
 
 
 def scalar_text(value: Any) -> str:
@@ -83,3 +87,9 @@ def _untagged(value: dict[str, Any]) -> Any:
         if decode is not None:
             return decode(item)
     return {key.removeprefix("$"): item for key, item in value.items()}
+
+
+# Made once: `json.dumps` and `json.loads` with options make another at each call.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
+_decode_tagged = json.JSONDecoder(object_hook=_untagged).decode

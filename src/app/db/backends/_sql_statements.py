@@ -38,7 +38,10 @@ class Statements:
         def build(bind: Binder) -> sa.ClauseElement:
             insert = self._insert(bind)
             key = self._table.key
-            return cast("sa.ClauseElement", insert.on_conflict_do_nothing([key]).returning(key) if skip else insert)
+            return cast(
+                "sa.ClauseElement",
+                insert.on_conflict_do_nothing(index_elements=[key]).returning(key) if skip else insert,
+            )
 
         return self._statement(("insert", skip), build)
 
@@ -80,7 +83,8 @@ class Statements:
 
         def build(bind: Binder) -> sa.Select[Any]:
             select = sa.select(*self._table.selected(fields)).where(self._live(where, bind))
-            select = select.order_by(*self._table.order(order_by))
+            if not self._table.has_at_most_one(where.predicate):
+                select = select.order_by(*self._table.order(order_by))
             select = select.limit(bind.next()) if limits else select
             select = select.offset(bind.next()) if skips else select
             return select.with_for_update() if lock else select
@@ -180,7 +184,9 @@ class Statements:
             fixed = [name for name in dict.fromkeys(names) if name not in binder.binds]
             places = {**binder.binds, **{name: (i - len(fixed), None) for i, name in enumerate(fixed)}}
             constants = tuple(compiled.params[name] for name in fixed)
-            statement = Statement(str(compiled), tuple(places[name] for name in names), constants)
+            binds = tuple(places[name] for name in names)
+            every = tuple((place, None) for place in range(binder.taken))
+            statement = Statement(str(compiled), binds, constants, is_plain=binds == every)
             if len(self._made) >= _MOST_STATEMENTS:
                 self._made.clear()
             self._made[key] = statement

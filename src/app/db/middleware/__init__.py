@@ -1,7 +1,8 @@
 """What stands between every repository and every store, in one order."""
 
 from .audit import Audit
-from .base import Declaration, Middleware, Store, Visibility, chain
+from .base import CacheRule, Declaration, Middleware, Store, Visibility, chain
+from .caching import Caching
 from .history import History
 from .soft_delete import SoftDelete
 from .timestamps import Timestamps
@@ -10,6 +11,8 @@ from .versioning import Versions
 __all__ = [
     "ORDER",
     "Audit",
+    "CacheRule",
+    "Caching",
     "Declaration",
     "History",
     "Middleware",
@@ -21,8 +24,9 @@ __all__ = [
     "chain",
 ]
 
-ORDER: tuple[type[Middleware], ...] = (Timestamps, SoftDelete, Versions, Audit, History)
+ORDER: tuple[type[Middleware], ...] = (Caching, Timestamps, SoftDelete, Versions, Audit, History)
 """From the repository to the store. Each applies by itself where the model or the repository asks for it.
 
-First those that rewrite an operation, then those that keep a journal of what is really written.
+First what answers without the store, then what rewrites an operation, then what keeps a journal of what is really
+written.
 """

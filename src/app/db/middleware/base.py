@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from ...core.errors import DuplicateRecordError, TransactionError
 from ..backends.base import Capability, CollectionSchema, Handler, StorageBackend, Transaction
+from ..cache.cache import Cache
 from ..query.operations import Operation
 
 R = TypeVar("R")
@@ -29,6 +30,15 @@ class Visibility(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class CacheRule:
+    """What a repository keeps in which cache. Without a `ttl` single records are not kept, and writes mark it only."""
+
+    cache: Cache
+    ttl: float | None
+    absent_ttl: float
+
+
+@dataclass(frozen=True, slots=True)
 class Declaration:
     """What a repository asks for, by its model and its class."""
 
@@ -36,6 +46,7 @@ class Declaration:
     visibility: Visibility = Visibility.LIVE
     keeps_history: bool = False
     audited: bool = False
+    cache: CacheRule | None = None
 
 
 class Middleware(ABC):
@@ -136,10 +147,10 @@ class Store:
         try:
             backend = self.backend.within(transaction)
             result = await work(Store(backend, self._inner, chain(self._inner, backend)))
-            await transaction.commit()
         except BaseException:
-            await transaction.rollback()
+            await transaction.end(commit=False)
             raise
+        await transaction.end(commit=True)
         return result
 
 

@@ -24,8 +24,8 @@ class Timestamps(Middleware):
         now = utc_now()
         if isinstance(operation, Insert | Upsert):
             stamped = tuple({**document, "created_at": now, "updated_at": now} for document in operation.documents)
-            if isinstance(operation, Insert):
-                return call_next(replace(operation, documents=stamped))
+            if isinstance(operation, Insert):  # written out, since `replace` takes four times as long
+                return call_next(Insert(stamped, operation.on_conflict, operation.ttl))
             return call_next(replace(operation, documents=stamped, keep=(*operation.keep, "created_at")))
         forged = [name for name in _OURS if name in operation.changes]
         if forged:

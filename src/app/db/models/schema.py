@@ -17,7 +17,7 @@ from ...core.errors import (
     did_you_mean,
 )
 from ..query.predicates import Predicate, comparisons
-from .values import storable
+from .values import STORED_AS_IS, storable
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -113,7 +113,8 @@ class ModelSchema(Generic[ModelT]):
         document = {}
         try:
             for name in self.fields:
-                document[name] = storable(values[name])
+                value = values[name]
+                document[name] = value if type(value) in STORED_AS_IS else storable(value)
             if self.open:
                 for name, value in (entity.__pydantic_extra__ or {}).items():
                     document[name] = storable(value)

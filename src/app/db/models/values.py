@@ -35,7 +35,8 @@ def to_milliseconds(value: datetime) -> datetime:
             value = value.astimezone(UTC)
         except OverflowError:
             raise ValueError("a datetime must lie between the years 1 and 9999 in UTC") from None
-    return value.replace(microsecond=value.microsecond // 1000 * 1000, fold=0)
+    beyond = value.microsecond % 1000
+    return value.replace(microsecond=value.microsecond - beyond, fold=0) if beyond or value.fold else value
 
 
 def check_text(value: str) -> str:
@@ -72,13 +73,16 @@ def _same(value: Any) -> Any:
     return value
 
 
+STORED_AS_IS: frozenset[type] = frozenset({type(None), bool, bytes, UUID, date, time, timedelta})
+"""Types of which every store keeps every value."""
+
 _SCALARS: Mapping[type, Callable[[Any], Any]] = {
     str: check_text,
     int: check_integer,
     float: check_float,
     datetime: to_milliseconds,
     Decimal: check_decimal,
-    **dict.fromkeys((type(None), bool, bytes, UUID, date, time, timedelta), _same),
+    **dict.fromkeys(STORED_AS_IS, _same),
 }
 
 

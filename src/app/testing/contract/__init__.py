@@ -2,6 +2,7 @@
 
 from .audit import AuditContract
 from .base import Contract, OpenPlace, Place
+from .caching import CachingContract
 from .changes import ChangeContract
 from .history import HistoryContract
 from .lifecycles import SoftDeleteContract, VersionContract
@@ -13,6 +14,7 @@ from .upserts import UpsertContract
 
 __all__ = [
     "AuditContract",
+    "CachingContract",
     "ChangeContract",
     "Contract",
     "HistoryContract",
