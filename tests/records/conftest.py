@@ -58,3 +58,9 @@ async def data(config: dict[str, Any]) -> AsyncIterator[DataLayer]:
 @pytest.fixture
 def manager(data: DataLayer, store: str) -> ConnectionManager[Any]:
     return data.connections.get_connection_manager(store)
+
+
+@pytest.fixture
+def streamed(store: str) -> int:
+    """How many records are enough to see whether a stream holds them; a stand-in's own speed sets another limit."""
+    return 200_000 if store != "mongodb" else 20_000

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from app.core.errors import AppError, ConfigurationError, InvalidChangeError, InvalidFilterError
-from app.db import DataLayer, Entity, Repository
+from app.db import DataLayer, Entity, F, Repository
 from app.db.backends import Index
 from app.db.query import Compare, Not, Op, Predicate, to_predicate
 
@@ -231,11 +231,51 @@ async def test_a_hostile_name_is_an_error(notes: Notes, name: str) -> None:
     assert await unharmed(notes)
 
 
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+async def test_a_hostile_name_in_a_query_is_an_error(notes: Notes, name: str) -> None:
+    for call in (
+        lambda: notes.query().where(name, "=", 1),
+        lambda: notes.query().where(F[name] == 1),
+        lambda: notes.query().where(F.body[f'{name}"'] > 1),
+        lambda: notes.query().order_by(name),
+        lambda: notes.query().select(name),
+        lambda: notes.query().select("title", name),
+    ):
+        with pytest.raises(InvalidFilterError):
+            call()
+    with pytest.raises(InvalidFilterError):
+        await notes.upsert(Note(), on=name or " ")
+    with pytest.raises(InvalidFilterError):
+        await notes.upsert_many([Note()], on=["id", name])
+    with pytest.raises(InvalidFilterError):
+        await notes.page(order_by=name)
+    with pytest.raises(InvalidFilterError):
+        await notes.page(order_by=["title", f"-{name}"])
+    pipelines: list[list[dict[str, Any]]] = [
+        [{"$match": {name: 1}}],
+        [{"$group": {"_id": f"${name}"}}],
+        [{"$group": {"_id": None, "n": {"$sum": f"${name}"}}}],
+        [{"$sort": {name: 1}}],
+        [{"$unwind": f"${name}"}],
+        [{"$project": {"x": f"${name}"}}],
+        [{f"${name}": {}}],
+    ]
+    for stages in pipelines:
+        with pytest.raises(InvalidFilterError):
+            await notes.aggregate(stages)
+    assert await unharmed(notes)
+
+
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: ascii(value)[:30])
 async def test_a_hostile_value_is_a_value_like_any_other(notes: Notes, value: str) -> None:
     for operator in ("$eq", "$contains", "$startswith"):
         assert await notes.count({"title": {operator: value}}) == 0
         assert await notes.count({"body.a": {operator: value}}) == 0
+    assert await notes.query().where(F.title == value).execute() == []
+    assert await notes.aggregate([{"$match": {"title": value}}, {"$count": "n"}]) == []
+    for cursor in (value, value * 2):
+        with pytest.raises(InvalidFilterError):
+            await notes.page(after=cursor)
     assert await notes.count({"title": {"$in": [value, "one"]}}) == 1
     assert await notes.count({"title": {"$ne": value}}) == 2
     assert await notes.get(value) == (await notes.get("1") if value == "1" else None)

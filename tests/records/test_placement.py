@@ -8,8 +8,7 @@ import pytest
 from app.connections.base import ConnectionManager
 from app.core.errors import ConfigurationError
 from app.db import DataLayer, Entity, Repository
-
-from .shop import Address, Product, Products, fill
+from app.testing.models import Address, Product, Products, fill
 
 
 async def test_a_repository_without_a_class(data: DataLayer) -> None:

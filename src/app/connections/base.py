@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from ..core.constants import ConnectionType
 from ..core.errors import AppError, ConfigurationError
 from ..core.utils.logger import get_logger
 
@@ -28,7 +27,7 @@ class ConnectionHealth:
     """One answer of a store to one question, or why there was none. `latency` is in seconds."""
 
     name: str
-    type: ConnectionType
+    type: str
     healthy: bool
     latency: float | None = None
     server_version: str | None = None
@@ -48,7 +47,7 @@ class ConnectionManager(ABC, Generic[ClientT]):
     by `disconnect()` on its loop, or by `close()` for all loops.
     """
 
-    connection_type: ClassVar[ConnectionType]
+    connection_type: ClassVar[str]
     requires: tuple[str, ...] = ()
     """Modules of optional packages that this store needs, which may depend on its settings."""
 

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -92,6 +92,26 @@ class SQLiteDialect(Dialect):
     def starts_with(self, column: Condition, start: Condition) -> Condition:
         # GLOB and LIKE would read the value as a pattern.
         return sa.func.instr(column, start) == 1
+
+    def append(self, column: Condition, item: Condition) -> Condition:
+        return cast("Condition", getattr(sa.func, APPEND)(column, item))
+
+    def merge(self, column: Condition, changes: Condition, appends: Condition) -> Condition:
+        return cast("Condition", getattr(sa.func, MERGE)(column, changes, appends))
+
+    def literal(self, value: Any) -> str:
+        match value:
+            case None:
+                return "NULL"
+            case bool(number) | int(number) | float(number):
+                return str(+number)
+            case bytes(data):
+                return f"X'{data.hex()}'"
+            case text:
+                return "'" + str(text).replace("'", "''") + "'"
+
+    def insert(self, table: sa.Table) -> sa.dialects.sqlite.Insert:
+        return sa.dialects.sqlite.insert(table)
 
     def ordering(self, column: Condition, field: FieldSchema) -> Condition:
         return column.collate(DECIMAL) if field.kind is Kind.DECIMAL else column

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 
 from ...core.errors import ConfigurationError, MigrationError
 from ...core.utils.logger import get_logger
-from ._sql import EXPIRES, EXTRA, Table
+from ._sql import EXPIRES, EXTRA
+from ._sql_table import Table
 from ._sqlite_dialect import SQLiteDialect
 
 logger = get_logger(__name__)

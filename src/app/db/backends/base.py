@@ -27,7 +27,7 @@ from ..query.operations import (
     Update,
     Upsert,
 )
-from ..query.pipeline import run_pipeline
+from ..query.pipeline import fields_read, run_pipeline
 from ..query.predicates import ALL, Predicate, both
 
 Handler: TypeAlias = Callable[[Any], Awaitable[Any]]
@@ -134,8 +134,9 @@ class StorageBackend(ABC):
         return self._pages(operation)
 
     async def aggregate(self, operation: Aggregate) -> list[Document]:
-        """The stages run here, over a stream, with what they group by in memory."""
-        return await run_pipeline(await self.stream(Stream(operation.where)), operation.stages)
+        """The stages run here, over a stream of the fields that they read, with what they group by in memory."""
+        known = () if self.schema.open else fields_read(operation.stages, self.schema.key, self.schema.fields)
+        return await run_pipeline(await self.stream(Stream(operation.where, fields=known)), operation.stages)
 
     @abstractmethod
     async def prepare(self) -> None:

@@ -1,24 +1,17 @@
 """The repository: what an application asks, in terms of its own model, on any store."""
 
-import copy
-import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar, cast
 
 from pydantic import BaseModel
 
-from ...connections.base import ConnectionManager
-from ...core import current
 from ...core.errors import (
-    ConfigurationError,
     InvalidChangeError,
     InvalidFilterError,
     RecordNotFoundError,
     TransactionError,
 )
-from ..backends.base import Index, Transaction
-from ..middleware import Middleware, SoftDelete, Visibility
-from ..models.schema import ModelSchema, schema_of
+from ..backends.base import Transaction
 from ..query.builder import QueryBuilder
 from ..query.operations import (
     Aggregate,
@@ -27,7 +20,6 @@ from ..query.operations import (
     Find,
     Insert,
     OnConflict,
-    Operation,
     Update,
     Upsert,
 )
@@ -35,72 +27,20 @@ from ..query.ordering import OrderBy, read_order, read_rows
 from ..query.pipeline import check_pipeline
 from ..query.predicates import And, Compare, Filter, Op, Predicate, always, compare, to_predicate
 from .pages import Page
-from .placement import Binding, Host, Placement, bind, collection_name, middleware_for
-from .registry import DEFAULT_CONNECTIONS
+from .placed import PlacedRepository
 from .source import RepositorySource
 from .unit_of_work import UnitOfWork
 
 EntityT = TypeVar("EntityT", bound=BaseModel)
 
 
-class Repository(Generic[EntityT]):
+class Repository(PlacedRepository[EntityT]):
     """One collection of one model. One call is one statement of the store, and atomic.
 
     A subclass names its model (`Repository[User]`) and what it needs of the store. Made without arguments it acts on
     the current DataLayer, looked up at each call; made with a DataLayer or a connection manager it stays there. What
     was passed in is never closed by it.
     """
-
-    COLLECTION_NAME: ClassVar[str] = ""
-    """The table or collection; by default the model's name in plural."""
-    key: ClassVar[str] = "id"
-    """The field that identifies a record."""
-    indexes: ClassVar[tuple[Index, ...]] = ()
-    ttl: ClassVar[float | None] = None
-    """Seconds that a record lives after it was written."""
-
-    model: ClassVar[type[BaseModel]]
-    schema: ClassVar[ModelSchema[Any]]
-    registered_name: ClassVar[str | None] = None
-    connections: ClassVar[tuple[str, ...]] = DEFAULT_CONNECTIONS
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for base in getattr(cls, "__orig_bases__", ()):
-            origin = get_origin(base)
-            if not (isinstance(origin, type) and issubclass(origin, Repository)):
-                continue
-            (model,) = get_args(base)
-            if isinstance(model, TypeVar):
-                return
-            if not (isinstance(model, type) and issubclass(model, BaseModel)):
-                raise ConfigurationError(f"{cls.__name__}: Repository[…] takes a pydantic model class, not {model!r}")
-            cls.model = model
-        if hasattr(cls, "model"):
-            cls.schema = schema_of(cls.model, cls.key)
-            cls.COLLECTION_NAME = cls.COLLECTION_NAME or collection_name(cls.model)
-
-    _bound: Binding | None
-    _bindings: weakref.WeakKeyDictionary[Host, Binding]
-
-    def __init__(self, db: Host | ConnectionManager[Any] | None = None) -> None:
-        if not hasattr(type(self), "schema"):
-            raise ConfigurationError(f"{type(self).__name__} names no model: derive it from Repository[YourModel]")
-        self._middleware: tuple[Middleware, ...] = middleware_for(self.model)
-        self._host: Host | None = None
-        self._placement: Placement | None = None
-        self._reset()
-        if db is None:
-            return
-        if isinstance(db, ConnectionManager):
-            self._placement = Placement(db)
-        elif hasattr(type(db), "place"):  # asked of the class, since a pymongo database has every attribute
-            self._host = db
-        else:
-            raise TypeError(
-                f"{type(self).__name__}(db=…) takes a DataLayer or one of its connections "
-                f"(data.connection('sqlite')), not {type(db).__module__}.{type(db).__name__}"
-            )
 
     async def create(self, entity: EntityT) -> EntityT:
         """Store a new record; DuplicateRecordError names the field whose value is taken."""
@@ -194,8 +134,8 @@ class Repository(Generic[EntityT]):
 
     async def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Run a pipeline of stages in MongoDB's spelling; the documents that come out of it."""
-        where, stages = check_pipeline(pipeline)
-        return cast("list[dict[str, Any]]", await self._run(Aggregate(self._where(where), stages)))
+        where, stages = check_pipeline(pipeline, self.key, None if self.schema.open else self.schema.fields)
+        return cast("list[dict[str, Any]]", await self._run(Aggregate(where, stages)))
 
     def transaction(self) -> UnitOfWork[Self]:
         """Begin a transaction on this repository's connection: `async with repo.transaction() as tx:`.
@@ -211,12 +151,6 @@ class Repository(Generic[EntityT]):
             return await binding.backend.begin(binding.backend.manager)
 
         return UnitOfWork(begin, binding.backend.manager, self._partner, self)
-
-    def within(self, transaction: Transaction) -> Self:
-        """The same repository, taking part in a transaction of its connection."""
-        view = copy.copy(self)
-        view._bound = self._binding.within(transaction, self._middleware)  # noqa: SLF001 - another instance
-        return view
 
     async def update(self, id: Any, changes: Mapping[str, Any] | BaseModel) -> EntityT | None:
         """Change the fields that are given; the record after the change, or None when there is none.
@@ -281,62 +215,6 @@ class Repository(Generic[EntityT]):
     async def exists(self, filter: Filter) -> bool:
         return bool(await self._run(Count(self._where(filter), limit=1)))
 
-    def with_deleted(self) -> Self:
-        """The same repository, seeing deleted records too."""
-        return self._seeing(Visibility.ALL)
-
-    def only_deleted(self) -> Self:
-        return self._seeing(Visibility.DELETED)
-
-    @property
-    def manager(self) -> ConnectionManager[Any]:
-        """The manager of the connection that the records live on."""
-        return self._binding.backend.manager
-
-    @property
-    def db(self) -> Any:
-        """What holds the collection: on MongoDB the driver's database, elsewhere the manager."""
-        return self._binding.backend.db
-
-    @property
-    def native(self) -> Any:
-        """The driver's own object, for what this contract has not. It knows nothing of soft deletes and the like."""
-        return self._binding.backend.native
-
-    @property
-    def collection(self) -> Any:
-        """The store's own handle of the collection: on SQL stores the SQLAlchemy table."""
-        return self._binding.backend.collection
-
-    @property
-    def _binding(self) -> Binding:
-        if self._bound is not None:
-            return self._bound
-        if self._placement is None and self._host is None:
-            return self._bind_to(cast("Host", current.layer()))
-        self._bound = self._bind(self._placement or cast("Host", self._host).place(type(self)))
-        return self._bound
-
-    def _bind_to(self, host: Host) -> Binding:
-        binding = self._bindings.get(host)
-        if binding is None:
-            binding = self._bindings[host] = self._bind(host.place(type(self)))
-        return binding
-
-    def _bind(self, placement: Placement) -> Binding:
-        return bind(
-            placement,
-            self.schema,
-            collection=self.COLLECTION_NAME,
-            indexes=self.indexes,
-            ttl=self.ttl,
-            middleware=self._middleware,
-        )
-
-    def _reset(self) -> None:
-        self._bound = None
-        self._bindings = weakref.WeakKeyDictionary()
-
     @property
     def _source(self) -> RepositorySource:
         return RepositorySource(self, self.schema, self._run, self._where)
@@ -345,9 +223,6 @@ class Repository(Generic[EntityT]):
     def _check(self) -> Callable[[dict[str, Any]], None] | None:
         """What a change of some fields has to satisfy beyond their own validators."""
         return self.schema.check if self.schema.has_rules else None
-
-    def _run(self, operation: Operation) -> Awaitable[Any]:
-        return self._binding.handlers[type(operation)](operation)
 
     async def _first(self, where: Predicate) -> EntityT | None:
         documents = await self._run(Find(where, limit=1))
@@ -383,32 +258,16 @@ class Repository(Generic[EntityT]):
         return where
 
     def _upsert(self, entities: tuple[EntityT, ...], on: str | Sequence[str], *, returning: bool = True) -> Upsert:
-        names = (on,) if isinstance(on, str) else tuple(on) or (self.key,)
+        given: Any = on
+        names = tuple(given) if isinstance(given, list | tuple) else (given,)
+        names = names or (self.key,)
         if names != (self.key,) and not any(index.unique and set(index.fields) == set(names) for index in self.indexes):
             raise InvalidFilterError(
-                f"on: {', '.join(names)} is neither the key of {self.model.__name__} nor the fields of a unique index, "
-                "so two records could have the same"
+                f"on: {', '.join(map(str, names))} is neither the key of {self.model.__name__} nor the fields of one "
+                "of its unique indexes, so two records could have the same"
             )
         documents = tuple(self.schema.new_document(entity) for entity in entities)
         values = {tuple(document[name] for name in names) for document in documents}
         if len(values) < len(documents):
             raise InvalidChangeError(f"two of the records to upsert have the same {', '.join(names)}")
         return Upsert(documents, names, ttl=self._binding.ttl, returning=returning)
-
-    def _partner(self, name: Any) -> "Repository[Any]":
-        """Another repository, for a transaction of this one's connection."""
-        if self._placement is not None and isinstance(name, type) and issubclass(name, Repository):
-            return name(self._placement.manager)
-        host = self._host or cast("Host", current.layer())
-        return cast("Repository[Any]", host.repository(name))
-
-    def _seeing(self, visibility: Visibility) -> Self:
-        if not any(isinstance(each, SoftDelete) for each in self._middleware):
-            raise ConfigurationError(f"{self.model.__name__} is not SoftDeletable, so there is nothing deleted to see")
-        view = copy.copy(self)
-        view._reset()  # noqa: SLF001 - another instance of this class
-        view._middleware = tuple(  # noqa: SLF001 - another instance of this class
-            SoftDelete(visibility) if isinstance(each, SoftDelete) else each for each in self._middleware
-        )
-        transaction = self._binding.backend.transaction
-        return view if transaction is None else view.within(transaction)

@@ -11,9 +11,9 @@ from ...core.errors import TransactionError
 from ..backends.base import Transaction
 
 if TYPE_CHECKING:
-    from .base import Repository
+    from .placed import PlacedRepository
 
-RepositoryT = TypeVar("RepositoryT", bound="Repository[Any] | None")
+RepositoryT = TypeVar("RepositoryT", bound="PlacedRepository[Any] | None")
 
 
 class _State(Enum):
@@ -35,8 +35,8 @@ class UnitOfWork(Generic[RepositoryT]):
         self,
         begin: Callable[[], Awaitable[Transaction]],
         manager: ConnectionManager[Any],
-        find: Callable[[Any], "Repository[Any]"],
-        primary: "Repository[Any] | None" = None,
+        find: Callable[[Any], "PlacedRepository[Any]"],
+        primary: "PlacedRepository[Any] | None" = None,
     ) -> None:
         self._begin = begin
         self._manager = manager
@@ -44,7 +44,7 @@ class UnitOfWork(Generic[RepositoryT]):
         self._primary = primary
         self._state = _State.NEW
         self._transaction: Transaction | None = None
-        self._views: dict[int, tuple[Repository[Any], Repository[Any]]] = {}
+        self._views: dict[int, tuple[PlacedRepository[Any], PlacedRepository[Any]]] = {}
 
     def repository(self, name: Any) -> Any:
         """Return the repository as `data.repository` does, in this transaction; it must live on its connection."""
@@ -100,7 +100,7 @@ class UnitOfWork(Generic[RepositoryT]):
             raise AttributeError(f"a transaction has no {name!r}: reach it through tx.repository(…)")
         return getattr(self._view(self._primary), name)
 
-    def _view(self, repository: "Repository[Any]") -> "Repository[Any]":
+    def _view(self, repository: "PlacedRepository[Any]") -> "PlacedRepository[Any]":
         """The repository in this transaction: the same one at each call."""
         found = self._views.get(id(repository))
         if found is None:

@@ -1,11 +1,12 @@
-"""A model with a field of each common kind, for the tests of the operations."""
+"""What the contract stores: a model for the operations, and one with a field of each kind for the filters."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from app.db import Entity, Repository
-from app.db.backends import Index
+from ..db.backends.base import Index
+from ..db.models.base import Entity, SoftDeletable, Timestamped
+from ..db.repositories.base import Repository
 
 
 class Address(BaseModel):
@@ -27,5 +28,14 @@ class Products(Repository[Product]):
     indexes = (Index("sku", unique=True), Index("name", "price", unique=True, name="offer"), Index("price"))
 
 
-async def fill(products: Products, *names: str) -> list[Product]:
+async def fill(products: Repository[Product], *names: str) -> list[Product]:
     return await products.create_many(Product(id=f"id-{name}", name=name, sku=name) for name in names)
+
+
+class Note(Entity, Timestamped, SoftDeletable):
+    text: str
+    body: str = ""
+
+
+class Notes(Repository[Note]):
+    indexes = (Index("text", unique=True),)

@@ -1,0 +1,197 @@
+"""What every SQL store does with an operation: prepare a statement and its parameters, and let the store run them."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+
+from ...connections.base import ConnectionManager
+from ...core.errors import DuplicateRecordError
+from ..query.operations import Count, Delete, Document, Explain, Find, Insert, OnConflict, Update, Upsert
+from ..query.predicates import ALL, Predicate, both
+from ._shapes import lower, shape
+from ._sql import Dialect
+from ._sql_rows import Row, RowCodec
+from ._sql_statements import Statements, Where
+from ._sql_table import Table
+from .base import CollectionSchema, StorageBackend
+
+
+@dataclass(slots=True)
+class Write:
+    """One writing statement, run once for each row of parameters: all of it or none."""
+
+    sql: str
+    rows: Sequence[Row]
+    returns: bool = False
+    """Whether it has a RETURNING."""
+    first: tuple[str, Row] | None = None
+    """A statement to run before it, in the same transaction."""
+    check: Callable[[int, list[Row]], None] | None = None
+    """Called with its result before the commit; what it raises undoes the write. The store may try again, and then
+    calls it again."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is one statement, which is atomic by itself, and nothing comes between it and its commit."""
+        return self.first is None and self.check is None and len(self.rows) == 1
+
+
+class SQLBackend(StorageBackend):
+    """One table. Each operation is one statement; a store runs it with `_read` and `_write`, and says the rest in its
+    `dialect`.
+    """
+
+    dialect: ClassVar[Dialect]
+
+    def __init__(self, manager: ConnectionManager[Any], schema: CollectionSchema) -> None:
+        super().__init__(manager, schema)
+        self._table = Table(schema, self.dialect)
+        self._statements = Statements(self._table)
+        self._rows = RowCodec(self._table)
+
+    @abstractmethod
+    async def _read(self, sql: str, parameters: Row) -> list[Row]:
+        """Run one SELECT, with the table ensured before, in the backend's transaction if it has one. Ours for the
+        driver's errors.
+        """
+
+    @abstractmethod
+    async def _write(self, write: Write) -> tuple[int, list[Row]]:
+        """As `_read`, atomically: the number of records it touched, and what it returned, in the order of its rows."""
+
+    @abstractmethod
+    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
+        """How the store would run a SELECT: `index`, the name of the one that finds the rows or None, and `plan`."""
+
+    @property
+    def collection(self) -> sa.Table:
+        return self._table.table
+
+    async def insert(self, operation: Insert) -> tuple[Document, ...]:
+        skip = operation.on_conflict is OnConflict.SKIP
+        statement = self._statements.insert(skip=skip)
+        rows = self._rows.encode_all(operation.documents, self._expires_at(operation.ttl))
+        _, returned = await self._write(Write(statement.sql, rows, returns=skip, first=self._purge()))
+        if not skip:
+            return operation.documents
+        place = self._table.key_place
+        documents = {row[place]: document for row, document in zip(rows[::-1], operation.documents[::-1], strict=True)}
+        return tuple(documents[key] for (key,) in returned)
+
+    async def upsert(self, operation: Upsert) -> list[Document] | int:
+        guard = self._where(operation.guard)
+        statement = self._statements.upsert(operation.on, operation.keep, guard, returns=operation.returning)
+        rows = self._rows.encode_all(operation.documents, self._expires_at(operation.ttl))
+        if guard.values:
+            columns = len(rows[0])
+            tail = statement.parameters([None] * columns + guard.values)[columns:]
+            rows = [row + tail for row in rows]
+
+        def complete(number: int, _: list[Row]) -> None:
+            if number < len(rows):
+                raise DuplicateRecordError(self.schema.name, operation.on)
+
+        # Of a single row that is missing, nothing is there to undo.
+        check = complete if len(rows) > 1 else None
+        write = Write(statement.sql, rows, returns=operation.returning, first=self._purge(), check=check)
+        number, returned = await self._write(write)
+        complete(number, returned)
+        return [self._rows.decode(row) for row in returned] if operation.returning else number
+
+    async def find(self, operation: Find) -> list[Document]:
+        sql, parameters = self._find(operation)
+        rows = await self._read(sql, parameters)
+        decode = self._rows.decoder(operation.fields)
+        return [decode(row) for row in rows]
+
+    async def update(self, operation: Update) -> list[Document] | int:
+        where = self._where(operation.where, operation.guard)
+        fields = self.schema.fields
+        columns = tuple(name for name in operation.changes if name in fields)
+        appends = tuple(name for name in operation.appends if name in fields)
+        values: list[Any] = [operation.changes[name] for name in columns]
+        values += operation.increments.values()
+        values += [operation.appends[name] for name in appends]
+        merges = len(columns) < len(operation.changes) or len(appends) < len(operation.appends)
+        if merges:
+            values += [_beyond(operation.changes, fields), _beyond(operation.appends, fields)]
+        expires = operation.ttl is not None
+        values += [self._expires_at(operation.ttl)] if expires else []
+        check = operation.check
+        returns = operation.returning or check is not None
+        statement = self._statements.update(
+            where,
+            columns,
+            tuple(operation.increments),
+            appends,
+            merges=merges,
+            expires=expires,
+            returns=returns,
+        )
+        decode = self._rows.decode
+
+        def check_rows(_: int, rows: list[Row]) -> None:
+            for row in rows:
+                check(decode(row))  # type: ignore[misc]  # not called without it
+
+        in_the_way = any(index.unique and {*index.fields} & {*columns} for index in self.schema.indexes)
+        write = Write(
+            statement.sql,
+            (statement.parameters(values + where.values),),
+            returns=returns,
+            first=self._purge() if in_the_way else None,
+            check=None if check is None else check_rows,
+        )
+        number, rows = await self._write(write)
+        return [decode(row) for row in rows] if operation.returning else number
+
+    async def delete(self, operation: Delete) -> int:
+        where = self._where(operation.where, operation.guard)
+        statement = self._statements.delete(where)
+        number, _ = await self._write(Write(statement.sql, (statement.parameters(where.values),)))
+        return number
+
+    async def count(self, operation: Count) -> int:
+        where = self._where(operation.where)
+        values = [*where.values]
+        limits = operation.limit is not None
+        values += [operation.limit] if limits else []
+        statement = self._statements.count(where, limits=limits)
+        [[number]] = await self._read(statement.sql, statement.parameters(values))
+        return int(number)
+
+    async def explain(self, operation: Explain) -> dict[str, Any]:
+        return {"store": str(self.manager.connection_type), **await self._plan(*self._find(operation.find))}
+
+    def _find(self, operation: Find) -> tuple[str, Row]:
+        where = self._where(operation.where)
+        values = [*where.values]
+        limits, skips = operation.limit is not None, operation.skip > 0
+        values += [operation.limit] if limits else []
+        values += [operation.skip] if skips else []
+        statement = self._statements.find(where, operation.order_by, operation.fields, limits=limits, skips=skips)
+        return statement.sql, statement.parameters(values)
+
+    def _where(self, predicate: Predicate, guard: Predicate = ALL) -> Where:
+        lowered = lower(both(predicate, guard), self.schema)
+        values: list[Any] = []
+        key = shape(lowered, values)
+        if self.schema.expires:
+            values.append(time.time())
+        return Where(lowered, key, values)
+
+    def _purge(self) -> tuple[str, Row] | None:
+        """What removes the expired, which blocks neither its id nor its unique values."""
+        return (self._statements.purge().sql, (time.time(),)) if self.schema.expires else None
+
+    @staticmethod
+    def _expires_at(ttl: float | None) -> float | None:
+        return None if ttl is None else time.time() + ttl
+
+
+def _beyond(values: Any, fields: Any) -> Document:
+    return {name: value for name, value in values.items() if name not in fields}

@@ -1,0 +1,188 @@
+"""A collection as an SQL table: its columns and indexes, and predicates as conditions on them."""
+
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...core.errors import ConfigurationError, InvalidFilterError, UnsupportedOperationError, did_you_mean
+from ..models.schema import FieldSchema, Kind
+from ..models.values import storable
+from ..query.keyset import complete
+from ..query.operations import Order
+from ..query.predicates import ALL, And, Compare, Not, Op, Or, Predicate
+from ._names import check_identifier
+from ._shapes import VALUE_KINDS, lower, shape, value_kind, without_lists
+from ._sql import EXPIRES, EXTRA, Binder, Codec, Condition, Dialect, LiteralBinder, compare
+from .base import CollectionSchema, Index
+
+
+class Table:
+    """A collection as a table: columns, codecs, and the statements made for it so far."""
+
+    def __init__(self, schema: CollectionSchema, dialect: Dialect) -> None:
+        self.schema = schema
+        self.dialect = dialect
+        self.encoders: dict[str, Codec | None] = {}
+        self.decoders: dict[str, Codec | None] = {}
+        for name, field in schema.fields.items():
+            encode, self.decoders[name] = dialect.codec(field)
+            self.encoders[name] = None if encode is None else _unless_none(encode)
+        if len({name.lower() for name in schema.fields}) < len(schema.fields):
+            raise ConfigurationError(f"{schema.name}: two fields have names that differ only by case")
+        columns = [
+            sa.Column(
+                check_identifier(name),
+                dialect.types[field.kind],
+                primary_key=name == schema.key,
+                nullable=field.nullable or field.kind is Kind.JSON,
+            )
+            for name, field in schema.fields.items()
+        ]
+        if schema.open:
+            columns.append(sa.Column(EXTRA, dialect.types[Kind.JSON], nullable=False))
+        if schema.expires:
+            columns.append(sa.Column(EXPIRES, dialect.types[Kind.FLOAT], nullable=True))
+        self.table = sa.Table(check_identifier(schema.name), sa.MetaData(), *columns, quote=True)
+
+    @cached_property
+    def columns(self) -> tuple[sa.Column[Any], ...]:
+        """The columns of a document, in the order of `schema.fields`, and the fields beyond the model last."""
+        names = [*self.schema.fields, *([EXTRA] if self.schema.open else [])]
+        return tuple(self.table.c[name] for name in names)
+
+    @cached_property
+    def key(self) -> sa.Column[Any]:
+        return self.table.c[self.schema.key]
+
+    @cached_property
+    def key_place(self) -> int:
+        """Where the key stands among the columns."""
+        return list(self.schema.fields).index(self.schema.key)
+
+    def selected(self, fields: tuple[str, ...]) -> tuple[sa.Column[Any], ...]:
+        """The columns that have these fields; none named means all."""
+        if not fields:
+            return self.columns
+        beyond = [name for name in fields if name not in self.schema.fields]
+        if beyond and not self.schema.open:
+            self._field(beyond[0])
+        wanted = [name for name in self.schema.fields if name in fields]
+        return tuple(self.table.c[name] for name in (*wanted, *([EXTRA] if beyond else [])))
+
+    def quote(self, identifier: str) -> str:
+        return self.dialect.sqlalchemy.identifier_preparer.quote_identifier(identifier)
+
+    def ddl(self, element: sa.ClauseElement) -> str:
+        return str(element.compile(dialect=self.dialect.sqlalchemy)).strip()
+
+    def default_literal(self, name: str) -> str:
+        """The field's default as SQL text, since DDL takes no parameters."""
+        try:
+            default = storable(self.schema.fields[name].default())
+        except ValueError as error:
+            raise ConfigurationError(f"the default of {self.schema.name}.{name} cannot be stored: {error}") from None
+        encode = self.encoders[name]
+        return self.dialect.literal(default if encode is None else encode(default))
+
+    def index_ddl(self, index: Index, name: str) -> str:
+        where = self.index_condition(index)
+        clause = "" if where is None else f" WHERE {where}"
+        fields = ", ".join(self._literal(self.ordering(each)) for each in index.fields)
+        unique = "UNIQUE " if index.unique else ""
+        return f"CREATE {unique}INDEX {self.quote(name)} ON {self.quote(self.schema.name)} ({fields}){clause}"
+
+    def index_condition(self, index: Index) -> str | None:
+        """The condition of a partial index as SQL text, which an upsert has to repeat to the letter."""
+        values: list[Any] = []
+        only = lower(without_lists(index.where), self.schema)
+        shape(only, values)
+        return None if only == ALL else self._literal(self.condition(only, LiteralBinder(values)))
+
+    def index_name(self, index: Index) -> str:
+        """The index's own name, else one with the table's in it, since SQL has index names unique in a database."""
+        kind = "unique" if index.unique else "index"
+        return check_identifier(index.name or f"{self.schema.name}_{'_'.join(index.fields)}_{kind}")
+
+    def condition(self, predicate: Predicate, bind: Binder) -> Condition:
+        """The WHERE of a predicate. Its parts may be NULL where they mean false, and Not takes care of that."""
+        match predicate:
+            case Compare():
+                return self._comparison(predicate, bind)
+            case Not(term):
+                return self.condition(term, bind).is_not(sa.true())
+            case And(terms):
+                return sa.and_(sa.true(), *[self.condition(term, bind) for term in terms])
+            case Or(terms):
+                return sa.or_(sa.false(), *[self.condition(term, bind) for term in terms])
+
+    def order(self, order_by: tuple[Order, ...]) -> list[Condition]:
+        clauses: list[Condition] = []
+        for order in complete(order_by, self.schema.key):
+            column = self.ordering(order.field)
+            clause = column.desc() if order.descending else column.asc()
+            nullable = self.schema.fields[order.field].nullable
+            clauses.append(
+                clause if not nullable else clause.nulls_last() if order.descending else clause.nulls_first()
+            )
+        return clauses
+
+    def ordering(self, name: str) -> Condition:
+        """The field as it is compared, sorted and indexed."""
+        field = self._field(name)
+        if field.kind is Kind.JSON:
+            raise UnsupportedOperationError(f"{self.schema.name}: cannot sort or index by {name!r}, which is nested")
+        return self.dialect.ordering(self.table.c[field.name], field)
+
+    def _literal(self, element: Condition) -> str:
+        return str(element.compile(dialect=self.dialect.sqlalchemy, compile_kwargs={"literal_binds": True})).replace(
+            f"{self.dialect.sqlalchemy.identifier_preparer.format_table(self.table)}.", ""
+        )
+
+    def _field(self, name: str) -> FieldSchema:
+        field = self.schema.fields.get(name)
+        if field is None:
+            raise InvalidFilterError(
+                f"{self.schema.name} has no field {name!r}{did_you_mean(name, self.schema.fields)}; "
+                f"there is: {', '.join(self.schema.fields)}"
+            )
+        return field
+
+    def _comparison(self, predicate: Compare, bind: Binder) -> Condition:
+        name, *rest = predicate.path.split(".")
+        field = self.schema.fields.get(name)
+        op, kind = predicate.op, value_kind(predicate.op, predicate.value)
+        if field is None and self.schema.open:
+            return self.dialect.compare_nested(self.table.c[EXTRA], (name, *rest), op, kind, bind)
+        field = self._field(name)
+        if field.kind is Kind.JSON:
+            return self.dialect.compare_nested(self.table.c[name], tuple(rest), op, kind, bind)
+        column = self.table.c[name]
+        if op is Op.EQ and kind == "null":
+            return column.is_(None)
+        if op is not Op.IN and kind not in VALUE_KINDS[field.kind]:
+            bind.take()
+            return sa.false()
+        return self._in_column(column, field, op, bind)
+
+    def _in_column(self, column: Condition, field: FieldSchema, op: Op, bind: Binder) -> Condition:
+        """A comparison with a value of the column's own kind."""
+        encode = self.encoders[field.name]
+        if op in (Op.CONTAINS, Op.STARTSWITH):
+            part = bind.next(encode)
+            if field.kind is not Kind.TEXT:
+                return sa.false()
+            in_text = self.dialect.contains_text if op is Op.CONTAINS else self.dialect.starts_with
+            return in_text(column, part)
+        ordered = self.dialect.ordering(column, field)
+        if op is Op.IN:
+            return self.dialect.is_one_of(ordered, bind.next(self._list_encoder(encode)))
+        return compare(ordered, op, bind.next(encode))
+
+    def _list_encoder(self, encode: Codec | None) -> Codec:
+        encode_list = self.dialect.encode_list
+        return encode_list if encode is None else lambda items: encode_list([encode(item) for item in items])
+
+
+def _unless_none(encode: Codec) -> Codec:
+    return lambda value: None if value is None else encode(value)

@@ -1,0 +1,163 @@
+"""What a repository is before anything is asked of it: its model, its connection, and the chain to the store."""
+
+import copy
+import weakref
+from collections.abc import Awaitable
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
+
+from pydantic import BaseModel
+
+from ...connections.base import ConnectionManager
+from ...core import current
+from ...core.errors import ConfigurationError
+from ..backends.base import Capability, Index, Transaction
+from ..middleware import Middleware, SoftDelete, Visibility
+from ..models.schema import ModelSchema, schema_of
+from ..query.operations import Operation
+from .placement import Binding, Host, Placement, bind, collection_name, middleware_for
+from .registry import DEFAULT_CONNECTIONS
+
+EntityT = TypeVar("EntityT", bound=BaseModel)
+
+
+class PlacedRepository(Generic[EntityT]):
+    """Finds its store: at each call where it was made without one, so that it acts on the current DataLayer."""
+
+    COLLECTION_NAME: ClassVar[str] = ""
+    """The table or collection; by default the model's name in plural."""
+    key: ClassVar[str] = "id"
+    """The field that identifies a record."""
+    indexes: ClassVar[tuple[Index, ...]] = ()
+    ttl: ClassVar[float | None] = None
+    """Seconds that a record lives after it was written."""
+
+    model: ClassVar[type[BaseModel]]
+    schema: ClassVar[ModelSchema[Any]]
+    registered_name: ClassVar[str | None] = None
+    connections: ClassVar[tuple[str, ...]] = DEFAULT_CONNECTIONS
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            origin = get_origin(base)
+            if not (isinstance(origin, type) and issubclass(origin, PlacedRepository)):
+                continue
+            (model,) = get_args(base)
+            if isinstance(model, TypeVar):
+                return
+            if not (isinstance(model, type) and issubclass(model, BaseModel)):
+                raise ConfigurationError(f"{cls.__name__}: Repository[…] takes a pydantic model class, not {model!r}")
+            cls.model = model
+        if hasattr(cls, "model"):
+            cls.schema = schema_of(cls.model, cls.key)
+            cls.COLLECTION_NAME = cls.COLLECTION_NAME or collection_name(cls.model)
+
+    _bound: Binding | None
+    _bindings: weakref.WeakKeyDictionary[Host, Binding]
+
+    def __init__(self, db: Host | ConnectionManager[Any] | None = None) -> None:
+        if not hasattr(type(self), "schema"):
+            raise ConfigurationError(f"{type(self).__name__} names no model: derive it from Repository[YourModel]")
+        self._middleware: tuple[Middleware, ...] = middleware_for(self.model)
+        self._host: Host | None = None
+        self._placement: Placement | None = None
+        self._reset()
+        if db is None:
+            return
+        if isinstance(db, ConnectionManager):
+            self._placement = Placement(db)
+        elif hasattr(type(db), "place"):  # asked of the class, since a pymongo database has every attribute
+            self._host = db
+        else:
+            raise TypeError(
+                f"{type(self).__name__}(db=…) takes a DataLayer or one of its connections "
+                f"(data.connection('sqlite')), not {type(db).__module__}.{type(db).__name__}"
+            )
+
+    def with_deleted(self) -> Self:
+        """The same repository, seeing deleted records too."""
+        return self._seeing(Visibility.ALL)
+
+    def only_deleted(self) -> Self:
+        return self._seeing(Visibility.DELETED)
+
+    @property
+    def manager(self) -> ConnectionManager[Any]:
+        """The manager of the connection that the records live on."""
+        return self._binding.backend.manager
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the store can do that not every store can."""
+        return self._binding.backend.capabilities
+
+    @property
+    def db(self) -> Any:
+        """What holds the collection: on MongoDB the driver's database, elsewhere the manager."""
+        return self._binding.backend.db
+
+    @property
+    def native(self) -> Any:
+        """The driver's own object, for what this contract has not. It knows nothing of soft deletes and the like."""
+        return self._binding.backend.native
+
+    @property
+    def collection(self) -> Any:
+        """The store's own handle of the collection: on SQL stores the SQLAlchemy table."""
+        return self._binding.backend.collection
+
+    @property
+    def _binding(self) -> Binding:
+        if self._bound is not None:
+            return self._bound
+        if self._placement is None and self._host is None:
+            return self._bind_to(cast("Host", current.layer()))
+        self._bound = self._bind(self._placement or cast("Host", self._host).place(type(self)))
+        return self._bound
+
+    def _bind_to(self, host: Host) -> Binding:
+        binding = self._bindings.get(host)
+        if binding is None:
+            binding = self._bindings[host] = self._bind(host.place(type(self)))
+        return binding
+
+    def _bind(self, placement: Placement) -> Binding:
+        return bind(
+            placement,
+            self.schema,
+            collection=self.COLLECTION_NAME,
+            indexes=self.indexes,
+            ttl=self.ttl,
+            middleware=self._middleware,
+        )
+
+    def _reset(self) -> None:
+        self._bound = None
+        self._bindings = weakref.WeakKeyDictionary()
+
+    def within(self, transaction: Transaction) -> Self:
+        """The same repository, taking part in a transaction of its connection."""
+        view = copy.copy(self)
+        view._bound = self._binding.within(transaction, self._middleware)  # noqa: SLF001 - another instance
+        return view
+
+    def _run(self, operation: Operation) -> Awaitable[Any]:
+        return self._binding.handlers[type(operation)](operation)
+
+    def _partner(self, name: Any) -> "PlacedRepository[Any]":
+        """Another repository, for a transaction of this one's connection."""
+        if self._placement is not None and isinstance(name, type) and issubclass(name, PlacedRepository):
+            return name(self._placement.manager)
+        host = self._host or cast("Host", current.layer())
+        return cast("PlacedRepository[Any]", host.repository(name))
+
+    def _seeing(self, visibility: Visibility) -> Self:
+        if not any(isinstance(each, SoftDelete) for each in self._middleware):
+            raise ConfigurationError(f"{self.model.__name__} is not SoftDeletable, so there is nothing deleted to see")
+        view = copy.copy(self)
+        view._reset()  # noqa: SLF001 - another instance of this class
+        view._middleware = tuple(  # noqa: SLF001 - another instance of this class
+            SoftDelete(visibility) if isinstance(each, SoftDelete) else each for each in self._middleware
+        )
+        transaction = self._binding.backend.transaction
+        return view if transaction is None else view.within(transaction)

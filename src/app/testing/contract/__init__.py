@@ -1,0 +1,22 @@
+"""The contract of a storage backend as test classes: derive one, give it `open_place`, and every test runs on it."""
+
+from .base import Contract, OpenPlace, Place
+from .changes import ChangeContract
+from .pages import PageContract, StreamContract
+from .queries import QueryContract
+from .records import RecordContract
+from .transactions import TransactionContract
+from .upserts import UpsertContract
+
+__all__ = [
+    "ChangeContract",
+    "Contract",
+    "OpenPlace",
+    "PageContract",
+    "Place",
+    "QueryContract",
+    "RecordContract",
+    "StreamContract",
+    "TransactionContract",
+    "UpsertContract",
+]
