@@ -11,7 +11,8 @@ from app.core.errors import MigrationError, StoreUnavailableError
 from app.db import DataLayer
 from app.db.backends._json import decode_json, encode_json
 from app.db.backends._redis_documents import splice_arguments
-from app.db.backends._redis_scripts import SPLICE, run
+from app.db.backends._redis_scripts import run
+from app.db.backends._redis_splice import SPLICE
 from app.db.repositories.signup_session_repository import SignupSessionRepository
 
 

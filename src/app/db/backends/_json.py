@@ -34,7 +34,7 @@ _DECODERS: Final = {tag: decode for tag, _, decode in _TAGS.values()}
 
 def encode_json(value: Any) -> str:
     """`value` is made of what `storable` returns."""
-    return json.dumps(_tagged(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json.dumps(tagged(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def decode_json(text: str) -> Any:
@@ -59,13 +59,21 @@ def _operand(text: str) -> Any:
     return decode_json(text)
 
 
-def _tagged(value: Any) -> Any:
+def tagged(value: Any) -> Any:
+    """The value as JSON has it, each type it has not as an object with its tag."""
     if isinstance(value, dict):
-        return {f"${key}" if key.startswith("$") else key: _tagged(item) for key, item in value.items()}
+        return {f"${key}" if key.startswith("$") else key: tagged(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_tagged(item) for item in value]
+        return [tagged(item) for item in value]
     entry = _TAGS.get(type(value))
     return value if entry is None else {entry[0]: entry[1](value)}
+
+
+def untagged(value: Any) -> Any:
+    """The value that `tagged` made this of."""
+    if isinstance(value, dict):
+        return _untagged({key: untagged(item) for key, item in value.items()})
+    return [untagged(item) for item in value] if isinstance(value, list) else value
 
 
 def _untagged(value: dict[str, Any]) -> Any:

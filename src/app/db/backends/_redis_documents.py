@@ -8,11 +8,13 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from pydantic_core import from_json, to_json
+
 from ...core.errors import InvalidChangeError, MigrationError
 from ..models.schema import Kind
 from ..models.values import storable
 from ..query.operations import Document, Update
-from ._json import decode_json, encode_json
+from ._json import tagged, untagged
 from .base import CollectionSchema
 
 _TYPES: Final[Mapping[Kind, tuple[type, ...]]] = {
@@ -26,9 +28,11 @@ _TYPES: Final[Mapping[Kind, tuple[type, ...]]] = {
     Kind.UUID: (UUID,),
     Kind.BYTES: (bytes,),
 }
+# What of a kind stands in the text as it is.
+_PLAIN: Final[Mapping[Kind, type]] = {Kind.TEXT: str, Kind.INTEGER: int, Kind.FLOAT: float, Kind.BOOLEAN: bool}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """What is stored: its text, to be compared with, and what it means with today's model."""
 
@@ -44,7 +48,9 @@ class Documents:
     def __init__(self, schema: CollectionSchema, id_text: Callable[[Any], str | None]) -> None:
         self._schema = schema
         self._id_text = id_text
-        self._names = tuple(schema.fields)
+        self._names = schema.fields.keys()
+        self._plain = {name: _PLAIN.get(field.kind) for name, field in schema.fields.items()}
+        self._tagged = tuple(name for name, plain in self._plain.items() if plain is None)
 
     def check(self, name: str, value: Any) -> Any:
         """The value in the field's own type. Another has not been validated, and no index would find it."""
@@ -61,29 +67,31 @@ class Documents:
             raise InvalidChangeError(f"{self._schema.name}.{self._schema.key}: cannot identify a record")
         return text
 
-    def checked(self, document: Mapping[str, Any]) -> Document:
-        return {name: self.check(name, value) for name, value in document.items()}
+    def encode(self, document: Document) -> Record:
+        """The record of a new document, each value checked."""
+        text, checked = self._encoded(document)
+        return Record(self.id_of(document), text, checked, checked)
 
     def decode(self, text: str) -> Record:
         """The record of a text. MigrationError for what is no document of this collection."""
         try:
-            stored = decode_json(text)
+            stored = from_json(text)
+            if '"$' in text:
+                self._untag(stored)
             id_text = self.id_of(stored)
-        except (ValueError, TypeError, LookupError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise MigrationError(
                 f"{self._schema.name}: what is stored under a key of this collection is none of its documents"
             ) from error
-        document = stored
-        if not self._schema.open and document.keys() - self._schema.fields.keys():
-            document = {name: stored[name] for name in self._names if name in stored}
-        if len(document) < len(self._names) or not document.keys() >= self._schema.fields.keys():
-            missing = {
-                name: storable(field.default())
-                for name, field in self._schema.fields.items()
-                if name not in document and not field.required
-            }
-            document = {**document, **missing}
-        return Record(id_text, text, stored, document)
+        if stored.keys() == self._names:
+            return Record(id_text, text, stored, stored)
+        missing = {
+            name: storable(field.default())
+            for name, field in self._schema.fields.items()
+            if name not in stored and not field.required
+        }
+        known = stored if self._schema.open else {name: stored[name] for name in self._names if name in stored}
+        return Record(id_text, text, stored, {**known, **missing} if missing else known)
 
     def changed(self, record: Record, operation: Update) -> Record:
         """The record after the update. What the model does not know of it stays."""
@@ -93,17 +101,50 @@ class Documents:
         for name, item in operation.appends.items():
             present = changed.get(name)
             changed[name] = [*(present if isinstance(present, list) else []), item]
-        changed = self.checked(changed)
-        if operation.check is not None:
-            operation.check(changed)
-        stored = {**record.stored, **changed}
-        return Record(record.id, encode_json(stored), stored, changed)
+        return self._after(record, changed, operation.check)
+
+    def replaced(self, record: Record, document: Document, keep: tuple[str, ...]) -> Record:
+        """The record with another document in its place. Its key, what `keep` names and what is unknown stay."""
+        kept = {name: record.document[name] for name in (*keep, self._schema.key) if name in record.document}
+        return self._after(record, {**document, **kept}, None)
+
+    def _after(self, record: Record, document: Document, check: Callable[[Document], None] | None) -> Record:
+        text, checked = self._encoded(document)
+        if check is not None:
+            check(checked)
+        if self._schema.open or record.stored.keys() <= checked.keys():
+            return Record(record.id, text, checked, checked)
+        stored = {**record.stored, **checked}
+        return Record(record.id, self._encoded(stored)[0], stored, checked)
+
+    def _encoded(self, document: Document) -> tuple[str, Document]:
+        plain, checked = self._plain, document
+        texts: Document = {}
+        for name, value in document.items():
+            if type(value) is plain.get(name):
+                texts[name] = value
+                continue
+            right = self.check(name, value)
+            if right is not value:
+                checked = {**checked, name: right}
+            texts[f"${name}" if name.startswith("$") else name] = tagged(right)
+        return to_json(texts).decode(), checked
+
+    def _untag(self, stored: Document) -> None:
+        """Top-level values in their types, in place."""
+        for name in stored if self._schema.open else self._tagged:
+            value = stored.get(name)
+            if isinstance(value, dict | list):
+                stored[name] = untagged(value)
+        if self._schema.open:
+            for name in [name for name in stored if name.startswith("$")]:
+                stored[name[1:]] = stored.pop(name)
 
 
 def splice_arguments(values: Mapping[str, Any]) -> list[str]:
     """Each as the script takes it: the name as it stands in the text, that name as JSON, the value as JSON."""
     arguments: list[str] = []
     for name, value in values.items():
-        tagged = f"${name}" if name.startswith("$") else name
-        arguments += [tagged, json.dumps(tagged, ensure_ascii=False), encode_json(value)]
+        marked = f"${name}" if name.startswith("$") else name
+        arguments += [marked, json.dumps(marked, ensure_ascii=False), to_json(tagged(value)).decode()]
     return arguments

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..query.evaluate import holds, resolve
+from ..query.operations import Find
 from ..query.predicates import ALL, And, Compare, Not, Op, Or, Predicate
 from ._redis_keys import Keys, canonical
 
@@ -22,9 +23,19 @@ class Plan:
     unique: bool = False
     exact: bool = False
     """Whether what is found matches, with nothing left to evaluate."""
+    index: str | None = None
+    """The name of the index, or of the key field."""
+
+    @property
+    def scans(self) -> bool:
+        return self.index is None
 
 
 def plan(where: Predicate, keys: Keys) -> Plan:
+    key = keys.schema.key
+    if isinstance(where, Compare) and where.path == key and where.op is Op.EQ:  # most operations are this
+        text = keys.id_text(where.value)
+        return Plan(ids=() if text is None else (text,), exact=True, index=key)
     terms = list(conjuncts(where))
     equal: dict[str, tuple[Any, ...]] = {}
     for term in terms:
@@ -32,10 +43,10 @@ def plan(where: Predicate, keys: Keys) -> Plan:
             equal[term.path] = (term.value,)
         elif isinstance(term, Compare) and term.op is Op.IN:
             equal.setdefault(term.path, term.value)
-    key = keys.schema.key
     if key in equal:
         texts = (keys.id_text(value) for value in equal[key])
-        return Plan(ids=tuple(dict.fromkeys(text for text in texts if text is not None)), exact=len(terms) == 1)
+        ids = tuple(dict.fromkeys(text for text in texts if text is not None))
+        return Plan(ids=ids, exact=len(terms) == 1, index=key)
     usable = [
         (name, index)
         for name, index in keys.indexes.items()
@@ -48,8 +59,42 @@ def plan(where: Predicate, keys: Keys) -> Plan:
         *head, last = index.fields
         first = [equal[field][0] for field in head]
         entries = (keys.entry(name, [*first, value]) for value in equal[last])
-        return Plan(entries=tuple(dict.fromkeys(entries)), unique=index.unique)
+        return Plan(entries=tuple(dict.fromkeys(entries)), unique=index.unique, index=name)
+    return _alternatives(terms, keys)
+
+
+def _alternatives(terms: list[Predicate], keys: Keys) -> Plan:
+    """The plan of an `or` whose alternatives one index serves."""
+    for term in terms:
+        if isinstance(term, Or) and term.terms and keys.indexes:
+            others = tuple(each for each in terms if each is not term)
+            plans = [plan(And((each, *others)), keys) for each in term.terms]
+            if len({each.index for each in plans}) == 1 and plans[0].entries is not None:
+                entries = (entry for each in plans for entry in each.entries or ())
+                return Plan(entries=tuple(dict.fromkeys(entries)), unique=plans[0].unique, index=plans[0].index)
     return Plan()
+
+
+def explain(find: Find, keys: Keys) -> dict[str, Any]:
+    """How a search goes about it; `scan` is whether it looks at every document of the collection (SCAN and MGET)."""
+    planned = plan(find.where, keys)
+    return {
+        "store": "redis",
+        "index": planned.index,
+        "scan": planned.scans,
+        "evaluated_here": not planned.exact and find.where != ALL,
+        "sorted_here": bool(find.order_by),
+    }
+
+
+def null_fields(where: Predicate) -> list[str] | None:
+    """The fields that have to be None, where the predicate says no more than that."""
+    names = []
+    for term in conjuncts(where):
+        if not (isinstance(term, Compare) and term.op is Op.EQ and term.value is None and "." not in term.path):
+            return None
+        names.append(term.path)
+    return names
 
 
 def conjuncts(where: Predicate) -> Iterator[Predicate]:

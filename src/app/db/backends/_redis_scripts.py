@@ -5,47 +5,74 @@ Documents are JSON text that no script decodes: Lua's JSON loses `[]`, integers 
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
 WRITE: Final = r"""
--- Insert, replace or delete documents and keep their index entries, all in one step.
--- ARGV: whether nothing is written unless everything is as expected; ms to live, or '' for what is left; the prefix of
--- document keys; then for each document: expected text ('' for none), new text ('' to delete), id, and how many
--- of the KEYS after its own are unique entries to remove, sets to leave, unique entries to have, sets to be in.
--- Answers for each 1, or the text that is there instead of the expected one.
-local all, ttl, prefix = ARGV[1] == '1', ARGV[2], ARGV[3]
+-- Insert, replace, delete or just compare documents and keep their index entries, all in one step.
+-- KEYS: for each document its own, then its unique entries to remove, sets to leave, unique entries to have, and sets
+-- to be in.
+-- ARGV: the mode; the number of groups, and for each the prefix of document keys and the time to live (ms, '' for what
+-- is left, 'none'); then for each document its group, the expected text ('' for none), the new text ('' to delete), and
+-- how many of the KEYS there are of each sort ('' for none of any).
+-- Modes: 'each' writes what is as expected; 'all' writes nothing unless all is, one after the other; 'together' as
+-- well, and a unique entry that one of them removes is free for any other.
+-- Answers 1 when everything was written, else for each document 1 or the text that is there instead of the expected.
+local mode, groups, a = ARGV[1], {}, 3
+for g = 1, tonumber(ARGV[2]) do
+  groups[g] = {prefix = ARGV[a], ttl = ARGV[a + 1]}
+  a = a + 2
+end
 local items, seen, expected, k = {}, {}, true, 1
-for a = 4, #ARGV, 7 do
-  local item = {key = KEYS[k], new = ARGV[a + 1], id = ARGV[a + 2], present = redis.call('GET', KEYS[k]) or ''}
+for a = a, #ARGV, 4 do
+  local key, group = KEYS[k], groups[tonumber(ARGV[a])]
+  local present = seen[key] or redis.call('GET', key) or ''
+  local item = {key = key, group = group, id = string.sub(key, #group.prefix + 1), present = present}
   k = k + 1
-  if seen[item.key] then item.present = seen[item.key] end
-  seen[item.key] = item.new
-  item.fresh = item.present == ARGV[a]
-  item.inserted = ARGV[a] == ''
+  item.new, item.fresh = ARGV[a + 2], present == ARGV[a + 1]
+  item.changed = item.new ~= present
+  seen[key] = item.new
   expected = expected and item.fresh
-  for list = 1, 4 do
-    item[list] = {}
-    for n = 1, tonumber(ARGV[a + 2 + list]) do
+  for list = 1, 4 do item[list] = {} end
+  local list = 1
+  for count in string.gmatch(ARGV[a + 3], '%d+') do
+    for n = 1, tonumber(count) do
       item[list][n] = KEYS[k]
       k = k + 1
     end
+    list = list + 1
   end
   items[#items + 1] = item
 end
-local apply = expected or not all
-local claimed = {}
+local apply = expected or mode == 'each'
+local claimed, released = {}, {}
+local function release(item)
+  for _, key in ipairs(item[1]) do
+    released[key] = released[key] or {}
+    released[key][item.id] = true
+  end
+end
+if mode == 'together' then
+  for _, item in ipairs(items) do release(item) end
+end
 for i, item in ipairs(items) do
   if apply and item.fresh then
     for n, key in ipairs(item[3]) do
-      local owner = claimed[key] or redis.call('GET', key)
-      -- An entry whose document is gone blocks nothing.
-      if owner and owner ~= item.id and (claimed[key] or redis.call('EXISTS', prefix .. owner) == 1) then
-        return redis.error_reply('DUPLICATE ' .. i .. ' ' .. n)
+      local owner = claimed[key]
+      if not owner then
+        owner = redis.call('GET', key)
+        -- An entry whose document is gone, or has gone on, blocks nothing.
+        if owner and owner ~= item.id and ((released[key] and released[key][owner])
+            or redis.call('EXISTS', item.group.prefix .. owner) == 0) then
+          owner = false
+        end
       end
+      if owner and owner ~= item.id then return redis.error_reply('DUPLICATE ' .. i .. ' ' .. n) end
       claimed[key] = item.id
     end
+    release(item)
   end
 end
 local answers = {}
@@ -54,11 +81,11 @@ for i, item in ipairs(items) do
     answers[i] = item.present
   else
     answers[i] = 1
-    local left = -1
-    if ttl ~= '' then
-      left = tonumber(ttl)
-    elseif not item.inserted then
+    local ttl, left = item.group.ttl, -1
+    if ttl == '' then
       left = redis.call('PTTL', item.key)
+    elseif ttl ~= 'none' then
+      left = tonumber(ttl)
     end
     if left == 0 then left = 1 end
     for _, key in ipairs(item[1]) do
@@ -66,13 +93,13 @@ for i, item in ipairs(items) do
     end
     for _, key in ipairs(item[2]) do redis.call('SREM', key, item.id) end
     if item.new == '' then
-      redis.call('DEL', item.key)
+      if item.changed then redis.call('DEL', item.key) end
     else
-      if ttl ~= '' then
+      if ttl ~= '' and left > 0 then
         redis.call('SET', item.key, item.new, 'PX', left)
-      elseif item.inserted then
+      elseif ttl == 'none' then
         redis.call('SET', item.key, item.new)
-      else
+      elseif item.changed then
         redis.call('SET', item.key, item.new, 'KEEPTTL')
       end
       -- Entries end with their document; a set ends with the last of its members.
@@ -91,130 +118,8 @@ for i, item in ipairs(items) do
     end
   end
 end
+if expected then return 1 end
 return answers
-"""
-
-SPLICE: Final = r"""
--- Replace top-level values in the text of a document, and add to the ends of lists, without decoding it.
--- ARGV: ms to live or '', whether to answer the text, and how many guards, changes, appends and increments follow:
--- names that must be null or missing; name, name as JSON and value as JSON; name, name as JSON and item as JSON; name,
--- name as JSON and a whole number.
--- Answers nil when there is no document or a guard does not hold, and 0, with nothing changed, for a sum that Lua's
--- numbers cannot hold exactly.
-local text = redis.call('GET', KEYS[1])
-if not text then return false end
-local find, sub = string.find, string.sub
-
-local function string_end(at)
-  at = find(text, '["\\]', at + 1)
-  while sub(text, at, at) == '\\' do at = find(text, '["\\]', at + 2) end
-  return at
-end
-
-local function value_end(at)
-  local first = sub(text, at, at)
-  if first == '"' then return string_end(at) end
-  if first ~= '{' and first ~= '[' then
-    local _, last = find(text, '^[^,}%s]+', at)
-    return last
-  end
-  local depth = 0
-  while true do
-    at = find(text, '["%[%]{}]', at)
-    local c = sub(text, at, at)
-    if c == '"' then
-      at = string_end(at)
-    elseif c == '{' or c == '[' then
-      depth = depth + 1
-    else
-      depth = depth - 1
-      if depth == 0 then return at end
-    end
-    at = at + 1
-  end
-end
-
-local present, some = {}, false
-local at = find(text, '%S', find(text, '{', 1, true) + 1)
-while sub(text, at, at) == '"' do
-  local last = string_end(at)
-  local name = sub(text, at + 1, last - 1)
-  if find(name, '\\', 1, true) then name = cjson.decode('["' .. name .. '"]')[1] end
-  local first = find(text, '[^%s:]', last + 1)
-  last = value_end(first)
-  present[name] = {first, last}
-  some = true
-  at = find(text, '[^%s,]', last + 1)
-end
-
-local n = 7
-for _ = 1, tonumber(ARGV[3]) do
-  local value = present[ARGV[n]]
-  if value and sub(text, value[1], value[2]) ~= 'null' then return false end
-  n = n + 1
-end
-
-local new, order = {}, {}
-local function put(name, quoted, value)
-  if not new[name] then order[#order + 1] = {name, quoted} end
-  new[name] = value
-end
-for _ = 1, tonumber(ARGV[4]) do
-  put(ARGV[n], ARGV[n + 1], ARGV[n + 2])
-  n = n + 3
-end
-for _ = 1, tonumber(ARGV[5]) do
-  local name, item = ARGV[n], ARGV[n + 2]
-  local list = new[name] or (present[name] and sub(text, present[name][1], present[name][2])) or ''
-  if sub(list, 1, 1) ~= '[' or find(list, '^%[%s*%]$') then
-    list = '[' .. item .. ']'
-  else
-    list = sub(list, 1, -2) .. ',' .. item .. ']'
-  end
-  put(name, ARGV[n + 1], list)
-  n = n + 3
-end
-
-for _ = 1, tonumber(ARGV[6]) do
-  local name, by = ARGV[n], tonumber(ARGV[n + 2])
-  local value = new[name] or (present[name] and sub(text, present[name][1], present[name][2])) or 'null'
-  if value == 'null' then value = '0' end
-  local before = find(value, '^-?%d+$') and tonumber(value)
-  if not before or math.abs(before) >= 2^52 or math.abs(by) >= 2^52 then return 0 end
-  put(name, ARGV[n + 1], string.format('%.0f', before + by))
-  n = n + 3
-end
-
-if #order > 0 then
-  local edits, added = {}, {}
-  for _, each in ipairs(order) do
-    local place, value = present[each[1]], new[each[1]]
-    if place then
-      edits[#edits + 1] = {place[1], place[2], value}
-    else
-      added[#added + 1] = each[2] .. ':' .. value
-    end
-  end
-  table.sort(edits, function(x, y) return x[1] < y[1] end)
-  local parts, from = {}, 1
-  for _, edit in ipairs(edits) do
-    parts[#parts + 1] = sub(text, from, edit[1] - 1)
-    parts[#parts + 1] = edit[3]
-    from = edit[2] + 1
-  end
-  parts[#parts + 1] = sub(text, from, at - 1)
-  if #added > 0 then parts[#parts + 1] = (some and ',' or '') .. table.concat(added, ',') end
-  parts[#parts + 1] = '}'
-  text = table.concat(parts)
-  if ARGV[1] == '' then
-    redis.call('SET', KEYS[1], text, 'KEEPTTL')
-  else
-    redis.call('SET', KEYS[1], text, 'PX', ARGV[1])
-  end
-elseif ARGV[1] ~= '' then
-  redis.call('PEXPIRE', KEYS[1], ARGV[1])
-end
-return ARGV[2] == '1' and text or 1
 """
 
 LOOKUP: Final = r"""
@@ -235,15 +140,15 @@ end
 return found
 """
 
-_DIGESTS: Final = {
-    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (WRITE, SPLICE, LOOKUP)
-}
+
+@cache
+def _digest(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 async def run(client: Any, script: str, keys: Sequence[str], arguments: Sequence[Any], *, read: bool = False) -> Any:
     """Run a script. Where the server has not got it (a restart), nothing was done, and it is sent whole."""
-    rest = (len(keys), *keys, *arguments)
     try:
-        return await client.execute_command("EVALSHA", _DIGESTS[script], *rest, read=read)
+        return await client.execute_command("EVALSHA", _digest(script), len(keys), *keys, *arguments, read=read)
     except NoScriptError:
-        return await client.execute_command("EVAL", script, *rest, read=read)
+        return await client.execute_command("EVAL", script, len(keys), *keys, *arguments, read=read)

@@ -1,79 +1,83 @@
 """Collections as JSON strings in Redis, one key for each document, with index entries that scripts keep in step."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, cast
 from weakref import WeakValueDictionary
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from ...connections.base import ConnectionManager
 from ...core.errors import (
-    AppError,
     DuplicateRecordError,
     InvalidFilterError,
     MigrationError,
-    StoreUnavailableError,
     UnsupportedOperationError,
 )
 from ..models.schema import Kind
 from ..query.evaluate import ordered
-from ..query.operations import Count, Delete, Document, Find, Insert, OnConflict, Order, Update
+from ..query.operations import Count, Delete, Document, Explain, Find, Insert, OnConflict, Order, Stream, Update, Upsert
 from ..query.predicates import ALL, Compare, Op, Predicate, both, comparisons
-from ._json import encode_json
-from ._redis_documents import Documents, Record, splice_arguments
+from . import _redis_upsert
+from ._redis_documents import Documents, splice_arguments
 from ._redis_keys import Keys
-from ._redis_query import conjuncts, matcher, plan
-from ._redis_scripts import LOOKUP, SPLICE, WRITE, run
-from .base import Capability, CollectionSchema, Index, StorageBackend
-
-_BATCH = 500  # keys in one command, so that no single one holds up the server
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    """One document for the script `WRITE`; no `new` deletes it."""
-
-    key: str
-    id: str
-    expected: str = ""
-    new: str = ""
-    removed: Sequence[str] = ()
-    left: Sequence[str] = ()
-    unique: Mapping[str, Index] = field(default_factory=dict)
-    sets: Sequence[str] = ()
+from ._redis_query import explain, matcher, null_fields, plan
+from ._redis_records import (
+    BATCH,
+    Lifetime,
+    Mode,
+    Records,
+    StoredRecords,
+    insertion,
+    replacement,
+    translated,
+)
+from ._redis_scripts import run
+from ._redis_splice import SPLICE
+from ._redis_transaction import BufferedRecords, RedisTransaction
+from .base import Capability, CollectionSchema, StorageBackend, Transaction
 
 
 class RedisBackend(StorageBackend):
     """A document is found by its id in one command and by an index in one script. Any other filter looks at every
-    document of the collection (SCAN), and is evaluated here.
+    document of the collection (SCAN), and is evaluated here; `explain` says which.
 
-    An update by id that touches no index is one script, which splices the new values into the text. Every other write
-    is compare-and-set on the whole text, documents and index entries in one step, begun again where another writer was
-    first. All documents of one operation are written in one step where a unique index is involved, else in steps.
+    An update by id that touches no index is one script, which splices the new values into the text; so is an upsert by
+    the key. Every other write is compare-and-set on the whole text, documents and index entries in one step, begun
+    again where another writer was first. All documents of one operation are written in one step where a unique index is
+    involved, else in steps.
 
     In a cluster, the keys of a collection with indexes share a hash tag and so one node. Those of a collection without
     indexes, such as sessions, spread; there several documents cannot be inserted in one step.
     """
 
-    capabilities = frozenset({Capability.TTL, Capability.UNIQUE_INDEX, Capability.PARTIAL_INDEX})
+    capabilities = frozenset(
+        {Capability.TTL, Capability.UNIQUE_INDEX, Capability.PARTIAL_INDEX, Capability.TRANSACTIONS}
+    )
 
     def __init__(self, manager: ConnectionManager[Any], schema: CollectionSchema) -> None:
         super().__init__(manager, schema)
-        self._in_cluster = bool(getattr(manager, "is_cluster", False))
-        self._made: Keys | None = None
-        self._documents = Documents(schema, self._id_text)
+        self._in_cluster = _is_cluster(manager)
+        self._made: StoredRecords | None = None
+        self._buffered: Records | None = None
         # A record has one writer at a time on a loop: a hundred that compare and set would try five thousand times.
         self._turns: WeakValueDictionary[tuple[Any, str], asyncio.Lock] = WeakValueDictionary()
-        self._is_unique = any(index.unique for index in schema.indexes)
         self._indexed = {
             name
             for index in schema.indexes
             for name in (*index.fields, *(each.path.partition(".")[0] for each in comparisons(index.where)))
         }
         self._ready: Any = None
+
+    @classmethod
+    async def begin(cls, manager: ConnectionManager[Any]) -> Transaction:
+        return RedisTransaction(manager.live or await manager.connect(), in_cluster=_is_cluster(manager))
+
+    def within(self, transaction: Transaction) -> Self:
+        view = super().within(transaction)
+        view._buffered = BufferedRecords(self._stored, cast("RedisTransaction", transaction))  # noqa: SLF001 - a copy of this
+        return view
 
     async def prepare(self) -> None:
         await self._client()
@@ -84,162 +88,208 @@ class RedisBackend(StorageBackend):
 
     @property
     def collection(self) -> Keys:
-        return self._keys
+        return self._stored.keys
 
     async def insert(self, operation: Insert) -> tuple[Document, ...]:
         client = await self._client()
-        keys = self._keys
-        writes = []
-        for document in operation.documents:
-            checked = self._documents.checked(document)
-            id_text = self._documents.id_of(checked)
-            unique, sets = keys.entries(checked)
-            text = encode_json(checked)
-            writes.append(_Write(keys.document(id_text), id_text, new=text, unique=unique, sets=tuple(sets)))
-        if self._in_cluster and not keys.tagged and len(writes) > 1:
-            raise UnsupportedOperationError(
-                f"{self.schema.name}: a cluster cannot insert several documents in one step where no index keeps the "
-                "collection on one node; insert them one by one"
-            )
+        records = self._records
+        lifetime = _milliseconds(operation.ttl) or "none"
+        given = [records.documents.encode(document) for document in operation.documents]
+        self._refuse_spread(len(given))
         skip = operation.on_conflict is OnConflict.SKIP
-        answers = await self._write(client, writes, ttl=operation.ttl, all_or_none=not skip)
+        writes = [insertion(records.keys, record, lifetime) for record in given]
+        answers = await records.insert(client, writes, Mode.EACH if skip else Mode.ALL)
         if not skip and answers != [1] * len(writes):
             raise DuplicateRecordError(self.schema.name, [self.schema.key]) from ResponseError("the id is taken")
-        return tuple(document for document, done in zip(operation.documents, answers, strict=True) if done == 1)
+        return tuple(record.document for record, answer in zip(given, answers, strict=True) if answer == 1)
+
+    async def upsert(self, operation: Upsert) -> list[Document] | int:
+        client = await self._client()
+        records = self._records
+        lifetime = _milliseconds(operation.ttl)
+        self._refuse_spread(len(operation.documents))
+        if self.transaction is None and not self.schema.indexes and operation.on == (self.schema.key,):
+            replaced = await _redis_upsert.replace_all(client, records, operation, lifetime)
+            if replaced is not None:
+                return replaced
+        [first, *others] = operation.documents
+        name = "" if others else repr([first[field] for field in operation.on])
+        async with self._turn(client, name):
+            stored = await _redis_upsert.compare_and_set(client, records, operation, lifetime)
+        return stored if operation.returning else len(stored)
 
     async def find(self, operation: Find) -> list[Document]:
         client = await self._client()
         self._check_order(operation.order_by)
-        records = await self._fetch(client, operation.where)
-        documents = [record.document for record in records]
+        documents = [record.document for record in await self._records.fetch(client, operation.where)]
         if len(documents) > 1:
             documents = ordered(documents, operation.order_by, self.schema.key)
-        end = None if operation.limit is None else operation.skip + operation.limit
-        return documents[operation.skip : end]
+        if operation.skip or operation.limit is not None:
+            end = None if operation.limit is None else operation.skip + operation.limit
+            documents = documents[operation.skip : end]
+        return _selected(documents, operation.fields)
+
+    async def stream(self, operation: Stream) -> AsyncIterator[list[Document]]:
+        """An order needs all documents at once, so it is for what ids or an index find; then they are held here.
+
+        Without an order a batch is held, and eight bytes for each document that was seen.
+        """
+        client = await self._client()
+        self._check_order(operation.order_by)
+        if operation.order_by and plan(operation.where, self.collection).scans:
+            raise UnsupportedOperationError(
+                f"{self.schema.name}: Redis cannot sort a stream of every document; leave the order out, or filter by "
+                "the id or an index"
+            )
+        return self._batches(client, operation)
+
+    async def explain(self, operation: Explain) -> dict[str, Any]:
+        await self._client()
+        self._check_order(operation.find.order_by)
+        return explain(operation.find, self.collection)
 
     async def update(self, operation: Update) -> list[Document] | int:
         client = await self._client()
-        spliced = await self._splice(client, operation)
+        spliced = await self._splice(client, operation) if self.transaction is None else None
         if spliced is not None:
             return spliced
         where = both(operation.where, operation.guard)
-        async with self._turn(client, where):
-            return await self._compare_and_set(client, where, operation)
-
-    async def _compare_and_set(self, client: Any, where: Predicate, operation: Update) -> list[Document] | int:
-        meets = matcher(where)
-        pending = await self._fetch(client, where)
-        done: list[Document] = []
-        while pending:
-            after = [self._documents.changed(record, operation) for record in pending]
-            writes = [self._replacement(old, new) for old, new in zip(pending, after, strict=True)]
-            answers = await self._write(client, writes, ttl=operation.ttl)
-            done += [record.document for record, answer in zip(after, answers, strict=True) if answer == 1]
-            pending = self._overtaken(answers, meets)
+        ids = plan(where, self.collection).ids or ()
+        async with self._turn(client, ids[0] if len(ids) == 1 else ""):
+            done = await self._compare_and_set(client, where, operation)
         return ordered(done, (), self.schema.key) if operation.returning else len(done)
 
     async def delete(self, operation: Delete) -> int:
         client = await self._client()
         where = both(operation.where, operation.guard)
-        planned = plan(where, self._keys)
-        if planned.exact and planned.ids is not None and not self.schema.indexes:
-            names = [self._keys.document(each) for each in planned.ids]
-            return sum(await self._per_slot(client, "DEL", names))
+        planned = plan(where, self.collection)
+        if self.transaction is None and planned.exact and planned.ids is not None and not self.schema.indexes:
+            names = [self.collection.document(each) for each in planned.ids]
+            return sum(await self._stored.per_slot(client, "DEL", names))
+        records = self._records
         meets = matcher(where)
-        pending = await self._fetch(client, where)
+        pending = await records.fetch(client, where)
         deleted = 0
         while pending:
-            answers = await self._write(client, [self._replacement(record, None) for record in pending])
+            answers = await records.write(
+                client, [replacement(records.keys, record, None) for record in pending], Mode.EACH
+            )
             deleted += answers.count(1)
-            pending = self._overtaken(answers, meets)
+            pending = records.overtaken(answers, meets)
         return deleted
 
     async def count(self, operation: Count) -> int:
         client = await self._client()
-        planned = plan(operation.where, self._keys)
-        if planned.exact and planned.ids is not None:
-            names = [self._keys.document(each) for each in planned.ids]
-            number = sum(await self._per_slot(client, "EXISTS", names))
-        elif operation.where == ALL:
-            number = len(await self._scan(client, f"{self._keys.prefix}*"))
+        limit = operation.limit
+        planned = plan(operation.where, self.collection)
+        if self.transaction is None and planned.exact and planned.ids is not None:
+            names = [self.collection.document(each) for each in planned.ids]
+            number = sum(await self._stored.per_slot(client, "EXISTS", names))
+        elif self.transaction is None and operation.where == ALL and limit is None:
+            number = await self._stored.count(client)
+        elif not planned.scans:
+            number = len(await self._records.fetch(client, operation.where))
         else:
-            number = len(await self._fetch(client, operation.where))
-        return number if operation.limit is None else min(number, operation.limit)
+            number = 0
+            async for batch in self._records.batches(client, operation.where, BATCH):
+                number += len(batch)
+                if limit is not None and number >= limit:
+                    break
+        return number if limit is None else min(number, limit)
 
     @property
-    def _keys(self) -> Keys:
-        if self._made is None:
-            self._made = Keys(self.schema, tagged=self._in_cluster)
-        return self._made
+    def _records(self) -> Records:
+        return self._buffered or self._stored
 
-    def _id_text(self, value: Any) -> str | None:
-        return self._keys.id_text(value)
+    @property
+    def _stored(self) -> StoredRecords:
+        if self._made is None:
+            keys = Keys(self.schema, tagged=self._in_cluster)
+            documents = Documents(self.schema, keys.id_text)
+            self._made = StoredRecords(keys, documents, spread=self._in_cluster and not keys.tagged)
+        return self._made
 
     async def _client(self) -> Any:
         """The open client, with an entry for every document in every index of the model."""
         client = self.manager.live or await self.manager.connect()
         if client is not self._ready:
-            keys = self._keys  # refuses what it cannot name or index
+            stored = self._stored  # refuses what it cannot name or index
             if self.schema.indexes:
                 try:
-                    await self._ensure_indexes(client, keys)
+                    await self._ensure_indexes(client, stored)
                 except ResponseError as error:
-                    raise self._translated(error) from error
+                    raise translated(stored.keys, error) from error
             self._ready = client
         return client
 
-    async def _ensure_indexes(self, client: Any, keys: Keys) -> None:
+    async def _ensure_indexes(self, client: Any, stored: StoredRecords) -> None:
         """Index what was stored before the index was, once: the collection remembers which indexes are complete."""
+        keys = stored.keys
         complete: dict[str, str] = await client.hgetall(keys.meta)
         wanted = {name: keys.signature(index) for name, index in keys.indexes.items()}
         if complete == wanted:
             return
         for name in complete.keys() - {name for name in wanted if complete.get(name) == wanted[name]}:
             await client.hdel(keys.meta, name)
-            await self._per_slot(client, "DEL", await self._scan(client, f"{keys.entries_prefix}{name}:*"))
-        pending = await self._fetch(client, ALL)
+            await stored.remove_entries(client, name)
+        pending = await stored.fetch(client, ALL)
         while pending:
             try:
-                answers = await self._write(client, [self._replacement(each, each) for each in pending])
+                answers = await stored.write(client, [replacement(keys, each, each) for each in pending], Mode.EACH)
             except DuplicateRecordError as error:
                 raise MigrationError(
                     f"{keys.name}: stored records have the same {', '.join(error.fields)}, so that cannot be made "
                     "unique: migrate them"
                 ) from error
-            pending = self._overtaken(answers, matcher(ALL))
+            pending = stored.overtaken(answers, matcher(ALL))
         await client.hset(keys.meta, mapping=wanted)
 
-    def _turn(self, client: Any, where: Predicate) -> AbstractAsyncContextManager[None]:
-        ids = plan(where, self._keys).ids
-        if ids is None or len(ids) != 1:
+    def _turn(self, client: Any, name: str) -> AbstractAsyncContextManager[None]:
+        """Wait for this loop's other writers of one record; '' for several records, which wait for nobody."""
+        if not name or self.transaction is not None:
             return nullcontext()
-        key = (client, ids[0])
+        key = (client, name)
         lock = self._turns.get(key)
         if lock is None:
             lock = self._turns[key] = asyncio.Lock()
         turn: AbstractAsyncContextManager[None] = client.gate.in_turn(lock)
         return turn
 
+    async def _compare_and_set(self, client: Any, where: Predicate, operation: Update) -> list[Document]:
+        records = self._records
+        meets = matcher(where)
+        lifetime = _milliseconds(operation.ttl)
+        pending = await records.fetch(client, where)
+        done: list[Document] = []
+        while pending:
+            after = [records.documents.changed(record, operation) for record in pending]
+            writes = [replacement(records.keys, old, new, lifetime) for old, new in zip(pending, after, strict=True)]
+            answers = await records.write(client, writes, Mode.EACH)
+            done += [record.document for record, answer in zip(after, answers, strict=True) if answer == 1]
+            pending = records.overtaken(answers, meets)
+        return done
+
     async def _splice(self, client: Any, operation: Update) -> list[Document] | int | None:
         """Update one document without reading it, where nothing has to be decided by its values; else None."""
-        touched = {*operation.changes, *operation.appends, *operation.increments}
-        terms = list(conjuncts(operation.where))
-        match terms:
-            case [Compare(self.schema.key, Op.EQ, value)] if operation.check is None:
+        match operation.where:
+            case Compare(self.schema.key, Op.EQ, value) if operation.check is None:
                 pass
             case _:
                 return None
-        guards = [_null_field(each) for each in conjuncts(operation.guard)]
-        if None in guards or touched & self._indexed:
+        guards = null_fields(operation.guard)
+        if guards is None or not self._indexed.isdisjoint(
+            {*operation.changes, *operation.appends, *operation.increments}
+        ):
             return None
         if operation.ttl is not None and self.schema.indexes:
             return None
         if any(self.schema.fields[name].kind is not Kind.INTEGER for name in operation.increments):
             return None
-        id_text = self._keys.id_text(value)
+        keys, documents = self.collection, self._stored.documents
+        id_text = keys.id_text(value)
         if id_text is None:
             return [] if operation.returning else 0
-        changes = {name: self._documents.check(name, each) for name, each in operation.changes.items()}
+        changes = {name: documents.check(name, each) for name, each in operation.changes.items()}
         arguments = [
             _milliseconds(operation.ttl),
             int(operation.returning),
@@ -249,106 +299,31 @@ class RedisBackend(StorageBackend):
             *splice_arguments(operation.appends),
             *splice_arguments(operation.increments),
         ]
-        answer = await self._script(client, SPLICE, [self._keys.document(id_text)], arguments)
+        try:
+            answer = await run(client, SPLICE, [keys.document(id_text)], arguments)
+        except ResponseError as error:
+            raise translated(keys, error) from error
         if answer == 0:
             return None
         if not operation.returning:
             return int(answer is not None)
-        return [] if answer is None else [self._documents.decode(answer).document]
+        return [] if answer is None else [documents.decode(answer).document]
 
-    async def _fetch(self, client: Any, where: Predicate) -> list[Record]:
-        planned = plan(where, self._keys)
-        if planned.ids is not None:
-            texts = await self._read(client, [self._keys.document(each) for each in planned.ids])
-        elif planned.entries is not None:
-            arguments = (self._keys.prefix, int(planned.unique))
-            texts = await self._script(client, LOOKUP, planned.entries, arguments, read=True)
-        else:
-            texts = await self._read(client, await self._scan(client, f"{self._keys.prefix}*"))
-        records = [self._documents.decode(text) for text in texts if text is not None]
-        if planned.exact or where == ALL:
-            return records
-        meets = matcher(where)
-        return [record for record in records if meets(record.document)]
+    async def _batches(self, client: Any, operation: Stream) -> AsyncIterator[list[Document]]:
+        if not operation.order_by:
+            async for batch in self._records.batches(client, operation.where, operation.batch_size):
+                yield _selected([record.document for record in batch], operation.fields)
+            return
+        documents = await self.find(Find(operation.where, operation.order_by, fields=operation.fields))
+        for at in range(0, len(documents), operation.batch_size):
+            yield documents[at : at + operation.batch_size]
 
-    async def _read(self, client: Any, names: Sequence[str]) -> list[str | None]:
-        if self._in_cluster and not self._keys.tagged:
-            return await self._each(client.get(name) for name in names)
-        replies = await self._each(client.mget(batch) for batch in _batches(names))
-        return [text for reply in replies for text in reply]
-
-    async def _per_slot(self, client: Any, command: str, names: Sequence[str]) -> list[int]:
-        size = 1 if self._in_cluster and not self._keys.tagged else _BATCH
-        return await self._each(client.execute_command(command, *batch) for batch in _batches(names, size))
-
-    async def _each(self, commands: Iterable[Any]) -> list[Any]:
-        try:
-            return list(await asyncio.gather(*commands))
-        except ResponseError as error:
-            raise self._translated(error) from error
-
-    async def _scan(self, client: Any, pattern: str) -> list[str]:
-        try:
-            found = [key async for key in client.scan_iter(match=pattern, count=1000)]
-        except ResponseError as error:
-            raise self._translated(error) from error
-        return list(dict.fromkeys(found))
-
-    def _replacement(self, old: Record, new: Record | None) -> _Write:
-        keys = self._keys
-        unique, sets = keys.entries(old.document)
-        new_unique, new_sets = keys.entries(new.document) if new is not None else ({}, set())
-        return _Write(
-            keys.document(old.id),
-            old.id,
-            expected=old.text,
-            new="" if new is None else new.text,
-            removed=[key for key in unique if key not in new_unique],
-            left=[key for key in sets if key not in new_sets],
-            unique=new_unique,
-            sets=tuple(new_sets),
-        )
-
-    def _overtaken(self, answers: Iterable[Any], meets: Any) -> list[Record]:
-        """Of the documents that another writer changed first, those that are still meant."""
-        texts = (answer for answer in answers if answer not in (1, ""))
-        records = [self._documents.decode(text) for text in texts]
-        return [record for record in records if meets(record.document)]
-
-    async def _write(
-        self, client: Any, writes: Sequence[_Write], *, ttl: float | None = None, all_or_none: bool = False
-    ) -> list[Any]:
-        """1 for each that was written, else the text that was there instead of the expected one."""
-        together = all_or_none or self._is_unique
-        size = 1 if self._in_cluster and not self._keys.tagged else len(writes) if together else _BATCH
-        answers: list[Any] = []
-        for batch in _batches(writes, size):
-            names: list[str] = []
-            arguments: list[Any] = [int(all_or_none), _milliseconds(ttl), self._keys.prefix]
-            for each in batch:
-                lists = (each.removed, each.left, each.unique, each.sets)
-                names += [each.key, *(name for part in lists for name in part)]
-                arguments += [each.expected, each.new, each.id, *map(len, lists)]
-            try:
-                answers += await run(client, WRITE, names, arguments)
-            except ResponseError as error:
-                raise self._translated(error, batch) from error
-        return answers
-
-    async def _script(
-        self, client: Any, script: str, names: Sequence[str], arguments: Sequence[Any], *, read: bool = False
-    ) -> Any:
-        try:
-            return await run(client, script, names, arguments, read=read)
-        except ResponseError as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: RedisError, writes: Sequence[_Write] = ()) -> AppError:
-        match str(error).removeprefix("ERR ").split():
-            case ["DUPLICATE", document, entry]:
-                write = writes[int(document) - 1]
-                return DuplicateRecordError(self.schema.name, list(write.unique.values())[int(entry) - 1].fields)
-        return StoreUnavailableError(f"{self.schema.name}: Redis refused: {error}")
+    def _refuse_spread(self, number: int) -> None:
+        if number > 1 and self._in_cluster and not self.collection.tagged:
+            raise UnsupportedOperationError(
+                f"{self.schema.name}: a cluster cannot insert several documents in one step where no index keeps the "
+                "collection on one node; insert them one by one"
+            )
 
     def _check_order(self, order_by: Iterable[Order]) -> None:
         for order in order_by:
@@ -361,15 +336,15 @@ class RedisBackend(StorageBackend):
                 )
 
 
-def _null_field(term: Predicate) -> str | None:
-    """The field that has to be None, where the term says no more than that."""
-    is_null = isinstance(term, Compare) and term.op is Op.EQ and term.value is None
-    return term.path if isinstance(term, Compare) and is_null and "." not in term.path else None
+def _selected(documents: list[Document], fields: tuple[str, ...]) -> list[Document]:
+    if not fields:
+        return documents
+    return [{name: document.get(name) for name in fields} for document in documents]
 
 
-def _milliseconds(ttl: float | None) -> int | str:
+def _is_cluster(manager: ConnectionManager[Any]) -> bool:
+    return bool(getattr(manager, "is_cluster", False))
+
+
+def _milliseconds(ttl: float | None) -> Lifetime:
     return "" if ttl is None else max(1, round(ttl * 1000))
-
-
-def _batches(items: Sequence[Any], size: int = _BATCH) -> Iterable[Sequence[Any]]:
-    return (items[at : at + size] for at in range(0, len(items), size or 1))
