@@ -48,7 +48,7 @@ BROAD_EXCEPTS = {
     "connections.owner_thread:OwnerThread._main",  # carried to those who wait for the opening; logged when closing
     "connections.owner_thread:OwnerThread._serve",  # carried to the callers of the batch
     "connections._server:ServerConnectionManager._run",  # a read is tried once more, and its error raised
-    "connections.sqlite:_commit_together",  # carried to the callers of the group
+    "connections._sqlite_commit:commit_together",  # carried to the callers of the group
     "connections._chroma_embedded:ChromaEngine._run",  # a Rust panic, carried to the caller
     "connections._qdrant_embedded:QdrantEngine._run",  # a Rust panic, carried to the caller
 }

@@ -82,6 +82,13 @@ class OwnerThread(ABC, Generic[ResourceT]):
             job.run(resource)
         return []
 
+    def _no_more(self, resource: ResourceT) -> None:
+        """Called when no further job can come, and before those that have to be tried again are."""
+
+    def _pause(self, waiting: list[Job[ResourceT]]) -> float:  # noqa: ARG002 - for those who know better
+        """Seconds after which to try again, unless another job comes before."""
+        return _RETRY_DELAY
+
     def start(self, after: "Future[None] | None" = None) -> None:
         """Start the thread, which opens the resource once `after` (its predecessor on the same path) has stopped."""
         self._thread = threading.Thread(target=self._main, args=(after,), name=self.label, daemon=True)
@@ -90,11 +97,7 @@ class OwnerThread(ABC, Generic[ResourceT]):
     def submit(self, work: Callable[[ResourceT], R], *, write: bool = False) -> asyncio.Future[R]:
         """Hand over a function of the resource; the future belongs to the running loop."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        job = Job(work, future, write=write, deadline=time.monotonic() + self._timeout)
-        with self._lock:
-            if not self._accepting:
-                raise StoreUnavailableError(f"{self.label} is closed")
-            self._queue.put(job)
+        self._put(Job(work, future, write=write, deadline=time.monotonic() + self._timeout))
         return future
 
     def stop(self) -> "Future[None]":
@@ -114,6 +117,12 @@ class OwnerThread(ABC, Generic[ResourceT]):
         """In a forked child, where the thread does not run: refuse work that nobody would do."""
         self._lock = threading.Lock()
         self._accepting = False
+
+    def _put(self, job: Job[ResourceT]) -> None:
+        with self._lock:
+            if not self._accepting:
+                raise StoreUnavailableError(f"{self.label} is closed")
+            self._queue.put(job)
 
     def _main(self, after: "Future[None] | None") -> None:
         try:
@@ -141,7 +150,7 @@ class OwnerThread(ABC, Generic[ResourceT]):
         carried: list[Job[ResourceT]] = []
         stopping = False
         while not stopping or carried:
-            jobs, ends = self._drain(wait=_RETRY_DELAY if carried else None)
+            jobs, ends = self._drain(wait=self._pause(carried) if carried else None)
             stopping = stopping or ends
             batch = [job for job in (*carried, *jobs) if not job.future.cancelled()]
             try:
@@ -154,6 +163,8 @@ class OwnerThread(ABC, Generic[ResourceT]):
                 waiting = set(carried)
                 batch = [job for job in batch if job not in waiting]
             _deliver(batch)
+            if stopping:
+                self._no_more(resource)
 
     def _drain(self, wait: float | None) -> tuple[list[Job[ResourceT]], bool]:
         """Return all that is queued, after waiting for the first; and whether the end of the queue was met."""

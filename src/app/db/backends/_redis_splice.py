@@ -141,7 +141,6 @@ elseif ARGV[1] ~= '' then
 end
 return ARGV[2] == '1' and text or 1
 """.replace("@text", _TEXT)
-)
 
 REPLACE: Final = r"""
 -- Store each document, or put it in the place of the one that is there, all or none.

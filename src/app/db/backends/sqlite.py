@@ -2,23 +2,36 @@
 
 import re
 import sqlite3
+from functools import partial
 from typing import Any
 
+from ...connections.base import ConnectionManager
 from ...connections.sqlite import SQLiteEngine
 from ...core.errors import AppError, DuplicateRecordError, InvalidChangeError, StoreUnavailableError
 from ._sql_backend import SQLBackend, Write
 from ._sql_rows import Row
 from ._sqlite_dialect import SQLiteDialect, register_functions
 from ._sqlite_schema import ensure_table
+from ._sqlite_transaction import SQLiteTransaction, apart
 from .base import Capability
 
 
 class SQLiteBackend(SQLBackend):
     """Statements run on the engine's thread; writes of concurrent callers share a commit."""
 
-    capabilities = frozenset({Capability.TTL, Capability.UNIQUE_INDEX, Capability.PARTIAL_INDEX})
+    capabilities = frozenset(
+        {
+            *(Capability.TTL, Capability.UNIQUE_INDEX, Capability.PARTIAL_INDEX),
+            *(Capability.TRANSACTIONS, Capability.SAVEPOINTS, Capability.ORDERED_STREAM),
+        }
+    )
     dialect = SQLiteDialect()
+    transaction: SQLiteTransaction | None = None
     _ready: SQLiteEngine | None = None
+
+    @classmethod
+    async def begin(cls, manager: ConnectionManager[SQLiteEngine]) -> SQLiteTransaction:
+        return await SQLiteTransaction.begin(manager.live or await manager.connect())
 
     async def prepare(self) -> None:
         await self._engine()
@@ -30,14 +43,19 @@ class SQLiteBackend(SQLBackend):
     async def _read(self, sql: str, parameters: Row) -> list[Row]:
         engine = await self._engine()
         try:
-            return await engine.read(sql, parameters)
+            if self.transaction is None:
+                return await engine.read(sql, parameters)
+            return await self.transaction.run(partial(_fetch, sql, parameters))
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
     async def _write(self, write: Write) -> tuple[int, list[Row]]:
         engine = await self._engine()
+        work = partial(_run, write)
         try:
-            return await engine.transact(lambda connection: _run(connection, write))
+            if self.transaction is None:
+                return await engine.transact(work, atomic=write.alone)
+            return await self.transaction.run(work if write.alone else partial(apart, work))
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
@@ -50,12 +68,18 @@ class SQLiteBackend(SQLBackend):
     async def _engine(self) -> SQLiteEngine:
         """The open engine, with the table as the model has it."""
         engine: SQLiteEngine = self.manager.live or await self.manager.connect()
-        if engine is not self._ready:
-            try:
+        transaction = self.transaction
+        if engine is self._ready or (transaction is not None and self._table in transaction.ready):
+            return engine
+        try:
+            if transaction is None:
                 await engine.transact(self._ensure)
-            except sqlite3.Error as error:
-                raise self._translated(error) from error
-            self._ready = engine
+                self._ready = engine
+            else:
+                await transaction.run(partial(apart, self._ensure))
+                transaction.ready |= {self._table}
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
         return engine
 
     def _ensure(self, connection: sqlite3.Connection) -> None:
@@ -76,7 +100,11 @@ class SQLiteBackend(SQLBackend):
 _SEARCH = re.compile(r"SEARCH \S.* USING (?:COVERING )?INDEX (?P<index>.+?)(?: \(|$)")
 
 
-def _run(connection: sqlite3.Connection, write: Write) -> tuple[int, list[Row]]:
+def _fetch(sql: str, parameters: Row, connection: sqlite3.Connection) -> list[Row]:
+    return connection.execute(sql, parameters).fetchall()
+
+
+def _run(write: Write, connection: sqlite3.Connection) -> tuple[int, list[Row]]:
     if write.first is not None:
         connection.execute(*write.first)
     rows: list[Row] = []
