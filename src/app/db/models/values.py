@@ -35,7 +35,12 @@ def to_milliseconds(value: datetime) -> datetime:
             value = value.astimezone(UTC)
         except OverflowError:
             raise ValueError("a datetime must lie between the years 1 and 9999 in UTC") from None
-    return value.replace(microsecond=value.microsecond // 1000 * 1000, fold=0)
+    rest = value.microsecond % 1000
+    # A difference has no fold, and takes a third of the time of `replace`.
+    return value - _MICROSECONDS[rest] if rest or value.fold else value
+
+
+_MICROSECONDS: Final = tuple(timedelta(microseconds=each) for each in range(1000))
 
 
 def check_text(value: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from .predicates import ALL, Predicate
 
@@ -129,3 +129,16 @@ class Count:
 
 
 Operation: TypeAlias = Insert | Upsert | Find | Stream | Explain | Aggregate | Update | Delete | Count
+
+OperationT = TypeVar("OperationT", bound=Operation)
+
+
+def altered(operation: OperationT, **values: Any) -> OperationT:
+    """As `dataclasses.replace`, in less than half of its time, which is most of what a middleware takes."""
+    new = object.__new__(type(operation))
+    names: tuple[str, ...] = type(operation).__match_args__
+    for name in names:
+        object.__setattr__(new, name, getattr(operation, name))
+    for name, value in values.items():
+        object.__setattr__(new, name, value)
+    return new

@@ -1,6 +1,7 @@
 """The repository: what an application asks, in terms of its own model, on any store."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Self, TypeVar, cast
 
 from pydantic import BaseModel
@@ -49,10 +50,10 @@ class Repository(PlacedRepository[EntityT]):
 
     async def create_many(self, entities: Iterable[EntityT]) -> list[EntityT]:
         """Store all or none."""
-        documents = tuple(self.schema.new_document(entity) for entity in entities)
+        documents = tuple(map(self.schema.new_document, entities))
         if not documents:
             return []
-        return [self._entity(each) for each in await self._run(Insert(documents, ttl=self._binding.ttl))]
+        return self.schema.entities(await self._run(Insert(documents, ttl=self._binding.ttl)))
 
     async def put_if_absent(self, entity: EntityT) -> bool:
         """Store a new record unless its id is taken; whether it was stored."""
@@ -104,7 +105,7 @@ class Repository(PlacedRepository[EntityT]):
         """Return what matches. `order_by` is `"name"`, `"-name"`, or a list of these or of `("name", "desc")`."""
         order = read_order(order_by, self.schema.fields)
         operation = Find(self._where(filter), order, read_rows(skip), read_rows(limit))
-        return [self._entity(each) for each in await self._run(operation)]
+        return self.schema.entities(await self._run(operation))
 
     find_many = find
 
@@ -266,8 +267,8 @@ class Repository(PlacedRepository[EntityT]):
                 f"on: {', '.join(map(str, names))} is neither the key of {self.model.__name__} nor the fields of one "
                 "of its unique indexes, so two records could have the same"
             )
-        documents = tuple(self.schema.new_document(entity) for entity in entities)
-        values = {tuple(document[name] for name in names) for document in documents}
+        documents = tuple(map(self.schema.new_document, entities))
+        values = set(map(itemgetter(*names), documents))
         if len(values) < len(documents):
             raise InvalidChangeError(f"two of the records to upsert have the same {', '.join(names)}")
         return Upsert(documents, names, ttl=self._binding.ttl, returning=returning)
