@@ -92,6 +92,7 @@ class MemoryBackend(StorageBackend):
                 new.append(document)
                 continue
             kept = {name: there[name] for name in (self.schema.key, *operation.keep)}
+            kept |= {name: there[name] + 1 for name in operation.increments}
             old.append(there[self.schema.key])
             new.append({**document, **kept})
         self._store(dict.fromkeys(old), new)

@@ -47,6 +47,14 @@ class TestUpserts(contract.UpsertContract):
     pass
 
 
+class TestSoftDeletes(contract.SoftDeleteContract):
+    pass
+
+
+class TestVersions(contract.VersionContract):
+    pass
+
+
 class TestTransactions(contract.TransactionContract):
     pass
 

@@ -45,5 +45,13 @@ class TestUpserts(contract.UpsertContract):
     pass
 
 
+class TestSoftDeletes(contract.SoftDeleteContract):
+    pass
+
+
+class TestVersions(contract.VersionContract):
+    pass
+
+
 class TestTransactions(contract.TransactionContract):
     pass

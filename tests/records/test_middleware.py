@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from app.core.errors import ConfigurationError, DuplicateRecordError, InvalidChangeError
 from app.db import DataLayer, Entity, Repository, SoftDeletable, Timestamped
 from app.db.backends import Index
-from app.db.middleware import ORDER, SoftDelete, Timestamps
+from app.db.middleware import ORDER, Declaration, SoftDelete, Timestamps, Versions
 from app.db.models.values import utc_now
+from app.db.repositories.placement import declared
 
 FORGED = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -39,10 +40,10 @@ def pages(data: DataLayer) -> Pages:
     return data.repository(Pages)
 
 
-def test_the_order_stands_in_one_place(data: DataLayer) -> None:
-    assert (Timestamps, SoftDelete) == ORDER
-    assert [type(each) for each in data.repository(Pages)._middleware] == [Timestamps, SoftDelete]
-    assert data.repository(Plain)._middleware == ()
+def test_the_order_stands_in_one_place() -> None:
+    assert (Timestamps, SoftDelete, Versions) == ORDER
+    assert [type(each) for each in declared(Declaration(Page))] == [Timestamps, SoftDelete]
+    assert declared(Declaration(Plain)) == ()
 
 
 def recent(moment: datetime) -> bool:

@@ -27,6 +27,20 @@ def mongodb_on(directory: Path) -> Process:
     return Process(command, port, directory)
 
 
+@pytest.fixture(scope="session")
+def chroma_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """The server that comes with the package."""
+    pytest.importorskip("chromadb")
+    directory = tmp_path_factory.mktemp("chroma-server")
+    port = free_port()
+    chroma = Path(sys.executable).with_name("chroma")
+    command = [str(chroma), "run", "--path", str(directory / "data"), "--host", "127.0.0.1", "--port", str(port)]
+    process = Process(command, port, directory)
+    process.start()
+    yield process
+    process.kill()
+
+
 @pytest.fixture(scope="session", params=["stand-in", "server"])
 def mongodb_url(request: pytest.FixtureRequest) -> str:
     if request.param == "server":

@@ -3,8 +3,10 @@
 import asyncio
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,11 @@ from chromadb.api.async_fastapi import AsyncFastAPI
 from pydantic import SecretStr
 
 from app.config import load
-from app.config.settings import ChromaDBSettings
+from app.config.settings import ChromaDBSettings, PoolSettings
 from app.connections import ConnectionFactory, ConnectionType
 from app.connections._chroma_embedded import ChromaEngine
 from app.connections._chroma_http import ChromaHttpClient
-from app.connections._http import HttpAddress, verified
+from app.connections._http import HttpAddress, trusted
 from app.connections.chromadb import ChromaDBConnectionManager
 from app.core.errors import (
     DeadlineExceededError,
@@ -27,7 +29,7 @@ from app.core.errors import (
     StoreUnavailableError,
 )
 
-from .faults import SECRET, Gate, Process, forward, free_port
+from .faults import SECRET, Gate, Process, forward
 
 TIMEOUT = 0.8
 LATEST = TIMEOUT * 1.1
@@ -100,6 +102,44 @@ def test_three_runs_in_one_process(tmp_path: Path) -> None:
     manager.abandon()
 
 
+def insert(number: int) -> Any:
+    return lambda client: client.get_or_create_collection("documents", embedding_function=None).upsert(
+        ids=[str(number)], embeddings=[[float(number), 1.0]]
+    )
+
+
+def stored(client: Any) -> int:
+    return int(client.get_or_create_collection("documents", embedding_function=None).count())
+
+
+def test_two_threads_with_a_loop_each_write_to_one_directory(tmp_path: Path) -> None:
+    manager = embedded(tmp_path)
+    both = threading.Barrier(2)
+
+    async def run(first: int) -> int:
+        both.wait(10)
+        engine = await engine_of(manager)
+        await asyncio.gather(*(engine.write(insert(number)) for number in range(first, first + 20)))
+        await asyncio.to_thread(both.wait, 10)
+        return id(engine)
+
+    assert len(set(in_two_threads(run))) == 1, "one engine serves both"
+    assert asyncio.run(count_of(manager)) == 40
+    manager.abandon()
+
+
+async def count_of(manager: ChromaDBConnectionManager) -> int:
+    return await (await engine_of(manager)).read(stored)
+
+
+async def test_a_thousand_calls_at_once_of_a_directory(tmp_path: Path) -> None:
+    async with embedded(tmp_path) as manager:
+        engine = await engine_of(manager)
+        work = [engine.write(insert(n)) if n % 10 == 0 else engine.read(stored) for n in range(1000)]
+        await asyncio.gather(*work)
+        assert await engine.read(stored) == 100
+
+
 OPEN = """
 import asyncio, sys
 from pathlib import Path
@@ -150,21 +190,9 @@ async def test_a_missing_package_names_the_extra(
 # ---------------------------------------------------------------- a server
 
 
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    directory = tmp_path_factory.mktemp("chroma-server")
-    port = free_port()
-    chroma = Path(sys.executable).with_name("chroma")
-    command = [str(chroma), "run", "--path", str(directory / "data"), "--host", "127.0.0.1", "--port", str(port)]
-    process = Process(command, port, directory)
-    process.start()
-    yield process
-    process.kill()
-
-
 @pytest.fixture
-async def gate(process: Process) -> AsyncIterator[Gate]:
-    async with Gate(forward(process.port)) as gate:
+async def gate(chroma_process: Process) -> AsyncIterator[Gate]:
+    async with Gate(forward(chroma_process.port)) as gate:
         yield gate
 
 
@@ -175,9 +203,9 @@ async def manager(gate: Gate) -> AsyncIterator[ChromaDBConnectionManager]:
     await manager.close()
 
 
-def at(port: int) -> ChromaDBConnectionManager:
+def at(port: int, *, timeout: float = TIMEOUT) -> ChromaDBConnectionManager:
     url = SecretStr(f"http://user:{SECRET}@127.0.0.1:{port}")
-    return ChromaDBConnectionManager(ChromaDBSettings(url=url, timeout=TIMEOUT))
+    return ChromaDBConnectionManager(ChromaDBSettings(url=url, timeout=timeout, pool=PoolSettings(timeout=timeout)))
 
 
 async def test_it_writes_reads_and_is_healthy(manager: ChromaDBConnectionManager) -> None:
@@ -195,8 +223,8 @@ async def test_a_thousand_first_users_get_one_client(manager: ChromaDBConnection
     assert gate.connections == 1
 
 
-async def test_the_clients_of_two_servers_share_nothing(process: Process) -> None:
-    async with at(process.port) as one, at(process.port) as other:
+async def test_the_clients_of_two_servers_share_nothing(chroma_process: Process) -> None:
+    async with at(chroma_process.port) as one, at(chroma_process.port) as other:
         clients: Any = [await one.connect(), await other.connect()]
         assert clients[0].http is not clients[1].http
         await one.disconnect()
@@ -205,17 +233,49 @@ async def test_the_clients_of_two_servers_share_nothing(process: Process) -> Non
 
 
 async def test_tls_is_verified() -> None:
-    client = ChromaHttpClient(HttpAddress.of(SecretStr("https://host"), "x"), 8000, 1, verified())
+    client = ChromaHttpClient(
+        HttpAddress.of(SecretStr("https://host"), "x"), 8000, PoolSettings(), 1, trusted(None, "x")
+    )
     transport: Any = client.http._transport
-    assert transport._pool._ssl_context.verify_mode.name == "CERT_REQUIRED"
+    assert transport._transport._pool._ssl_context.verify_mode.name == "CERT_REQUIRED"
     await client.aclose()
 
 
-def test_three_runs_against_a_server(process: Process) -> None:
-    manager = at(process.port)
+def test_three_runs_against_a_server(chroma_process: Process) -> None:
+    manager = at(chroma_process.port)
     for _ in range(3):
         assert asyncio.run(manager.read(count)) >= 0
     assert not manager.connected, "each client was closed with its loop"
+
+
+def test_two_threads_with_a_loop_each_against_a_server(chroma_process: Process) -> None:
+    manager = at(chroma_process.port, timeout=10)
+
+    async def run(_: int) -> int:
+        await asyncio.gather(*(manager.read(count) for _ in range(50)))
+        return id(await manager.connect())
+
+    assert len(set(in_two_threads(run))) == 2, "each loop has its own client"
+    assert not manager.connected
+
+
+async def test_a_thousand_calls_share_a_bounded_pool(gate: Gate) -> None:
+    async with at(gate.port, timeout=30) as manager:
+        await asyncio.gather(*(manager.read(count) for _ in range(1000)))
+        health = await manager.health()
+    assert gate.connections <= 10
+    assert health.pool == {
+        "max_size": 10,
+        "size": gate.connections,
+        "idle": gate.connections,
+        "in_use": 0,
+        "waiting": 0,
+    }
+
+
+def in_two_threads(run: Callable[[int], Coroutine[Any, Any, int]]) -> list[int]:
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(lambda first: asyncio.run(run(first)), (0, 100)))
 
 
 async def took(work: Awaitable[Any], error: type[Exception]) -> str:

@@ -34,10 +34,6 @@ Config = Annotated[
 Store = Annotated[str, typer.Option("--store", "-s", help="A name under `vector_stores`.")]
 
 
-def main() -> None:
-    app()
-
-
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
@@ -61,7 +57,7 @@ def ingest_command(
             with progress_bar() as progress:
                 return await ingest(data.vector_store(store), paths, progress=advance(progress))
 
-    print_report(run(work()))
+    print_report(run(work(), resumes=True))
 
 
 @app.command("search")

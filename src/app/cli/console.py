@@ -14,23 +14,32 @@ from rich.table import Table
 
 from ..connections.base import ConnectionHealth
 from ..core.errors import AppError
+from .interrupt import INTERRUPTED, cancelled_by_interrupt
 
 R = TypeVar("R")
 
 console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
+def run(work: Coroutine[Any, Any, R], *, resumes: bool = False) -> R:
+    """Run a command to its end. What the library refuses is one line and exit code 1, never a traceback.
 
-def run(work: Coroutine[Any, Any, R]) -> R:
-    """Run a command to its end. What the library refuses is one line and exit code 1, never a traceback."""
+    `resumes` says that the same command goes on where an interrupted one stopped.
+    """
+
+    async def interruptible() -> R:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - of asyncio.run
+        with cancelled_by_interrupt(task):
+            return await work
+
     try:
-        return asyncio.run(work)
+        return asyncio.run(interruptible())
     except (AppError, OSError, ValueError) as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted; the same command goes on where it stopped", INTERRUPTED)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        fail("interrupted; the same command goes on where it stopped" if resumes else "interrupted", INTERRUPTED)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

@@ -129,11 +129,18 @@ class PostgresSettings(Section):
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 
 
+_CA_FILE = (
+    "A file of certificates (PEM) that an `https://` server's is verified with, instead of the usual authorities."
+)
+
+
 class QdrantSettings(Section):
     type: Literal[ConnectionType.QDRANT] = ConnectionType.QDRANT
     url: Secret = Field(None, description="`embedded`, or the server's `http://…`.")
     api_key: Secret = Field(None, description="The key of a server that asks for one.")
+    ca_file: Path | None = Field(None, description=_CA_FILE)
     path: Path = Field(Path("qdrant"), description="Where embedded collections live, relative to `data_dir`.")
+    pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(
         5, description="Seconds for connecting to a server, and for one operation there; embedded it means nothing."
     )
@@ -144,7 +151,9 @@ class ChromaDBSettings(Section):
     url: Secret = Field(
         None, description="The server's `http://…`; without it, or as `embedded`, the store is a directory."
     )
+    ca_file: Path | None = Field(None, description=_CA_FILE)
     path: Path = Field(Path("chroma"), description="The directory of the embedded store, relative to `data_dir`.")
+    pool: PoolSettings = PoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 
 

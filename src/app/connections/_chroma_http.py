@@ -15,26 +15,29 @@ from chromadb.api.async_client import AsyncAdminClient, AsyncClient
 from chromadb.config import Settings, System
 from overrides import override
 
-from ._http import POOL_SIZE
+from ._http_pool import PooledTransport
 
 if TYPE_CHECKING:
     import ssl
 
     from chromadb.api.async_fastapi import AsyncFastAPI
 
+    from ..config.settings import PoolSettings
     from ._http import HttpAddress
 
 
 class ChromaHttpClient(AsyncClient):
     """Chroma's asynchronous client, on an HTTP client of its own and for the running loop."""
 
-    def __init__(self, address: "HttpAddress", port: int, timeout: float, tls: "ssl.SSLContext") -> None:
+    def __init__(
+        self, address: "HttpAddress", port: int, pool: "PoolSettings", timeout: float, tls: "ssl.SSLContext"
+    ) -> None:
         # Not the base's: it registers the client for the whole process, under its settings.
         self._identifier = f"manystore {uuid.uuid4()}"
+        self.transport = PooledTransport(address, pool, timeout, tls)
         self.http = httpx.AsyncClient(
             timeout=timeout,
-            verify=tls,
-            limits=httpx.Limits(max_connections=POOL_SIZE),
+            transport=self.transport,
             headers={"Content-Type": "application/json", "User-Agent": "manystore", **address.authorization()},
         )
         system = System(

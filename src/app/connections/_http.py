@@ -1,9 +1,10 @@
 """What stores over HTTP share: the parts of their address, and what httpx says when they fail."""
 
 import base64
+import ssl
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
@@ -16,11 +17,6 @@ from ..core.errors import (
     PoolExhaustedError,
     StoreUnavailableError,
 )
-
-if TYPE_CHECKING:
-    import ssl
-
-POOL_SIZE = 10  # connections of one client; a caller beyond that waits for as long as the call may take
 
 _REFUSED = frozenset({401, 403})
 _GATEWAY = frozenset({502, 504})  # a proxy has asked the server, and has no answer of it
@@ -99,10 +95,16 @@ def translated(server: str, error: BaseException, *, status: int | None, write: 
     if status in _GATEWAY:
         return OutcomeUnknownError(unknown % f"gave no answer ({status})")
     match error:
+        case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return StoreUnavailableError(
+                f"{server} is not to be trusted: {_without_place(str(error))}; `ca_file` names the authority of a "
+                "certificate that only you trust"
+            )
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return StoreUnavailableError(f"{server} cannot be reached: {str(error) or 'no answer in time'}")
         case httpx.PoolTimeout():
-            return PoolExhaustedError(f"{server}: no connection became free in time; nothing was sent")
+            reason = str(error) or "no connection became free in time"
+            return PoolExhaustedError(f"{server}: {reason}; nothing was sent; raise pool.max_size, or ask less at once")
         case httpx.TimeoutException():
             late = "did not answer in time"
             return OutcomeUnknownError(unknown % late) if write else DeadlineExceededError(f"{server} {late}")
@@ -113,9 +115,29 @@ def translated(server: str, error: BaseException, *, status: int | None, write: 
             return None
 
 
+def _without_place(text: str) -> str:
+    """What OpenSSL says, without the line of Python's source that it ends with."""
+    return text.partition(" (_ssl.c:")[0].removeprefix("[SSL: CERTIFICATE_VERIFY_FAILED] ")
+
+
+def trusted(ca_file: Path | None, connection: str) -> ssl.SSLContext:
+    """What TLS is verified with; ConfigurationError when `ca_file` cannot be used. It reads files."""
+    if ca_file is None:
+        return _usual()
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # of which an error of TLS is one
+        reason = (
+            "has no certificates in PEM form"
+            if isinstance(error, ssl.SSLError)
+            else f"cannot be read: {error.strerror}"
+        )
+        raise ConfigurationError(f"the connection {connection!r}: its ca_file {ca_file} {reason}") from error
+
+
 @lru_cache(maxsize=1)
-def verified() -> "ssl.SSLContext":
-    """What TLS is verified with. Reading the certificates takes 0.1 s, which each client would do again."""
+def _usual() -> ssl.SSLContext:
+    """Those that httpx uses. Reading them takes 0.1 s, which each client would do again."""
     import httpx  # noqa: PLC0415 - as above
 
     return httpx.create_ssl_context()

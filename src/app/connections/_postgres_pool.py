@@ -22,6 +22,7 @@ from ..core.errors import (
     StoreUnavailableError,
 )
 from ..core.utils.logger import get_logger
+from ._postgres_logging import without_parts
 
 if TYPE_CHECKING:
     from psycopg.abc import QueryNoTemplate
@@ -41,6 +42,10 @@ class ConnectionLostError(StoreUnavailableError):
     """The connection died under a read, which may be run again."""
 
 
+class _EndedError(BaseException):
+    """Connecting was cancelled with the loop. The pool would take a cancellation for a failure, and warn."""
+
+
 class Connection(psycopg.AsyncConnection[Row]):
     """A connection that ends when its server is silent for longer than `timeout` seconds.
 
@@ -48,6 +53,7 @@ class Connection(psycopg.AsyncConnection[Row]):
     """
 
     timeout: float | None = None
+    address = ""
     expired = False
     made = 0.0
     _poll: "select.poll | None" = None
@@ -60,18 +66,23 @@ class Connection(psycopg.AsyncConnection[Row]):
         ours: AppError
         try:
             async with asyncio.timeout(within):
-                connection = await super().connect(conninfo, **kwargs)
+                with without_parts():
+                    connection = await super().connect(conninfo, **kwargs)
         except TimeoutError:
             ours = StoreUnavailableError(f"PostgreSQL at {address} gave no answer within {within:g} s")
         except psycopg.Error as error:
             ours = StoreUnavailableError(f"cannot connect to PostgreSQL at {address}: {_reason(error)}")
         else:
             connection.timeout = within
+            connection.address = address
             connection.made = monotonic()
             return connection
         # Not `from` the driver's: its text repeats what it took for user and database, which may be a password.
         failed(ours)
         raise ours
+
+    def __repr__(self) -> str:  # the driver's has user and database, and its pool logs it
+        return f"<{type(self).__name__} {self.info.status.name} to PostgreSQL at {self.address}>"
 
     async def wait(  # type: ignore[override]  # the parent has a timeout of another kind, since 3.3
         self, gen: Generator[Any, Any, R], interval: float = 0.1, **kwargs: Any
@@ -295,6 +306,14 @@ class Pool(AsyncConnectionPool[Connection]):
                 await chore.run()
             except psycopg.Error as error:
                 logger.warning("%s failed: %s", chore, type(error).__name__)
+            except _EndedError as error:
+                raise asyncio.CancelledError from error
+
+    async def _connect(self, *args: Any) -> Connection:
+        try:
+            return await super()._connect(*args)
+        except asyncio.CancelledError as error:
+            raise _EndedError from error
 
     async def end(self) -> None:
         """Close the pool, then give back the server, if it runs for us."""

@@ -15,6 +15,7 @@ from ..core.errors import (
     DeadlineExceededError,
     MissingDependencyError,
     OutcomeUnknownError,
+    PoolExhaustedError,
     StoreUnavailableError,
 )
 from .base import ClientT, ConnectionHealth, ConnectionManager
@@ -84,10 +85,13 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
         return health if client is None else replace(health, pool=self._pool(client))
 
     async def _greet(self, client: ClientT, work: Callable[[ClientT], Awaitable[R]]) -> R:
-        """Ask whether there is a server that lets us in. Any answer but yes is StoreUnavailableError."""
+        """Ask whether there is a server that lets us in. Any answer but yes is StoreUnavailableError.
+
+        PoolExhaustedError where the client is open and others have all of its connections.
+        """
         try:
             return await self._run(client, work)
-        except StoreUnavailableError:
+        except (StoreUnavailableError, PoolExhaustedError):
             raise
         except DeadlineExceededError as error:
             raise StoreUnavailableError(str(error)) from error

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from ..config.settings import EMBEDDED, ChromaDBSettings
 from ..core.constants import ConnectionType
 from ..core.errors import AppError
 from ._chroma_embedded import ChromaEngine
-from ._http import HttpAddress, is_dead, translated, verified
+from ._http import HttpAddress, is_dead, translated, trusted
 from ._server import ServerConnectionManager, load_package
 from .owner_thread import engines
 
@@ -50,8 +51,9 @@ class ChromaDBConnectionManager(ServerConnectionManager["Client"]):
             make = lambda: ChromaEngine(self.path, self.settings.timeout)  # noqa: E731
             return await engines.acquire(ChromaEngine, self.path, make)
         module = await load_package(f"{__package__}._chroma_http", "chromadb", "chromadb")
+        tls = await asyncio.to_thread(trusted, self.settings.ca_file, self.name)
         client: ChromaHttpClient = module.ChromaHttpClient(
-            self.address, self.address.port or _PORT, self.settings.timeout, await asyncio.to_thread(verified)
+            self.address, self.address.port or _PORT, self.settings.pool, self.settings.timeout, tls
         )
         try:
             await self._greet(client, lambda _: client.count_collections())
@@ -59,6 +61,9 @@ class ChromaDBConnectionManager(ServerConnectionManager["Client"]):
             await client.aclose()
             raise
         return client
+
+    def _pool(self, client: "Client") -> Mapping[str, int] | None:
+        return None if isinstance(client, ChromaEngine) else client.transport.state()
 
     async def _close(self, client: "Client") -> None:
         await (engines.release(client) if isinstance(client, ChromaEngine) else client.aclose())

@@ -3,22 +3,26 @@
 import asyncio
 import math
 import os
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from pydantic import SecretStr
 
 from ..config.settings import EMBEDDED, QdrantSettings
 from ..core.constants import ConnectionType
 from ..core.errors import AppError, UnsupportedOperationError
-from ._http import POOL_SIZE, HttpAddress, is_dead, limits, translated, verified
+from ._http import HttpAddress, is_dead, limits, translated, trusted
 from ._qdrant_embedded import Collections, QdrantEngine
 from ._server import ServerConnectionManager, load_package
 from .owner_thread import engines
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
+
+    from ._http_pool import PooledTransport
 
     Client = QdrantEngine | AsyncQdrantClient
 
@@ -44,6 +48,7 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
         self.path = os.path.realpath(self.data_dir / self.settings.path.expanduser())
         self.requires = ("qdrant_edge",) if self.address is None else ("qdrant_client",)
         self.closes_with_loop = self.address is not None
+        self._transports: WeakKeyDictionary[AsyncQdrantClient, PooledTransport] = WeakKeyDictionary()
 
     def get_connection_info(self) -> dict[str, Any]:
         if self.address is None:
@@ -80,11 +85,16 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
 
     async def _client(self, address: HttpAddress) -> "AsyncQdrantClient":
         qdrant_client = await load_package("qdrant_client", "qdrant-client", "qdrant")
-        key = self.settings.api_key
         import httpx  # noqa: PLC0415 - the client has brought it
 
-        rounded_up = math.ceil(self.settings.timeout)
-        exact = limits(self.settings.timeout)
+        from ._http_pool import PooledTransport  # noqa: PLC0415 - as above
+
+        settings = self.settings
+        tls = await asyncio.to_thread(trusted, settings.ca_file, self.name)
+        transport = PooledTransport(address, settings.pool, settings.timeout, tls)
+        key = settings.api_key
+        rounded_up = math.ceil(settings.timeout)
+        exact = limits(settings.timeout)
 
         async def limit(request: httpx.Request) -> None:
             # The client takes whole seconds only. A timeout given with the call holds.
@@ -98,11 +108,14 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
             # As a header, since the client warns about its own parameter where the server has no TLS.
             headers={**address.authorization(), **({} if key is None else {"api-key": key.get_secret_value()})},
             check_compatibility=False,  # asks on a thread of its own, and warns from there
-            limits=httpx.Limits(max_connections=POOL_SIZE),  # none for a server on this machine, if left to the client
+            transport=transport,
             event_hooks={"request": [limit]},
-            verify=await asyncio.to_thread(verified),
         )
+        self._transports[client] = transport
         return client
+
+    def _pool(self, client: "Client") -> Mapping[str, int] | None:
+        return None if isinstance(client, QdrantEngine) else self._transports[client].state()
 
     async def _close(self, client: "Client") -> None:
         await (engines.release(client) if isinstance(client, QdrantEngine) else client.close())

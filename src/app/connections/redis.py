@@ -212,7 +212,9 @@ class RedisConnectionManager(ConnectionManager[Client]):
 
     def _limits(self) -> dict[str, Any]:
         return {
-            "socket_timeout": self.settings.timeout,
+            # Not for each write and read: the gate bounds the whole, and where the driver waits with a limit to send, a
+            # cancellation that arrives meanwhile is lost (`asyncio.wait_for` of Python 3.11).
+            "socket_timeout": None,
             "socket_connect_timeout": self.settings.timeout,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,  # what every server speaks, and replies have the shapes that redis-py documents

@@ -70,7 +70,15 @@ class DuplicateRecordError(AppError):
 
 
 class StaleRecordError(AppError):
-    """The record changed since it was read."""
+    """The record changed since it was read: `expected` and `actual` are its versions then and now."""
+
+    def __init__(self, collection: str, id: object, expected: int, actual: int) -> None:
+        self.expected = expected
+        self.actual = actual
+        super().__init__(
+            f"{collection}: the record {id!r} has version {actual} and not {expected}: "
+            "read it again, and repeat the change"
+        )
 
 
 class InvalidFilterError(AppError, ValueError):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .backends.base import Index
     from .data_layer import DataLayer
-    from .models.base import Entity, PyObjectId, SoftDeletable, Timestamped
+    from .models.base import Entity, PyObjectId, SoftDeletable, Timestamped, Versioned
     from .models.user import User, UserInDB
     from .query.expressions import F
     from .repositories.base import Repository
@@ -25,6 +25,7 @@ _HOMES = {
     "Timestamped": ".models.base",
     "User": ".models.user",
     "UserInDB": ".models.user",
+    "Versioned": ".models.base",
 }
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Timestamped",
     "User",
     "UserInDB",
+    "Versioned",
 ]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from ..db.backends.base import Index
-from ..db.models.base import Entity, SoftDeletable, Timestamped
+from ..db.models.base import Entity, SoftDeletable, Timestamped, Versioned
 from ..db.repositories.base import Repository
 
 
@@ -39,3 +39,13 @@ class Note(Entity, Timestamped, SoftDeletable):
 
 class Notes(Repository[Note]):
     indexes = (Index("text", unique=True),)
+
+
+class Draft(Entity, Timestamped, Versioned, SoftDeletable):
+    title: str
+    body: str = ""
+    views: int = 0
+
+
+class Drafts(Repository[Draft]):
+    indexes = (Index("title", unique=True),)

@@ -84,7 +84,9 @@ class SQLBackend(StorageBackend):
 
     async def upsert(self, operation: Upsert) -> list[Document] | int:
         guard = self._where(operation.guard)
-        statement = self._statements.upsert(operation.on, operation.keep, guard, returns=operation.returning)
+        statement = self._statements.upsert(
+            operation.on, operation.keep, operation.increments, guard, returns=operation.returning
+        )
         rows = self._rows.encode_all(operation.documents, self._expires_at(operation.ttl))
         if guard.values:
             columns = len(rows[0])

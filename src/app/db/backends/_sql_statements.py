@@ -42,7 +42,15 @@ class Statements:
 
         return self._statement(("insert", skip), build)
 
-    def upsert(self, on: tuple[str, ...], keep: tuple[str, ...], guard: Where, *, returns: bool) -> Statement:
+    def upsert(
+        self,
+        on: tuple[str, ...],
+        keep: tuple[str, ...],
+        increments: tuple[str, ...],
+        guard: Where,
+        *,
+        returns: bool,
+    ) -> Statement:
         """Binds all columns and `guard`. A record that is in the way and does not meet it is not touched."""
 
         def build(bind: Binder) -> sa.ClauseElement:
@@ -50,12 +58,13 @@ class Statements:
             insert = self._insert(bind)
             stays = {key.name, *keep}
             values = {column.name: insert.excluded[column.name] for column in table.c if column.name not in stays}
+            values |= {name: table.c[name] + sa.literal_column("1") for name in increments}
             met = None if guard.predicate == ALL else self._table.condition(guard.predicate, bind)
             # Without a change it still has to answer.
             upsert = insert.on_conflict_do_update(set_=values or {key.name: key}, where=met, **self._target(on))
             return cast("sa.ClauseElement", upsert.returning(*self._table.columns) if returns else upsert)
 
-        return self._statement(("upsert", on, keep, guard.shape, returns), build)
+        return self._statement(("upsert", on, keep, increments, guard.shape, returns), build)
 
     def find(
         self,

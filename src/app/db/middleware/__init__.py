@@ -1,10 +1,21 @@
 """What stands between every repository and every store, in one order."""
 
-from .base import Middleware, chain
-from .soft_delete import SoftDelete, Visibility
+from .base import Declaration, Middleware, Store, Visibility, chain
+from .soft_delete import SoftDelete
 from .timestamps import Timestamps
+from .versioning import Versions
 
-__all__ = ["ORDER", "Middleware", "SoftDelete", "Timestamps", "Visibility", "chain"]
+__all__ = [
+    "ORDER",
+    "Declaration",
+    "Middleware",
+    "SoftDelete",
+    "Store",
+    "Timestamps",
+    "Versions",
+    "Visibility",
+    "chain",
+]
 
-ORDER: tuple[type[Middleware], ...] = (Timestamps, SoftDelete)
+ORDER: tuple[type[Middleware], ...] = (Timestamps, SoftDelete, Versions)
 """From the repository to the store. Each applies by itself where the model asks for it."""

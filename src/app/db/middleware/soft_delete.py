@@ -2,10 +2,7 @@
 
 from collections.abc import Awaitable
 from dataclasses import replace
-from enum import Enum
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, Self
 
 from ...core.errors import InvalidChangeError
 from ..backends.base import CollectionSchema
@@ -13,15 +10,9 @@ from ..models.base import SoftDeletable
 from ..models.values import utc_now
 from ..query.operations import Aggregate, Count, Delete, Explain, Find, Stream, Update, Upsert, altered
 from ..query.predicates import Compare, Not, Op, Predicate, both
-from .base import CallNext, Middleware
+from .base import CallNext, Declaration, Middleware, Visibility
 
 _IS_LIVE = Compare("deleted_at", Op.EQ, None)
-
-
-class Visibility(Enum):
-    LIVE = "live"
-    ALL = "all"
-    DELETED = "deleted"
 
 
 _VISIBLE: dict[Visibility, Predicate | None] = {
@@ -40,8 +31,8 @@ class SoftDelete(Middleware):
         self._visible = _VISIBLE[visibility]
 
     @classmethod
-    def applies_to(cls, model: type[BaseModel]) -> bool:
-        return issubclass(model, SoftDeletable)
+    def declared(cls, declaration: Declaration) -> Self | None:
+        return cls(declaration.visibility) if issubclass(declaration.model, SoftDeletable) else None
 
     def adapt(self, schema: CollectionSchema) -> CollectionSchema:
         indexes = tuple(index.limited_to(_IS_LIVE) if index.unique else index for index in schema.indexes)

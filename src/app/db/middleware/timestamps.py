@@ -1,15 +1,13 @@
 """`created_at` and `updated_at`, on every write path, from this clock and from no caller."""
 
 from collections.abc import Awaitable
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, Self
 
 from ...core.errors import InvalidChangeError
 from ..models.base import Timestamped
 from ..models.values import utc_now
 from ..query.operations import Insert, Update, Upsert, altered
-from .base import CallNext, Middleware
+from .base import CallNext, Declaration, Middleware
 
 _OURS = ("created_at", "updated_at")
 
@@ -18,8 +16,8 @@ class Timestamps(Middleware):
     handles = (Insert, Upsert, Update)
 
     @classmethod
-    def applies_to(cls, model: type[BaseModel]) -> bool:
-        return issubclass(model, Timestamped)
+    def declared(cls, declaration: Declaration) -> Self | None:
+        return cls() if issubclass(declaration.model, Timestamped) else None
 
     def __call__(self, operation: Insert | Upsert | Update, call_next: CallNext) -> Awaitable[Any]:
         now = utc_now()

@@ -61,7 +61,19 @@ class Timestamped(BaseModel):
     updated_at: datetime = Field(default_factory=utc_now)
 
 
+class Versioned(BaseModel):
+    """`version` is 1 when a record is created, and one more after each change; it cannot be set by the caller."""
+
+    version: int = 1
+
+
 class SoftDeletable(BaseModel):
     """`delete` sets `deleted_at`; what has it set is absent from every read, and its unique values are free."""
 
     deleted_at: datetime | None = None
+
+
+def managed(model: type[BaseModel]) -> frozenset[str]:
+    """The fields that the library sets, by the mixins of the model."""
+    mixins = (Timestamped, Versioned, SoftDeletable)
+    return frozenset(name for mixin in mixins if issubclass(model, mixin) for name in mixin.model_fields)

@@ -86,6 +86,8 @@ class Upsert:
     documents: tuple[Document, ...]
     on: tuple[str, ...]
     keep: tuple[str, ...] = ()
+    increments: tuple[str, ...] = ()
+    """Whole numbers of a record that is there, to which one is added instead."""
     guard: Predicate = ALL
     ttl: float | None = None
     returning: bool = True

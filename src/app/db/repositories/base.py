@@ -1,18 +1,23 @@
 """The repository: what an application asks, in terms of its own model, on any store."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, Self, TypeVar, cast
 
 from pydantic import BaseModel
 
 from ...core.errors import (
+    ConfigurationError,
     InvalidChangeError,
     InvalidFilterError,
     RecordNotFoundError,
+    StaleRecordError,
     TransactionError,
 )
 from ..backends.base import Transaction
+from ..models.base import Versioned, managed
+from ..models.values import utc_now
 from ..query.builder import QueryBuilder
 from ..query.operations import (
     Aggregate,
@@ -26,7 +31,7 @@ from ..query.operations import (
 )
 from ..query.ordering import OrderBy, read_order, read_rows
 from ..query.pipeline import check_pipeline
-from ..query.predicates import And, Compare, Filter, Op, Predicate, always, compare, to_predicate
+from ..query.predicates import ALL, And, Compare, Filter, Op, Predicate, always, compare, to_predicate
 from .pages import Page
 from .placed import PlacedRepository
 from .source import RepositorySource
@@ -153,18 +158,41 @@ class Repository(PlacedRepository[EntityT]):
 
         return UnitOfWork(begin, binding.backend.manager, self._partner, self)
 
-    async def update(self, id: Any, changes: Mapping[str, Any] | BaseModel) -> EntityT | None:
+    async def update(
+        self, id: Any, changes: Mapping[str, Any] | BaseModel, *, version: int | None = None
+    ) -> EntityT | None:
         """Change the fields that are given; the record after the change, or None when there is none.
 
-        InvalidChangeError for unknown names and invalid values, before anything is written.
+        InvalidChangeError for unknown names and invalid values, before anything is written. With the `version` that
+        was read, StaleRecordError when it is another by now; that is decided in the same step.
         """
         where = self._by_key(id)
         values = self.schema.changes(changes)
-        return (
-            None
-            if where is None
-            else await self._update_one(Update(where, values, ttl=self._binding.ttl, check=self._check))
-        )
+        if where is None:
+            return None
+        guard = self._is_version(version)
+        updated = await self._update_one(Update(where, values, guard=guard, ttl=self._binding.ttl, check=self._check))
+        if updated is None and version is not None:
+            await self._refuse_stale(where, version)
+        return updated
+
+    async def save(self, entity: EntityT) -> EntityT:
+        """Write all fields of an entity that was read and changed; the record as it is then.
+
+        RecordNotFoundError when there is none. A versioned one must have the version that is stored, else
+        StaleRecordError; the others overwrite what was changed meanwhile.
+        """
+        document = self.schema.new_document(entity)
+        version = document["version"] if issubclass(self.model, Versioned) else None
+        where = Compare(self.key, Op.EQ, document.pop(self.key))
+        values = {name: value for name, value in document.items() if name not in managed(self.model)}
+        guard = self._is_version(version)
+        saved = await self._update_one(Update(where, values, guard=guard, ttl=self._binding.ttl))
+        if saved is None:
+            if version is not None:
+                await self._refuse_stale(where, version)
+            raise RecordNotFoundError(f"{self.COLLECTION_NAME} has no record with the {self.key} {where.value!r}")
+        return saved
 
     async def update_many(
         self,
@@ -202,13 +230,36 @@ class Repository(PlacedRepository[EntityT]):
             return None
         return await self._update_one(Update(where, values, guard=guard, ttl=self._binding.ttl, check=self._check))
 
-    async def delete(self, id: Any, *, hard: bool = False) -> bool:
-        """Delete the record; whether there was one. `hard` removes for good what would only be marked."""
+    async def delete(self, id: Any, *, hard: bool = False, version: int | None = None) -> bool:
+        """Delete the record; whether there was one. `hard` removes for good what would only be marked.
+
+        With the `version` that was read, StaleRecordError when it is another by now.
+        """
         where = self._by_key(id)
-        return where is not None and bool(await self._run(Delete(where, hard=hard)))
+        if where is None:
+            return False
+        deleted = bool(await self._run(Delete(where, guard=self._is_version(version), hard=hard)))
+        if not deleted and version is not None:
+            await self._refuse_stale(where, version)
+        return deleted
 
     async def delete_many(self, filter: Filter, *, everything: bool = False, hard: bool = False) -> int:
         return int(await self._run(Delete(self._where_some(filter, everything=everything), hard=hard)))
+
+    async def restore(self, id: Any) -> EntityT | None:
+        """Take back a deletion; the record, or None when none is deleted under that id.
+
+        DuplicateRecordError when another record has one of its unique values by now.
+        """
+        return await self.only_deleted().update(id, {"deleted_at": None})
+
+    async def purge(self, *, older_than: datetime | timedelta | None = None) -> int:
+        """Remove deleted records for good: those deleted before a moment, or longer ago than a time, or all."""
+        where: Predicate = ALL
+        if older_than is not None:
+            moment = utc_now() - older_than if isinstance(older_than, timedelta) else older_than
+            where = compare("deleted_at", "<", moment)
+        return await self.only_deleted().delete_many(where, everything=True, hard=True)
 
     async def count(self, filter: Filter = None) -> int:
         return int(await self._run(Count(self._where(filter))))
@@ -224,6 +275,19 @@ class Repository(PlacedRepository[EntityT]):
     def _check(self) -> Callable[[dict[str, Any]], None] | None:
         """What a change of some fields has to satisfy beyond their own validators."""
         return self.schema.check if self.schema.has_rules else None
+
+    def _is_version(self, version: int | None) -> Predicate:
+        if version is None:
+            return ALL
+        if not issubclass(self.model, Versioned):
+            raise ConfigurationError(f"{self.model.__name__} is not Versioned, so it has no version to compare")
+        return compare("version", "=", version)
+
+    async def _refuse_stale(self, where: Compare, version: int) -> None:
+        """Say why a guarded write changed nothing. A version only rises, so what is read now is no older."""
+        found = await self._run(Find(where, limit=1))
+        if found:
+            raise StaleRecordError(self.COLLECTION_NAME, where.value, version, found[0]["version"])
 
     async def _first(self, where: Predicate) -> EntityT | None:
         documents = await self._run(Find(where, limit=1))
@@ -243,7 +307,7 @@ class Repository(PlacedRepository[EntityT]):
         except ValueError:
             return None
 
-    def _by_key(self, value: Any) -> Predicate | None:
+    def _by_key(self, value: Any) -> Compare | None:
         key = self._key(value)
         return None if key is None else Compare(self.key, Op.EQ, key)
 

@@ -11,10 +11,11 @@ from ...connections.base import ConnectionManager
 from ...core import current
 from ...core.errors import ConfigurationError
 from ..backends.base import Capability, Index, Transaction
-from ..middleware import Middleware, SoftDelete, Visibility
+from ..middleware import Declaration, Visibility
+from ..models.base import SoftDeletable
 from ..models.schema import ModelSchema, schema_of
 from ..query.operations import Operation
-from .placement import Binding, Host, Placement, bind, collection_name, middleware_for
+from .placement import Binding, Host, Placement, bind, collection_name
 from .registry import DEFAULT_CONNECTIONS
 
 EntityT = TypeVar("EntityT", bound=BaseModel)
@@ -52,16 +53,16 @@ class PlacedRepository(Generic[EntityT]):
             cls.schema = schema_of(cls.model, cls.key)
             cls.COLLECTION_NAME = cls.COLLECTION_NAME or collection_name(cls.model)
 
-    _bound: Binding | None
-    _bindings: weakref.WeakKeyDictionary[Host, Binding]
-
     def __init__(self, db: Host | ConnectionManager[Any] | None = None) -> None:
         if not hasattr(type(self), "schema"):
             raise ConfigurationError(f"{type(self).__name__} names no model: derive it from Repository[YourModel]")
-        self._middleware: tuple[Middleware, ...] = middleware_for(self.model)
+        self._origin: Self | None = None
+        self._visibility = Visibility.LIVE
+        self._view: tuple[Binding, Binding] | None = None
         self._host: Host | None = None
         self._placement: Placement | None = None
-        self._reset()
+        self._bound: Binding | None = None
+        self._bindings: weakref.WeakKeyDictionary[Host, Binding] = weakref.WeakKeyDictionary()
         if db is None:
             return
         if isinstance(db, ConnectionManager):
@@ -110,10 +111,17 @@ class PlacedRepository(Generic[EntityT]):
     def _binding(self) -> Binding:
         if self._bound is not None:
             return self._bound
+        if self._origin is not None:
+            return self._binding_of_view(self._origin._binding)  # noqa: SLF001 - another instance of this class
         if self._placement is None and self._host is None:
             return self._bind_to(cast("Host", current.layer()))
         self._bound = self._bind(self._placement or cast("Host", self._host).place(type(self)))
         return self._bound
+
+    def _binding_of_view(self, origin: Binding) -> Binding:
+        if self._view is None or self._view[0] is not origin:
+            self._view = (origin, origin.seeing(self._visibility))
+        return self._view[1]
 
     def _bind_to(self, host: Host) -> Binding:
         binding = self._bindings.get(host)
@@ -128,17 +136,13 @@ class PlacedRepository(Generic[EntityT]):
             collection=self.COLLECTION_NAME,
             indexes=self.indexes,
             ttl=self.ttl,
-            middleware=self._middleware,
+            declaration=Declaration(self.model),
         )
-
-    def _reset(self) -> None:
-        self._bound = None
-        self._bindings = weakref.WeakKeyDictionary()
 
     def within(self, transaction: Transaction) -> Self:
         """The same repository, taking part in a transaction of its connection."""
         view = copy.copy(self)
-        view._bound = self._binding.within(transaction, self._middleware)  # noqa: SLF001 - another instance
+        view._bound = self._binding.within(transaction)  # noqa: SLF001 - another instance
         return view
 
     def _run(self, operation: Operation) -> Awaitable[Any]:
@@ -152,12 +156,9 @@ class PlacedRepository(Generic[EntityT]):
         return cast("PlacedRepository[Any]", host.repository(name))
 
     def _seeing(self, visibility: Visibility) -> Self:
-        if not any(isinstance(each, SoftDelete) for each in self._middleware):
+        if not issubclass(self.model, SoftDeletable):
             raise ConfigurationError(f"{self.model.__name__} is not SoftDeletable, so there is nothing deleted to see")
         view = copy.copy(self)
-        view._reset()  # noqa: SLF001 - another instance of this class
-        view._middleware = tuple(  # noqa: SLF001 - another instance of this class
-            SoftDelete(visibility) if isinstance(each, SoftDelete) else each for each in self._middleware
-        )
-        transaction = self._binding.backend.transaction
-        return view if transaction is None else view.within(transaction)
+        view._origin, view._visibility = self, visibility  # noqa: SLF001 - another instance of this class
+        view._bound = view._view = None  # noqa: SLF001
+        return view

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from ...connections.base import ConnectionManager
 from ...core.errors import UnsupportedOperationError
 from ..backends.base import BackendRegistry, Capability, CollectionSchema, Handler, Index, StorageBackend, Transaction
-from ..middleware import ORDER, Middleware, chain
+from ..middleware import ORDER, Declaration, Middleware, Visibility, chain
 from ..models.schema import ModelSchema
 from ..query.operations import Operation
 from ..query.predicates import ALL
@@ -41,9 +41,13 @@ class Binding:
     handlers: Mapping[type[Operation], Handler]
     ttl: float | None
 
-    def within(self, transaction: Transaction, middleware: tuple[Middleware, ...]) -> "Binding":
-        backend = self.backend.within(transaction)
-        return Binding(backend, chain(middleware, backend.handlers), self.ttl)
+    declaration: Declaration
+
+    def within(self, transaction: Transaction) -> "Binding":
+        return connect(self.backend.within(transaction), self.declaration, self.ttl)
+
+    def seeing(self, visibility: Visibility) -> "Binding":
+        return connect(self.backend, replace(self.declaration, visibility=visibility), self.ttl)
 
 
 def bind(
@@ -53,7 +57,7 @@ def bind(
     collection: str,
     indexes: tuple[Index, ...],
     ttl: float | None,
-    middleware: tuple[Middleware, ...],
+    declaration: Declaration,
 ) -> Binding:
     backend_class = BackendRegistry.get(placement.manager.connection_type)
     lifetime = placement.ttl or ttl
@@ -65,15 +69,21 @@ def bind(
         expires=lifetime is not None,
         open=schema.open,
     )
-    for each in middleware:
+    for each in declared(declaration):
         described = each.adapt(described)
     _require(backend_class, described)
     backend = backend_class(placement.manager, described)
-    return Binding(backend, chain(middleware, backend.handlers), lifetime)
+    return connect(backend, declaration, lifetime)
 
 
-def middleware_for(model: type[BaseModel]) -> tuple[Middleware, ...]:
-    return tuple(each() for each in ORDER if each.applies_to(model))
+def connect(backend: StorageBackend, declaration: Declaration, ttl: float | None) -> Binding:
+    return Binding(backend, chain(declared(declaration), backend), ttl, declaration)
+
+
+def declared(declaration: Declaration) -> tuple[Middleware, ...]:
+    """What the repository declares of all that there is, in its order."""
+    found = (each.declared(declaration) for each in ORDER)
+    return tuple(each for each in found if each is not None)
 
 
 def collection_name(model: type[BaseModel]) -> str:

@@ -2,6 +2,7 @@
 
 from .base import Contract, OpenPlace, Place
 from .changes import ChangeContract
+from .lifecycles import SoftDeleteContract, VersionContract
 from .pages import PageContract, StreamContract
 from .queries import QueryContract
 from .records import RecordContract
@@ -16,7 +17,9 @@ __all__ = [
     "Place",
     "QueryContract",
     "RecordContract",
+    "SoftDeleteContract",
     "StreamContract",
     "TransactionContract",
     "UpsertContract",
+    "VersionContract",
 ]
