@@ -5,6 +5,7 @@ import logging
 import random
 import string
 import traceback
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -46,6 +47,7 @@ def test_the_forms_of_an_address(scheme: str) -> None:
         ("postgresql://u:p@db.example.com/app", "verify-full"),
         ("postgresql://u:p@10.0.0.7/app", "verify-full"),
         ("postgresql://u:p@db.example.com,localhost/app", "verify-full"),
+        ("postgresql://u:p@localhost/app?sslmode=verify-full", "verify-full"),
         ("postgresql+asyncpg://u:p@db.example.com/app?ssl=require", "require"),
         ("postgresql://u:p@db.example.com/app?sslmode=prefer", "prefer"),
         ("postgresql://u:p@localhost/app", None),
@@ -55,11 +57,17 @@ def test_the_forms_of_an_address(scheme: str) -> None:
         ("postgresql:///app", None),
     ],
 )
-def test_a_host_elsewhere_has_to_prove_who_it_is(url: str, mode: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_elsewhere_has_to_prove_who_it_is(
+    url: str, mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PGSSLMODE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
     found = parsed(url)
     assert found.get("sslmode") == mode
     assert found.get("sslrootcert") == ("system" if mode == "verify-full" else None)
+    (tmp_path / ".postgresql").mkdir()
+    (tmp_path / ".postgresql" / "root.crt").touch()
+    assert "sslrootcert" not in parsed(url), "libpq finds its own"
 
 
 def test_the_environment_and_the_address_may_say_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

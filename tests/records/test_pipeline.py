@@ -124,6 +124,13 @@ async def test_what_is_added_and_averaged(values: list[Any], total: Any, mean: A
     assert (one["m"], type(one["m"])) == (mean, type(mean))
 
 
+async def test_the_first_may_be_none_and_a_set_has_a_number_once() -> None:
+    group = {"$group": {"_id": None, "first": {"$first": "$v"}, "set": {"$addToSet": "$v"}}}
+    assert await run([{"v": each} for each in (None, 1, 1.0, True, [1], [1.0])], group) == [
+        {"_id": None, "first": None, "set": [None, 1, True, [1]]}
+    ]
+
+
 async def test_extremes_of_kinds_and_of_lists() -> None:
     values = [None, 3, "text", {"a": 1}, [9], b"x", True, datetime(2020, 1, 1, tzinfo=UTC), date(1999, 1, 1)]
     group = {"$group": {"_id": None, "least": {"$min": "$v"}, "most": {"$max": "$v"}}}

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 SECRET = "hunter2swordfish"
@@ -130,11 +131,11 @@ class _Watched:
         return await self._pass(await self._reader.readexactly(size))
 
 
-def forward(port: int, seen: bytearray | None = None) -> Serve:
-    """Pass everything to a server on this machine, and its answers back. What is sent is added to `seen`."""
+def forward(to: int | Callable[[], Awaitable[Streams]], seen: bytearray | None = None) -> Serve:
+    """Pass everything to a port of this machine, or whatever opens, and the answers back; `seen` gets what is sent."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
+        server_reader, server_writer = await (asyncio.open_connection("127.0.0.1", to) if isinstance(to, int) else to())
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_pump(reader, server_writer, seen))

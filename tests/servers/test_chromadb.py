@@ -19,8 +19,6 @@ from app.config import load
 from app.config.settings import ChromaDBSettings, PoolSettings
 from app.connections import ConnectionFactory, ConnectionType
 from app.connections._chroma_embedded import ChromaEngine
-from app.connections._chroma_http import ChromaHttpClient
-from app.connections._http import HttpAddress, trusted
 from app.connections.chromadb import ChromaDBConnectionManager
 from app.core.errors import (
     DeadlineExceededError,
@@ -230,15 +228,6 @@ async def test_the_clients_of_two_servers_share_nothing(chroma_process: Process)
         await one.disconnect()
         assert await other.read(count) >= 0
         assert AsyncFastAPI._clients == {}, "nothing is left in the table that the package keeps for all"
-
-
-async def test_tls_is_verified() -> None:
-    client = ChromaHttpClient(
-        HttpAddress.of(SecretStr("https://host"), "x"), 8000, PoolSettings(), 1, trusted(None, "x")
-    )
-    transport: Any = client.http._transport
-    assert transport._transport._pool._ssl_context.verify_mode.name == "CERT_REQUIRED"
-    await client.aclose()
 
 
 def test_three_runs_against_a_server(chroma_process: Process) -> None:

@@ -49,7 +49,7 @@ async def make(gate: Gate, request: pytest.FixtureRequest) -> AsyncIterator[Make
     def manager(max_size: int, wait: float, timeout: float = 5) -> Manager:
         url = SecretStr(f"http://127.0.0.1:{gate.port}")
         pool = PoolSettings(max_size=max_size, timeout=wait)
-        made.append(kind(settings(url=url, timeout=timeout, pool=pool)))  # type: ignore[arg-type]
+        made.append(kind(settings(url=url, timeout=timeout, pool=pool)))
         return made[-1]
 
     yield manager

@@ -21,6 +21,7 @@ from ..core.errors import (
 _REFUSED = frozenset({401, 403})
 _GATEWAY = frozenset({502, 504})  # a proxy has asked the server, and has no answer of it
 _UNAVAILABLE = 503
+_DISTRUST = "CERTIFICATE_VERIFY_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,11 @@ def translated(server: str, error: BaseException, *, status: int | None, write: 
     if status in _GATEWAY:
         return OutcomeUnknownError(unknown % f"gave no answer ({status})")
     match error:
-        case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return StoreUnavailableError(
-                f"{server} is not to be trusted: {_without_place(str(error))}; `ca_file` names the authority of a "
-                "certificate that only you trust"
-            )
+        case httpx.ConnectError() if _DISTRUST in str(error):
+            # OpenSSL's words, without the line of Python's source that they end with.
+            reason = str(error).partition(" (_ssl.c:")[0].removeprefix(f"[SSL: {_DISTRUST}] ")
+            advice = "" if "not valid for" in reason else "; `ca_file` names an authority that only you trust"
+            return StoreUnavailableError(f"{server} is not to be trusted: {reason}{advice}")
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return StoreUnavailableError(f"{server} cannot be reached: {str(error) or 'no answer in time'}")
         case httpx.PoolTimeout():
@@ -113,11 +114,6 @@ def translated(server: str, error: BaseException, *, status: int | None, write: 
             return OutcomeUnknownError(unknown % broken) if write else StoreUnavailableError(f"{server} {broken}")
         case _:
             return None
-
-
-def _without_place(text: str) -> str:
-    """What OpenSSL says, without the line of Python's source that it ends with."""
-    return text.partition(" (_ssl.c:")[0].removeprefix("[SSL: CERTIFICATE_VERIFY_FAILED] ")
 
 
 def trusted(ca_file: Path | None, connection: str) -> ssl.SSLContext:

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from psycopg import Error
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -15,6 +16,7 @@ APPLICATION_NAME = "manystore"
 
 _SCHEME = re.compile(r"postgres(?:ql)?(\+(?:asyncpg|psycopg|psycopg2|psycopg_async))?://")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9A-Fa-f:.]+(%\w+)?|[/@].*")
+_ROOT_FILE = Path("~/.postgresql/root.crt")
 _LAST_PORT = 65535
 _ODD = re.compile(r"[\s/@:?#\x00-\x1f]")
 _SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
@@ -56,10 +58,15 @@ def conninfo(name: str, url: str) -> str:
         raise malformed
     if "sslmode" not in values and "PGSSLMODE" not in os.environ and not all(map(is_here, hosts)):
         values["sslmode"] = "verify-full"
-        if "sslrootcert" not in values and "PGSSLROOTCERT" not in os.environ:
-            values["sslrootcert"] = "system"
+    if values.get("sslmode", os.environ.get("PGSSLMODE")) == "verify-full" and not _names_authorities(values):
+        values["sslrootcert"] = "system"
     values.setdefault("fallback_application_name", APPLICATION_NAME)
     return make_conninfo("", **values)
+
+
+def _names_authorities(values: Mapping[str, str]) -> bool:
+    """Whether address, environment or libpq's own place for it has a file of authorities."""
+    return "sslrootcert" in values or "PGSSLROOTCERT" in os.environ or _ROOT_FILE.expanduser().exists()
 
 
 def _without_foreign(url: str) -> str:

@@ -18,13 +18,14 @@ from .base import ConnectionHealth, ConnectionManager
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
     from psycopg.abc import QueryNoTemplate
+    from psycopg_pool import AsyncConnectionPool
 
-    from ._postgres_pool import Pool
+    from ._postgres_exchange import Exchanges
 
 Row = tuple[Any, ...]
 
 
-class PostgresConnectionManager(ConnectionManager["Pool"]):
+class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
     """Opens a pool (psycopg's `AsyncConnectionPool`) on one database. Its connections are in autocommit."""
 
     connection_type = ConnectionType.POSTGRES
@@ -35,6 +36,15 @@ class PostgresConnectionManager(ConnectionManager["Pool"]):
     ) -> None:
         super().__init__(settings or PostgresSettings(url=SecretStr(EMBEDDED)), name=name, data_dir=data_dir)
         self.path = self.data_dir / self.settings.path.expanduser()
+
+    @classmethod
+    def around(cls, given: "AsyncConnectionPool[Any] | str") -> "PostgresConnectionManager":
+        """Return a manager of a pool that the caller opened, and that is never closed here; or of a url."""
+        if isinstance(given, str):
+            return cls(PostgresSettings(url=SecretStr(given)))
+        from ._postgres_adopted import AdoptedPostgres  # noqa: PLC0415 - an optional package
+
+        return AdoptedPostgres(given)
 
     async def execute_query(
         self, sql: "QueryNoTemplate", parameters: Sequence[Any] | Mapping[str, Any] = ()
@@ -110,7 +120,7 @@ class PostgresConnectionManager(ConnectionManager["Pool"]):
 
         return shown_address(conninfo_to_dict(conninfo))
 
-    async def _open(self) -> "Pool":
+    async def _open(self) -> "Exchanges[Any]":
         try:
             from ._postgres_pool import Pool  # noqa: PLC0415 - an optional package
             from ._postgres_url import prepares  # noqa: PLC0415
@@ -147,13 +157,13 @@ class PostgresConnectionManager(ConnectionManager["Pool"]):
             raise
         return pool
 
-    async def _close(self, client: "Pool") -> None:
+    async def _close(self, client: "Exchanges[Any]") -> None:
         await client.end()
 
-    def _abandon(self, client: "Pool") -> None:
+    def _abandon(self, client: "Exchanges[Any]") -> None:
         client.abandon()
 
-    async def _ping(self, client: "Pool") -> str:  # noqa: ARG002 - a dead connection may make it another one
+    async def _ping(self, client: "Exchanges[Any]") -> str:  # noqa: ARG002 - a dead connection may make it another one
         [[version]] = await self.execute_query("SHOW server_version")
         return str(version)
 

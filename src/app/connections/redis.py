@@ -32,7 +32,8 @@ try:
     from redis.credentials import UsernamePasswordCredentialProvider
     from redis.exceptions import RedisError
 
-    from .redis_client import Gate, Lease, Pool, RedisClient, RedisClusterClient, SentinelPool
+    from ._redis_gate import Gate
+    from .redis_client import Lease, Pool, RedisClient, RedisClusterClient, SentinelPool
 except ModuleNotFoundError as error:
     raise MissingDependencyError.for_extra("redis", "redis") from error
 
@@ -55,6 +56,22 @@ class RedisConnectionManager(ConnectionManager[Client]):
         super().__init__(settings or RedisSettings(url=SecretStr(EMBEDDED)), name=name, data_dir=data_dir)
         self.path = self.data_dir / self.settings.path.expanduser()
         self.is_cluster = self.settings.mode == "cluster"
+
+    @classmethod
+    def around(cls, client: Any) -> "RedisConnectionManager":
+        """A connection on a caller's own `redis.asyncio.Redis`, whatever it decodes; it is never closed by us.
+
+        Its pool, its server and its retries at connecting are the client's, deadlines are ours. It is for the loop
+        that the client belongs to.
+        """
+        if not isinstance(client, Redis):
+            raise TypeError(
+                f"expected a redis.asyncio.Redis, not {type(client).__module__}.{type(client).__name__}; a cluster is "
+                "configured as a connection with `mode: cluster`"
+            )
+        from ._redis_borrowed import BorrowedRedisManager  # noqa: PLC0415 - it is derived from this class
+
+        return BorrowedRedisManager(client)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """A command of the client, which connects first. What is no awaitable command is had from `connect()`."""
@@ -165,13 +182,8 @@ class RedisConnectionManager(ConnectionManager[Client]):
         pool = self.settings.pool
         secret = self.settings.sentinel_password
         sentinel_password = secret.get_secret_value() if secret else None
-        gate = Gate(
-            where=self._place(address),
-            secrets=tuple(each for each in (address.password, sentinel_password) if each),
-            size=pool.max_size,
-            wait=pool.timeout,
-            timeout=self.settings.timeout,
-        )
+        secrets = tuple(each for each in (address.password, sentinel_password) if each)
+        gate = self._gate(self._place(address), secrets, pool.max_size)
         options = self._options(address)
         bounded: dict[str, Any] = {"max_connections": pool.max_size}
         if self.is_cluster:
@@ -206,6 +218,10 @@ class RedisConnectionManager(ConnectionManager[Client]):
             tls = self._tls(address)
             return RedisClient(Pool(connection_class=SSLConnection, **place, **bounded, **options, **tls), gate)
         return RedisClient(Pool(connection_class=Connection, **place, **bounded, **options), gate)
+
+    def _gate(self, where: str, secrets: tuple[str, ...], size: int) -> Gate:
+        pool = self.settings.pool
+        return Gate(where=where, secrets=secrets, size=size, wait=pool.timeout, timeout=self.settings.timeout)
 
     def _nodes(self, address: RedisAddress) -> list[tuple[str, int]]:
         return [(address.host, address.port), *(parse_node(each, self.name) for each in self.settings.addresses)]

@@ -14,6 +14,7 @@ from ..connections import ConnectionFactory, ConnectionHealth, ConnectionManager
 from ..core import current
 from ..core.constants import VectorDBType
 from ..core.errors import AppError, ConfigurationError, did_you_mean
+from ..core.sync import SyncLayer
 from ..core.utils.logger import get_logger
 from .backends.base import BackendRegistry, Transaction
 from .repositories.base import Repository
@@ -98,7 +99,8 @@ class DataLayer:
         if repository is None:
             repository = _repository_class(name)(self)
             repository.manager  # noqa: B018 - a repository that is placed on nothing is told so here
-            self._repositories[name] = repository
+            # Another thread may have been here first.
+            repository = self._repositories.setdefault(name, repository)
         return repository
 
     def transaction(self, connection: str) -> UnitOfWork[None]:
@@ -122,6 +124,15 @@ class DataLayer:
         """Return the embedding model under that name of the settings."""
         self._refuse_if_closed()
         return self.embeddings.embedding(name)
+
+    def sync(self) -> SyncLayer:
+        """Return the same without `await`, for code that has no event loop: `with layer.sync() as data:`.
+
+        A thread of its own runs the loop, so any number of threads may use it; leaving the `with` closes this layer
+        and ends the thread. In a thread whose event loop is running each call raises ConfigurationError.
+        """
+        self._refuse_if_closed()
+        return SyncLayer(self)
 
     async def health(self) -> dict[str, ConnectionHealth]:
         """Ask every configured connection for a sign of life, all at once. An outage is an answer, not an error."""

@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 from ...core.errors import InvalidChangeError, MigrationError
 from ..models.schema import Kind
 from ..models.values import storable
-from ..query.operations import Document, Update
+from ..query.operations import Document, Update, Upsert
 from ._json import tagged, untagged
 from .base import CollectionSchema
 
@@ -103,10 +103,12 @@ class Documents:
             changed[name] = [*(present if isinstance(present, list) else []), item]
         return self._after(record, changed, operation.check)
 
-    def replaced(self, record: Record, document: Document, keep: tuple[str, ...]) -> Record:
-        """The record with another document in its place. Its key, what `keep` names and what is unknown stay."""
-        kept = {name: record.document[name] for name in (*keep, self._schema.key) if name in record.document}
-        return self._after(record, {**document, **kept}, None)
+    def replaced(self, record: Record, document: Document, operation: Upsert) -> Record:
+        """The record with another document in its place. Its key, what is kept and what is unknown stay."""
+        stays = (*operation.keep, self._schema.key)
+        kept = {name: record.document[name] for name in stays if name in record.document}
+        raised = {name: record.document[name] + 1 for name in operation.increments}
+        return self._after(record, {**document, **kept, **raised}, None)
 
     def _after(self, record: Record, document: Document, check: Callable[[Document], None] | None) -> Record:
         text, checked = self._encoded(document)

@@ -19,10 +19,10 @@ from .base import CollectionSchema, Index
 async def replace_all(
     client: Any, records: Records, operation: Upsert, lifetime: Lifetime
 ) -> list[Document] | int | None:
-    """Upsert by the key, without reading; None where the guard needs more than that."""
+    """Upsert by the key, without reading; None where that does not decide it."""
     keys, documents = records.keys, records.documents
     guards = null_fields(operation.guard)
-    if guards is None:
+    if guards is None or operation.increments:
         return None
     given = [documents.encode(each) for each in operation.documents]
     names = [keys.document(each.id) for each in given]
@@ -56,7 +56,7 @@ async def compare_and_set(client: Any, records: Records, operation: Upsert, life
         if not all(old is None or meets(old.document) for old in found):
             raise _in_the_way(keys.schema, operation.on)
         after = [
-            new if old is None else documents.replaced(old, new.document, operation.keep)
+            new if old is None else documents.replaced(old, new.document, operation)
             for old, new in zip(found, given, strict=True)
         ]
         writes = [

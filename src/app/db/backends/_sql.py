@@ -56,6 +56,10 @@ class Dialect(ABC):
     def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
         """How a value (never None) of the field goes in and comes out. None means: as it is."""
 
+    def operand(self, field: FieldSchema) -> Codec | None:
+        """How a value that the field is compared with goes in; by default as one that is stored."""
+        return self.codec(field)[0]
+
     @abstractmethod
     def compare_nested(self, column: Condition, path: tuple[str, ...], op: Op, kind: str, bind: "Binder") -> Condition:
         """A comparison inside a JSON column, true only for values of the same kind (one of `value_kind`)."""

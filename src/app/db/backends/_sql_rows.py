@@ -31,6 +31,8 @@ class RowCodec:
             for name, encode in self._encoders:
                 value = document.get(name)
                 row.append(value if encode is None else encode(value))
+        except InvalidChangeError as error:
+            raise InvalidChangeError(f"{schema.name}.{name}: {error}") from None
         except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
             # Nothing validated the entity: it was made by `model_construct`, or changed afterwards.
             raise InvalidChangeError(f"{schema.name}.{name}: {type(value).__name__} is not its type") from error

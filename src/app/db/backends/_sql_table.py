@@ -35,6 +35,7 @@ class Table:
                 check_identifier(name),
                 dialect.types[field.kind],
                 primary_key=name == schema.key,
+                autoincrement=False,  # keys are made by the model
                 nullable=field.nullable or field.kind is Kind.JSON,
             )
             for name, field in schema.fields.items()
@@ -167,7 +168,7 @@ class Table:
 
     def _in_column(self, column: Condition, field: FieldSchema, op: Op, bind: Binder) -> Condition:
         """A comparison with a value of the column's own kind."""
-        encode = self.encoders[field.name]
+        encode = self.dialect.operand(field)
         if op in (Op.CONTAINS, Op.STARTSWITH):
             part = bind.next(encode)
             if field.kind is not Kind.TEXT:

@@ -202,6 +202,8 @@ class StorageBackend(ABC):
 BackendRegistry: Registry[type[StorageBackend]] = Registry(
     "storage backend",
     {
+        ConnectionType.MONGODB: ".db.backends.mongodb:MongoDBBackend",
+        ConnectionType.POSTGRES: ".db.backends.postgres:PostgresBackend",
         ConnectionType.REDIS: ".db.backends.redis:RedisBackend",
         ConnectionType.SQLITE: ".db.backends.sqlite:SQLiteBackend",
     },

@@ -84,7 +84,8 @@ class RedisBackend(StorageBackend):
 
     @property
     def native(self) -> Any:
-        return self.manager.live
+        client = self.manager.live
+        return None if client is None else client.driver
 
     @property
     def collection(self) -> Keys:

@@ -146,8 +146,7 @@ def _project(spec: Any, scope: _Scope) -> _Checked:
         result[scope.key] = True
     for path, value in given.items():
         if wanted[path] is None:
-            checked = check_expression(value, f"$project {path}", scope.check)
-            result[path] = {"$literal": checked} if isinstance(checked, bool) else checked
+            result[path] = check_expression(value, f"$project {path}", scope.check)
         elif wanted[path]:
             result[path] = True
     heads = frozenset(map(_head, result))

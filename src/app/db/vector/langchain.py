@@ -1,17 +1,17 @@
 """A vector store of ours as LangChain's: one object with sync and async methods."""
 
-import asyncio
 import atexit
 import os
 import threading
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 
 from ...core.errors import ConfigurationError
+from ...core.sync import Portal
 from ..query import Filter
 from .base import VectorDB
 
@@ -192,44 +192,23 @@ def _filter(options: Mapping[str, Any]) -> Filter:
     return given
 
 
-class _Portal:
-    """A loop on a thread of its own, for callers who have none to await on."""
-
-    def __init__(self) -> None:
-        self.process = os.getpid()
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._main, name="manystore sync", daemon=True)
-        self._thread.start()
-
-    def _main(self) -> None:
-        try:
-            self.loop.run_forever()
-        finally:
-            self.loop.close()
-
-    def stop(self) -> None:
-        if self.process == os.getpid():
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(timeout=5)
-
-
-_portal: _Portal | None = None
+_portal: Portal | None = None
 _lock = threading.Lock()
+_process = os.getpid()
 
 
 def _wait(work: Coroutine[Any, Any, R]) -> R:
-    global _portal  # noqa: PLW0603 - one thread for the whole process
+    global _portal, _process
     with _lock:
-        if _portal is None or _portal.process != os.getpid():
-            _portal = _Portal()
-            atexit.register(_portal.stop)
+        if _portal is None or _process != os.getpid():
+            _portal, _process = Portal("manystore langchain", _nothing, from_loops=True), os.getpid()
+            atexit.register(_portal.close)
         portal = _portal
-    future = asyncio.run_coroutine_threadsafe(work, portal.loop)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
+    return cast("R", portal.call(lambda: work))
+
+
+async def _nothing() -> None:
+    """What lives on this loop belongs to DataLayers, which close it."""
 
 
 def _after_fork_in_child() -> None:

@@ -1,0 +1,6 @@
+"""The one sync face: a portal thread that owns a loop, and wrappers that are made of whatever there is to wrap."""
+
+from .face import Sync, SyncLayer
+from .portal import Portal
+
+__all__ = ["Portal", "Sync", "SyncLayer"]

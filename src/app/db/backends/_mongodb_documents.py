@@ -1,0 +1,172 @@
+"""A document of the model as MongoDB has it, and back."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from bson import Decimal128, Int64
+
+from ...core.errors import InvalidChangeError, MigrationError
+from ..models.schema import FieldSchema, Kind
+from ..models.values import storable
+from ..query.operations import Document
+from ._mongodb_numbers import fits_decimal128, head_and_tail
+from ._mongodb_values import (
+    EXPIRES,
+    aware,
+    decode_id,
+    decode_key,
+    decode_value,
+    encode_id,
+    encode_top_level,
+    encode_value,
+)
+from .base import CollectionSchema
+
+KEY: Final = "_id"
+_TYPES: Final[Mapping[Kind, type]] = {
+    Kind.TEXT: str,
+    Kind.INTEGER: int,
+    Kind.FLOAT: float,
+    Kind.BOOLEAN: bool,
+    Kind.DATETIME: datetime,
+    Kind.DATE: date,
+    Kind.DECIMAL: Decimal,
+    Kind.UUID: UUID,
+    Kind.BYTES: bytes,
+}
+_DECODERS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    Kind.DATETIME: aware,
+    Kind.DATE: date.fromisoformat,
+    Kind.DECIMAL: Decimal128.to_decimal,
+    Kind.JSON: decode_value,
+}
+
+
+def sidecar(name: str) -> str:
+    """Beside a Decimal field: its text and tail, where the field itself has only the head (`_mongodb_numbers`)."""
+    return f"~{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    stored: str
+    schema: FieldSchema
+    decode: Callable[[Any], Any] | None
+
+
+class Documents:
+    """The codec of one collection. The key of the model is `_id`; a 24-hex text there is an ObjectId."""
+
+    def __init__(self, schema: CollectionSchema) -> None:
+        self._schema = schema
+        self._fields = {name: self._describe(name, field) for name, field in schema.fields.items()}
+        self._decimals = [name for name, field in schema.fields.items() if field.kind is Kind.DECIMAL]
+        self._ours = {each.stored for each in self._fields.values()} | {EXPIRES} | set(map(sidecar, self._decimals))
+
+    def stored_name(self, name: str) -> str:
+        field = self._fields.get(name)
+        return encode_top_level(name) if field is None else field.stored
+
+    def encode(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole document, to be inserted."""
+        stored, _ = self.assignments(document)
+        return stored
+
+    def encode_field(self, name: str, value: Any) -> Any:
+        """A value in its field's own type. Another has not been validated, and no filter would find it."""
+        field = self._schema.fields.get(name)
+        if field is None or field.kind is Kind.JSON:
+            return encode_value(value)
+        if value is None:
+            if not field.nullable:
+                raise self._wrong(name, value)
+            return None
+        kind = field.kind
+        if type(value) is not _TYPES[kind]:
+            value = self._converted(name, kind, value)
+        if kind is Kind.TEXT:
+            return encode_id(value) if name == self._schema.key else value
+        if kind is Kind.DATE:
+            return value.isoformat()
+        return head_and_tail(value)[0] if kind is Kind.DECIMAL else value
+
+    def assignments(self, changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """What to set, and what to remove that might be there."""
+        values: dict[str, Any] = {}
+        removed: list[str] = []
+        for name, value in changes.items():
+            values[self.stored_name(name)] = self.encode_field(name, value)
+            if name in self._decimals:
+                if value is None or fits_decimal128(value):
+                    removed.append(sidecar(name))
+                else:
+                    values[sidecar(name)] = {"text": str(value), "tail": head_and_tail(value)[1]}
+        return values, removed
+
+    def projection(self, fields: Iterable[str]) -> dict[str, int] | None:
+        """`_id` comes without asking."""
+        names = [each for name in fields for each in self._stored_with_sidecar(name)]
+        return dict.fromkeys(names, 1) if names else None
+
+    def decode(self, stored: Mapping[str, Any], fields: tuple[str, ...] = ()) -> Document:
+        """The document as today's model has it; MigrationError for what is none. `fields` are those that were read."""
+        document: Document = {}
+        name = ""
+        try:
+            for field in self._wanted(fields):
+                name = field.name
+                if field.stored in stored:
+                    value = stored[field.stored]
+                    decode = field.decode
+                    document[name] = value if decode is None or value is None else decode(value)
+                elif not field.schema.required:
+                    document[name] = storable(field.schema.default())
+            for name in self._decimals:
+                if sidecar(name) in stored and name in document:
+                    document[name] = Decimal(stored[sidecar(name)]["text"])
+            if self._schema.open:
+                for key, value in stored.items():
+                    if key not in self._ours:
+                        name = decode_key(key)
+                        document[name] = decode_value(value)
+        except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
+            raise MigrationError(
+                f"{self._schema.name}.{name}: what is stored is not of the field's type: migrate the records"
+            ) from error
+        return document
+
+    def _wanted(self, fields: tuple[str, ...]) -> Iterable[_Field]:
+        if not fields:
+            return self._fields.values()
+        return [self._fields[name] for name in (self._schema.key, *fields) if name in self._fields]
+
+    def _stored_with_sidecar(self, name: str) -> list[str]:
+        names = [self.stored_name(name)]
+        return [*names, sidecar(name)] if name in self._decimals else names
+
+    def _describe(self, name: str, field: FieldSchema) -> _Field:
+        if name == self._schema.key:
+            decode = decode_id if field.kind is Kind.TEXT else _DECODERS.get(field.kind)
+            return _Field(name, KEY, field, decode)
+        return _Field(name, name, field, _plain_int if field.kind is Kind.INTEGER else _DECODERS.get(field.kind))
+
+    def _converted(self, name: str, kind: Kind, value: Any) -> Any:
+        if kind is Kind.FLOAT and type(value) is int:
+            return float(value)
+        # A datetime is a date, and True an integer, to isinstance; here they are not.
+        is_moment = kind is Kind.DATETIME and isinstance(value, datetime)
+        if not is_moment and (isinstance(value, bool | datetime) or not isinstance(value, _TYPES[kind])):
+            raise self._wrong(name, value)
+        return value
+
+    def _wrong(self, name: str, value: Any) -> InvalidChangeError:
+        return InvalidChangeError(f"{self._schema.name}.{name}: {type(value).__name__} is not its type")
+
+
+def _plain_int(value: Any) -> Any:
+    return int(value) if type(value) is Int64 else value

@@ -1,0 +1,216 @@
+"""Storing documents: all or none, new ones or in the place of those that are there."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import BulkWriteError
+
+from ...core.errors import AppError, DuplicateRecordError, UnsupportedOperationError
+from ..query.operations import Document, Insert, OnConflict, Upsert
+from ..query.predicates import And, Compare, Op, Predicate, both
+from ._mongodb_access import Access, Collection, Stored
+from ._mongodb_documents import KEY
+from ._mongodb_errors import write_errors
+from ._mongodb_transaction import atomically
+from ._mongodb_values import EXPIRES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ATTEMPTS = 3
+
+
+async def insert(access: Access, operation: Insert) -> tuple[Document, ...]:
+    collection = await access.connected()
+    expiry = access.expiry(operation.ttl)
+    stored = [{**access.documents.encode(document), **expiry} for document in operation.documents]
+    if access.transaction is not None:
+        await access.purge()  # an error would end the transaction
+    if operation.on_conflict is OnConflict.SKIP:
+        return await _insert_absent(access, collection, operation.documents, stored)
+    try:
+        await _insert_all(access, collection, stored)
+    except DuplicateRecordError:
+        if access.transaction is not None or not await access.purge():
+            raise
+        await _insert_all(access, collection, stored)
+    return operation.documents
+
+
+async def _insert_all(access: Access, collection: Collection, stored: list[Stored]) -> None:
+    if len(stored) == 1:
+        await access.write(lambda: collection.insert_one(stored[0], session=access.session))
+    elif access.transaction is not None:
+        await access.write(lambda: collection.insert_many(stored, ordered=False, session=access.session))
+    elif access.has_transactions:
+
+        async def work(session: AsyncClientSession) -> None:
+            await access.write(lambda: collection.insert_many(stored, ordered=False, session=session))
+
+        await atomically(access.manager, work)
+    else:
+        await _insert_or_undo(access, collection, stored)
+
+
+async def _insert_or_undo(access: Access, collection: Collection, stored: list[Stored]) -> None:
+    """Without transactions: what this call inserted is deleted where something else of it was refused."""
+    refused: list[Mapping[str, Any]] = []
+    failure: AppError | None = None
+
+    async def work() -> None:
+        nonlocal failure
+        try:
+            await collection.insert_many(stored, ordered=False)
+        except BulkWriteError as error:
+            refused.extend(write_errors(error))
+            failure = access.failures.of(error)
+
+    await access.write(work)
+    if failure is None:
+        return
+    places = {each.get("index") for each in refused}
+    inserted = [document[KEY] for place, document in enumerate(stored) if place not in places]
+    if inserted:
+        await access.write(lambda: collection.delete_many({KEY: {"$in": inserted}}))
+    raise failure from failure.__cause__
+
+
+async def _insert_absent(
+    access: Access, collection: Collection, documents: tuple[Document, ...], stored: list[Stored]
+) -> tuple[Document, ...]:
+    done: list[int] = []
+    try:
+        for place, document in enumerate(stored):
+            if await _insert_one_absent(access, collection, document):
+                done.append(place)
+    except AppError:
+        if done and access.transaction is None:
+            inserted = [stored[place][KEY] for place in done]
+            await access.write(lambda: collection.delete_many({KEY: {"$in": inserted}}))
+        raise
+    return tuple(documents[place] for place in done)
+
+
+async def _insert_one_absent(access: Access, collection: Collection, document: Stored) -> bool:
+    if access.transaction is not None:
+        # As an upsert that changes nothing, since an error would end the transaction.
+        new = {name: value for name, value in document.items() if name != KEY}
+        result = await access.write(
+            lambda: collection.update_one(
+                {KEY: document[KEY]}, {"$setOnInsert": new}, upsert=True, session=access.session
+            )
+        )
+        return result.upserted_id is not None
+    try:
+        await _insert_all(access, collection, [document])
+    except DuplicateRecordError as error:
+        if await access.purge():
+            return await _insert_one_absent(access, collection, document)
+        if error.fields == (access.schema.key,):
+            return False
+        raise
+    return True
+
+
+async def upsert(access: Access, operation: Upsert) -> list[Document] | int:
+    collection = await access.connected()
+    if len(operation.documents) == 1:
+        stored = [await _upsert_one(access, collection, operation, operation.documents[0])]
+        return stored if operation.returning else 1
+    if access.transaction is not None:
+        await access.purge()
+        await _upsert_all(access, collection, operation, access.session)
+    elif access.has_transactions:
+        await access.purge()
+
+        async def work(session: AsyncClientSession) -> None:
+            await _upsert_all(access, collection, operation, session)
+
+        try:
+            await atomically(access.manager, work)
+        except DuplicateRecordError as error:
+            if set(error.fields) != set(operation.on):
+                raise
+            await atomically(access.manager, work)  # another was stored meanwhile, which is seen now
+    else:
+        raise UnsupportedOperationError(
+            f"{access.schema.name}: a single MongoDB server cannot upsert several documents all or none: start it as a "
+            "replica set of one, or upsert them one by one"
+        )
+    return await _read_back(access, collection, operation) if operation.returning else len(operation.documents)
+
+
+async def _upsert_one(access: Access, collection: Collection, operation: Upsert, document: Document) -> Document:
+    """One step. The server takes two that come together for two new ones, and the loser begins again."""
+    if access.transaction is not None:
+        await access.purge()
+    query, update = _upserted(access, operation, document)
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            stored = await access.write(
+                lambda: collection.find_one_and_update(
+                    query, update, upsert=True, return_document=ReturnDocument.AFTER, session=access.session
+                )
+            )
+        except DuplicateRecordError as error:
+            if access.transaction is not None or attempt == _ATTEMPTS:
+                raise
+            if not await access.purge() and error.fields and set(error.fields) != set(operation.on):
+                raise
+        else:
+            return access.documents.decode(stored)
+
+
+async def _upsert_all(
+    access: Access, collection: Collection, operation: Upsert, session: AsyncClientSession | None
+) -> None:
+    writes = [UpdateOne(*_upserted(access, operation, each), upsert=True) for each in operation.documents]
+    await access.write(lambda: collection.bulk_write(writes, ordered=False, session=session))
+
+
+def _upserted(access: Access, operation: Upsert, document: Document) -> tuple[Stored, Any]:
+    values = {**access.documents.encode(document), **access.expiry(operation.ttl)}
+    query = access.filter(both(_same(access, operation, document), operation.guard))
+    kept = {access.documents.stored_name(name) for name in operation.keep} | {KEY}
+    at_insert = {name: value for name, value in values.items() if name in kept and name not in query}
+    at_any = {name: value for name, value in values.items() if name not in kept}
+    if access.schema.open:
+        return query, _replacement(access, values, kept)
+    update: Stored = {"$set": at_any} if at_any else {}
+    if at_insert:
+        update["$setOnInsert"] = at_insert
+    _, absent = access.documents.assignments(document)
+    if absent:
+        update["$unset"] = dict.fromkeys(absent, "")
+    return query, update
+
+
+def _same(access: Access, operation: Upsert, document: Document) -> Predicate:
+    """A document without a value of `on` is the same as no other, so only its key decides."""
+    is_new = any(document[name] is None for name in operation.on)
+    names = (access.schema.key,) if is_new else operation.on
+    return And(tuple(Compare(name, Op.EQ, document[name]) for name in names))
+
+
+def _replacement(access: Access, values: Stored, kept: set[str]) -> list[Stored]:
+    """The whole document, so that fields which the model does not name go too; what is kept is taken from the old."""
+    document: Stored = {
+        name: {"$ifNull": [f"${name}", {"$literal": value}]} if name in kept else {"$literal": value}
+        for name, value in values.items()
+    }
+    if access.schema.expires:
+        document.setdefault(EXPIRES, f"${EXPIRES}")
+    return [{"$replaceWith": document}]
+
+
+async def _read_back(access: Access, collection: Collection, operation: Upsert) -> list[Document]:
+    documents: list[Document] = []
+    for document in operation.documents:
+        query = access.filter(both(_same(access, operation, document), operation.guard))
+        stored = await access.read(partial(collection.find_one, query, session=access.session))
+        documents += [] if stored is None else [access.documents.decode(stored)]
+    return documents

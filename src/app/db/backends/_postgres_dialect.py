@@ -1,0 +1,288 @@
+"""What PostgreSQL does its own way: types of columns, and comparisons inside JSONB."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from ..models.schema import FieldSchema, Kind
+from ..query.predicates import Op
+from ._json import encode_json, scalar_text
+from ._postgres_json import compared_decimal, decode_jsonb, encode_jsonb, number_jsonb, stored_decimal
+from ._shapes import LARGE, TEXTS
+from ._sql import Binder, Codec, Condition, Dialect, compare
+
+CODE_POINTS: Final = "C"
+"""The collation that orders UTF-8 by code point."""
+
+
+class _Literal(sa.types.TypeDecorator[Any]):
+    """Values as SQL text, where there are no parameters: conditions of indexes."""
+
+    def process_literal_param(self, value: Any, dialect: Any) -> str:  # noqa: ARG002 - SQLAlchemy's signature
+        return literal(value)
+
+
+class _Text(_Literal):
+    impl = sa.TEXT(collation=CODE_POINTS)
+    cache_ok = True
+
+
+class _Moment(_Literal):
+    """Comes out without a time zone, in UTC: with one it would be the session's, which may have no year 1 or 9999."""
+
+    impl = postgresql.TIMESTAMP(timezone=True, precision=3)
+    cache_ok = True
+
+    def column_expression(self, column: Any) -> Condition:
+        return sa.func.timezone(sa.literal_column("'UTC'"), column)
+
+
+class _Jsonb(_Literal):
+    """Comes out as text, whatever the connection makes of JSONB."""
+
+    impl = postgresql.JSONB(none_as_null=True)
+    cache_ok = True
+
+    def bind_processor(self, dialect: Any) -> None:  # noqa: ARG002 - SQLAlchemy's signature
+        return None
+
+    def column_expression(self, column: Any) -> Condition:
+        return sa.cast(column, sa.TEXT())
+
+
+_TYPES: Mapping[Kind, sa.types.TypeEngine[Any]] = {
+    Kind.TEXT: _Text(),
+    Kind.INTEGER: sa.BIGINT(),
+    Kind.FLOAT: postgresql.DOUBLE_PRECISION(),
+    Kind.BOOLEAN: sa.BOOLEAN(),
+    Kind.DATETIME: _Moment(),
+    Kind.DATE: sa.DATE(),
+    Kind.DECIMAL: sa.NUMERIC(),
+    Kind.UUID: sa.UUID(),
+    Kind.BYTES: postgresql.BYTEA(),
+    Kind.JSON: _Jsonb(),
+}
+_JSON: Final = _TYPES[Kind.JSON]
+
+
+class PostgresDialect(Dialect):
+    # Not psycopg's own of SQLAlchemy, which casts every parameter.
+    sqlalchemy = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    types = _TYPES
+
+    def encode_json(self, value: Any) -> str:
+        return encode_jsonb(value)
+
+    def decode_json(self, stored: str) -> Any:
+        return decode_jsonb(stored)
+
+    def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
+        return _CODECS.get(field.kind, (None, None))
+
+    def operand(self, field: FieldSchema) -> Codec | None:
+        return compared_decimal if field.kind is Kind.DECIMAL else super().operand(field)
+
+    def contains_text(self, column: Condition, part: Condition) -> Condition:
+        return sa.func.strpos(column, part) > 0
+
+    def starts_with(self, column: Condition, start: Condition) -> Condition:
+        return sa.func.starts_with(column, start)
+
+    def is_one_of(self, column: Condition, values: sa.BindParameter[Any]) -> Condition:
+        return column == sa.any_(sa.cast(values, postgresql.ARRAY(column.type)))
+
+    def encode_list(self, values: Sequence[Any]) -> list[Any]:
+        return list(values)
+
+    def append(self, column: Condition, item: Condition) -> Condition:
+        return _joined(sa.func.coalesce(column, _EMPTY_LIST), _list_of(item))
+
+    def merge(self, column: Condition, changes: Condition, appends: Condition) -> Condition:
+        each = sa.func.jsonb_each(_as_json(appends)).table_valued("key", sa.column("value", _JSON)).alias("each")
+        present = column.op("->", return_type=_JSON)(each.c.key)
+        items = sa.case((_is(present, "array"), present), else_=_EMPTY_LIST)
+        longer = sa.select(sa.func.jsonb_object_agg(each.c.key, _joined(items, _list_of(each.c.value))))
+        return _joined(
+            _joined(column, _as_json(changes)),
+            sa.func.coalesce(longer.select_from(each).scalar_subquery(), sa.literal_column("'{}'::jsonb")),
+        )
+
+    def literal(self, value: Any) -> str:
+        return literal(value)
+
+    def insert(self, table: sa.Table) -> Any:
+        return postgresql.insert(table)
+
+    def compare_nested(self, column: Condition, path: tuple[str, ...], op: Op, kind: str, bind: Binder) -> Condition:
+        """Each comparison asks for the JSON type too. Where one does not apply it may be NULL, which is not true."""
+        value = column
+        for name in path:  # by text, since `#>` would lead into lists
+            value = value.op("->", precedence=15, return_type=_JSON)(sa.cast(sa.literal(name, sa.TEXT()), sa.TEXT()))
+        if op is Op.EQ and kind == "null":
+            return sa.func.coalesce(sa.func.jsonb_typeof(value), "null") == "null"
+        place = bind.take()
+        number = kind in ("number", LARGE)
+        text = value.op("#>>", return_type=sa.TEXT())(sa.literal_column("'{}'"))
+        match op:
+            case Op.EQ:
+                same = value == _as_json(bind.again(place, _json_of))
+                return sa.or_(same, _decimal(value) == bind.again(place, compared_decimal)) if number else same
+            case Op.IN:
+                return _in_list(value, kind, bind, place)
+            case Op.CONTAINS:
+                among = sa.and_(_is(value, "array"), _has(value, number=number, bind=bind, place=place))
+                part = sa.and_(_is(value, "string"), self.contains_text(text, bind.again(place)))
+                return sa.or_(part, among) if kind == "text" else among
+            case Op.STARTSWITH:
+                return sa.and_(_is(value, "string"), self.starts_with(text, bind.again(place)))
+        if number:
+            return _in_order(value, op, bind, place)
+        by_code_point = text.collate(CODE_POINTS)
+        if kind == "text":
+            return sa.and_(_is(value, "string"), compare(by_code_point, op, bind.again(place)))
+        if kind == "boolean":  # false < true, in Python as in the alphabet
+            return sa.and_(_is(value, "boolean"), compare(by_code_point, op, bind.again(place, _json_of)))
+        # What JSON has no type for stands inside an object of one key, in texts that sort as the values do.
+        return compare(_tagged(value, f"${kind}").collate(CODE_POINTS), op, bind.again(place, scalar_text))
+
+
+def literal(value: Any) -> str:
+    """A value of the schema as SQL text; a column or a cast gives it its type."""
+    match value:
+        case None:
+            return "NULL"
+        case bool():
+            return "true" if value else "false"
+        case bytes():
+            text = f"\\x{value.hex()}"
+        case datetime():
+            text = value.isoformat()
+        case float():
+            text = repr(value)
+        case date() | UUID() | int() | str() | Decimal():
+            text = str(value)
+        case list():
+            raise TypeError("an index has no condition with a list")
+        case _:
+            raise TypeError(type(value).__name__)
+    # As a literal of no type yet. E'' has the same meaning whatever standard_conforming_strings says.
+    quoted = text.replace("'", "''")
+    return f"'{quoted}'" if "\\" not in quoted else "E'" + quoted.replace("\\", "\\\\") + "'"
+
+
+def _in_list(value: Condition, kind: str, bind: Binder, place: int) -> Condition:
+    items = sa.cast(bind.again(place, _json_list), postgresql.ARRAY(_JSON))
+    found = sa.func.coalesce(value, sa.literal_column("'null'::jsonb")) == sa.any_(items)
+    if kind == TEXTS:
+        return found
+    numbers: Condition = sa.cast(bind.again(place, _decimals), postgresql.ARRAY(sa.NUMERIC()))
+    return sa.or_(found, _decimal(value) == sa.any_(numbers))
+
+
+def _has(value: Condition, *, number: bool, bind: Binder, place: int) -> Condition:
+    """Whether a list has an element."""
+    found = value.op("@>", is_comparison=True)(_as_json(bind.again(place, _json_in_list)))
+    if not number:
+        return found
+    items = sa.case((_is(value, "array"), value), else_=_EMPTY_LIST)
+    each = sa.func.jsonb_array_elements(items).table_valued(sa.column("value", _JSON)).alias("each")
+    same = _decimal(each.c.value) == bind.again(place, compared_decimal)
+    return sa.or_(found, sa.exists().select_from(each).where(same))
+
+
+def _in_order(value: Condition, op: Op, bind: Binder, place: int) -> Condition:
+    """A float is compared as one, with the nearest float on the right side of the operand."""
+    number: Condition = sa.cast(value, sa.NUMERIC())
+    real: Condition = sa.cast(value, postgresql.DOUBLE_PRECISION())
+    nearest = bind.again(place, _NEAREST[op])
+    as_float = real <= nearest if op in (Op.LT, Op.LE) else real >= nearest
+    as_integer = compare(number, op, bind.again(place, compared_decimal))
+    of_number = sa.case((sa.func.scale(number) > 0, as_float), else_=as_integer)
+    return sa.or_(
+        # What is no number cannot be cast to one, and only CASE has an order.
+        sa.case((_is(value, "number"), of_number), else_=sa.false()),
+        compare(_decimal(value), op, bind.again(place, compared_decimal)),
+    )
+
+
+def _nearest_below(value: Any, *, itself: bool) -> float:
+    """The largest float below the number, or at it with `itself`."""
+    try:
+        nearest = float(value)
+    except OverflowError:
+        nearest = math.copysign(math.inf, value)
+    return nearest if nearest < value or (itself and nearest == value) else math.nextafter(nearest, -math.inf)
+
+
+def _nearest_above(value: Any, *, itself: bool) -> float:
+    return -_nearest_below(-Decimal(value) if isinstance(value, Decimal) else -value, itself=itself)
+
+
+_NEAREST: Mapping[Op, Codec] = {
+    Op.LT: lambda value: _nearest_below(value, itself=False),
+    Op.LE: lambda value: _nearest_below(value, itself=True),
+    Op.GT: lambda value: _nearest_above(value, itself=False),
+    Op.GE: lambda value: _nearest_above(value, itself=True),
+}
+_EMPTY_LIST: Final = sa.literal_column("'[]'::jsonb", _JSON)
+
+
+def _is(value: Condition, kind: str) -> Condition:
+    return sa.func.jsonb_typeof(value) == sa.literal_column(f"'{kind}'")
+
+
+def _as_json(value: Condition) -> Condition:
+    return sa.cast(value, _JSON)
+
+
+def _list_of(item: Condition) -> Condition:
+    return sa.func.jsonb_build_array(_as_json(item))
+
+
+def _joined(left: Condition, right: Condition) -> Condition:
+    return left.op("||", precedence=14, return_type=_JSON)(right)
+
+
+def _tagged(value: Condition, tag: str) -> Condition:
+    return value.op("->>", precedence=15, return_type=sa.TEXT())(sa.literal_column(f"'{tag}'"))
+
+
+def _decimal(value: Condition) -> Condition:
+    """A Decimal inside JSON as a number; NULL for everything else. What has the tag is one, as callers' keys cannot."""
+    return sa.cast(_tagged(value, "$decimal"), sa.NUMERIC())
+
+
+def _json_of(value: Any) -> str | None:
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return number_jsonb(value)
+    return encode_json(value)
+
+
+def _json_in_list(value: Any) -> str | None:
+    item = _json_of(value)
+    return None if item is None else f"[{item}]"
+
+
+def _json_list(values: Sequence[Any]) -> list[str]:
+    return [item for item in map(_json_of, values) if item is not None]
+
+
+def _decimals(values: Sequence[Any]) -> list[Decimal]:
+    return [compared_decimal(v) for v in values if isinstance(v, int | float | Decimal) and not isinstance(v, bool)]
+
+
+def _decode_moment(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC)
+
+
+_CODECS: Mapping[Kind, tuple[Codec | None, Codec | None]] = {
+    Kind.DATETIME: (None, _decode_moment),
+    Kind.DECIMAL: (stored_decimal, None),
+    Kind.JSON: (encode_jsonb, decode_jsonb),
+}
