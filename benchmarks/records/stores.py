@@ -77,13 +77,13 @@ async def redis(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
 @asynccontextmanager
 async def mongodb(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
     url = os.environ.get("MANYSTORE_TEST_MONGODB_URI")
-    server = None if url else await _stand_in(directory)
+    server = None if url else await _stand_in()
     if server is not None:
         process, url = server
     assert url
     try:
         yield (
-            "MongoDB" if server is None else "the stand-in nx-27017 for MongoDB",
+            "MongoDB" if server is None else "a stand-in for MongoDB",
             [
                 Ours("mongodb", {"url": url, "database": "bench", "pool": {"max_size": POOL_SIZE}}, directory),
                 RawMongoDB(url),
@@ -100,15 +100,12 @@ async def mongodb(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
 STORES = {"sqlite": sqlite, "postgres": postgres, "redis": redis, "mongodb": mongodb}
 
 
-async def _stand_in(directory: Path) -> tuple[asyncio.subprocess.Process, str]:
-    """Speaks the protocol; how fast it answers says nothing about MongoDB."""
+async def _stand_in() -> tuple[asyncio.subprocess.Process, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    files = ("--pid-file", str(directory / "pid"), "--log-file", str(directory / "log"))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "nx_27017.nx_27017", "--port", str(port), "--data-dir", "memory", *files)
-    )
+    script = Path(__file__).with_name("mongodb_wire.py")
+    process = await asyncio.create_subprocess_exec(sys.executable, str(script), str(port))
     for _ in range(200):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -117,4 +114,4 @@ async def _stand_in(directory: Path) -> tuple[asyncio.subprocess.Process, str]:
         else:
             writer.close()
             break
-    return process, f"mongodb://127.0.0.1:{port}/"
+    return process, f"mongodb://127.0.0.1:{port}/?replicaSet=bench"

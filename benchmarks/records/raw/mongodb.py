@@ -1,4 +1,4 @@
-"""pymongo's asynchronous client by hand."""
+"""pymongo's asynchronous client by hand. Many records are written in a transaction, all or none."""
 
 from typing import Any
 
@@ -75,12 +75,14 @@ class RawMongoDB(Side):
 
     async def bulk_insert(self, batch: list[Data]) -> list[Product]:
         documents = [to_document(Product(**data)) for data in batch]
-        await self._products.insert_many(documents, ordered=False)
+        async with self._client.start_session() as session, await session.start_transaction():
+            await self._products.insert_many(documents, ordered=False, session=session)
         return [to_product(document) for document in documents]
 
     async def bulk_upsert(self, batch: list[Data]) -> int:
         writes = [_upsert(to_document(Product(**data))) for data in batch]
-        await self._products.bulk_write(writes, ordered=False)
+        async with self._client.start_session() as session, await session.start_transaction():
+            await self._products.bulk_write(writes, ordered=False, session=session)
         return len(batch)
 
 
