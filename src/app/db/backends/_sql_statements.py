@@ -79,7 +79,8 @@ class Statements:
 
         def build(bind: Binder) -> sa.Select[Any]:
             select = sa.select(*self._table.selected(fields)).where(self._live(where, bind))
-            select = select.order_by(*self._table.order(order_by))
+            if not self._table.has_at_most_one(where.predicate):
+                select = select.order_by(*self._table.order(order_by))
             select = select.limit(bind.next()) if limits else select
             return select.offset(bind.next()) if skips else select
 

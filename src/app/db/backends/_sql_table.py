@@ -117,6 +117,23 @@ class Table:
             case Or(terms):
                 return sa.or_(sa.false(), *[self.condition(term, bind) for term in terms])
 
+    def has_at_most_one(self, predicate: Predicate) -> bool:
+        """Whether a unique index says by its form alone that no two records meet the predicate."""
+        terms = predicate.terms if isinstance(predicate, And) else (predicate,)
+        equal = {
+            each.path for each in terms if isinstance(each, Compare) and each.op is Op.EQ and each.value is not None
+        }
+        if self.schema.key in equal:
+            return True
+        for index in self.schema.indexes:
+            only = index.where.terms if isinstance(index.where, And) else (index.where,)
+            values: list[Any] = []
+            shape(index.where, values)
+            # A condition with values in it cannot be recognised by its form.
+            if index.unique and equal.issuperset(index.fields) and not values and all(each in terms for each in only):
+                return True
+        return False
+
     def order(self, order_by: tuple[Order, ...]) -> list[Condition]:
         clauses: list[Condition] = []
         for order in complete(order_by, self.schema.key):
