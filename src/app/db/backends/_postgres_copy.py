@@ -42,16 +42,16 @@ def _of_length(data: bytes) -> bytes:
     return _length(len(data)) + data
 
 
+def _text(value: str) -> bytes:
+    return _of_length(value.encode())
+
+
 def _moment(value: datetime) -> bytes:
     return _integer(8, (value - _MOMENT_ZERO) // _MICROSECOND)
 
 
-def _json(value: str) -> bytes:
-    return _of_length(b"\x01" + value.encode())  # the version of the format
-
-
 _ENCODE: Mapping[Kind, Encode] = {
-    Kind.TEXT: lambda value: _of_length(value.encode()),
+    Kind.TEXT: _text,
     Kind.INTEGER: lambda value: _integer(8, value),
     Kind.FLOAT: lambda value: _real(8, value),
     Kind.BOOLEAN: lambda value: b"\0\0\0\1\1" if value else b"\0\0\0\1\0",
@@ -60,7 +60,7 @@ _ENCODE: Mapping[Kind, Encode] = {
     Kind.DECIMAL: lambda value: _of_length(bytes(dump_decimal_to_numeric_binary(value))),
     Kind.UUID: lambda value: b"\0\0\0\x10" + value.bytes,
     Kind.BYTES: _of_length,
-    Kind.JSON: _json,
+    Kind.JSON: _text,
 }
 
 

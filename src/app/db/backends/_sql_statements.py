@@ -38,7 +38,10 @@ class Statements:
         def build(bind: Binder) -> sa.ClauseElement:
             insert = self._insert(bind)
             key = self._table.key
-            return cast("sa.ClauseElement", insert.on_conflict_do_nothing([key]).returning(key) if skip else insert)
+            return cast(
+                "sa.ClauseElement",
+                insert.on_conflict_do_nothing(index_elements=[key]).returning(key) if skip else insert,
+            )
 
         return self._statement(("insert", skip), build)
 

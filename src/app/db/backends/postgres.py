@@ -9,7 +9,8 @@ from ...connections._postgres_connection import Connection as OurConnection
 from ...connections._postgres_exchange import Exchanges, fetch
 from ...connections.base import ConnectionManager
 from ...core.errors import AppError, MigrationError
-from ..query.operations import Document, Explain, Insert, OnConflict
+from ..query.operations import Document, Insert, OnConflict
+from ._names import check_collection
 from ._postgres_copy import BULK, copy_in
 from ._postgres_dialect import PostgresDialect
 from ._postgres_errors import quiet, translated
@@ -45,6 +46,7 @@ class PostgresBackend(SQLBackend):
     transaction: PostgresTransaction | None
 
     def __init__(self, manager: ConnectionManager[Pool], schema: CollectionSchema) -> None:
+        check_collection(schema.name)
         super().__init__(manager, schema)
         self._token = object()  # the same one in each transaction's view of this backend
         self._indexes: Mapping[str, tuple[str, ...]] = known_indexes(self._table)
@@ -68,11 +70,6 @@ class PostgresBackend(SQLBackend):
         await self._change(lambda connection: copy_in(connection, self._table, rows))
         return operation.documents
 
-    async def explain(self, operation: Explain) -> dict[str, Any]:
-        sql, parameters = self._find(operation.find)
-        [[plan]] = await self._read(f"EXPLAIN (FORMAT JSON) {sql}", parameters)
-        return {"store": "postgres", "index": _index_of(plan[0]["Plan"]), "plan": plan}
-
     async def _read(self, sql: str, parameters: Row) -> list[Row]:
         pool = await self._pool()
         if self.transaction is not None:
@@ -84,6 +81,10 @@ class PostgresBackend(SQLBackend):
 
     async def _write(self, write: Write) -> tuple[int, list[Row]]:
         return await self._change(lambda connection: run(connection, write))
+
+    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
+        [[plan]] = await self._read(f"EXPLAIN (FORMAT JSON) {sql}", parameters)
+        return {"index": _index_of(plan[0]["Plan"]), "plan": plan}
 
     async def _change(self, work: Callable[[Connection], Awaitable[R]]) -> R:
         """Run it in the transaction, or on a connection of its own."""
