@@ -1,6 +1,7 @@
 """The compiled way from a record to its document gives what the slow one gives, or nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import Enum, IntEnum, StrEnum
 from typing import Annotated, Any
@@ -92,6 +93,19 @@ def test_the_compiled_way_accepts_nothing_else(name: str) -> None:
         assert _described(found) == _outcome(storable, value), value
         assert found is not value or not isinstance(value, list | dict), "the record and its document share a list"
     assert accepted
+
+
+@pytest.mark.parametrize("name", Sample.model_fields)
+def test_a_change_is_accepted_as_without_compiled_code(name: str) -> None:
+    field = ModelSchema(Sample, "id").fields[name]
+    for value in VALUES:
+        assert _outcome(field.accept, value) == _outcome(replace(field, plain=None).accept, value), value
+
+
+def test_a_change_is_accepted_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = ModelSchema(Sample, "id").fields
+    monkeypatch.setattr("app.db.models.schema.storable", None)
+    assert [fields["text"].accept("a"), fields["whole"].accept("7"), fields["maybe"].accept(None)] == ["a", 7, None]
 
 
 def test_an_ordinary_record_takes_the_compiled_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,12 @@ def plain_fields(fields: Mapping[str, Any]) -> SchemaValidator:
     return SchemaValidator(core_schema.typed_dict_schema(wanted, extra_behavior="ignore"))
 
 
+def plain_field(schema: Any, config: Any) -> SchemaValidator | None:
+    """Make what validates one value as its field does and then keeps it; None where Python has to look at it."""
+    stored = _plain(schema)
+    return None if stored is None else SchemaValidator(core_schema.chain_schema([schema, stored]), config)
+
+
 def _datetime(value: Any) -> datetime:
     if type(value) is not datetime:
         raise ValueError("not a datetime")

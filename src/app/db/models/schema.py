@@ -17,7 +17,7 @@ from ...core.errors import (
     did_you_mean,
 )
 from ..query.predicates import Compare, Predicate, comparisons
-from .plain import plain_fields
+from .plain import plain_field, plain_fields
 from .values import storable
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -64,9 +64,16 @@ class FieldSchema:
 
     has_validators: bool
     """Whether functions take part, which may not keep what they returned before."""
+    plain: SchemaValidator | None = None
+    """`validator`, then `storable`, in one; it may refuse what they accept."""
 
     def accept(self, value: Any) -> Any:
         """The value as it is stored; ValueError, with no value in it, for what the field or the stores refuse."""
+        if self.plain is not None:
+            try:
+                return self.plain.validate_python(value)
+            except ValidationError:
+                pass  # what is wrong with it, if anything, is said below
         stored = storable(self._validated(value))
         if self.has_validators and storable(self._validated(stored)) != stored:
             raise ValueError(_NOT_IDEMPOTENT)
@@ -285,6 +292,7 @@ def _read_field(
         default=lambda: info.get_default(call_default_factory=True, validated_data={}),
         has_validators=_has_functions(schema),
         validator=SchemaValidator(whole if definitions else schema, config),
+        plain=None if definitions or _has_functions(schema) else plain_field(schema, config),
     )
 
 

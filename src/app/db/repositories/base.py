@@ -51,7 +51,7 @@ class Repository(PlacedRepository[EntityT]):
     async def create(self, entity: EntityT) -> EntityT:
         """Store a new record; DuplicateRecordError names the field whose value is taken."""
         [stored] = await self._run(Insert((self.schema.new_document(entity),), ttl=self._binding.ttl))
-        return self._entity(stored)
+        return cast("EntityT", self.schema.entity(stored))
 
     async def create_many(self, entities: Iterable[EntityT]) -> list[EntityT]:
         """Store all or none."""
@@ -72,7 +72,7 @@ class Repository(PlacedRepository[EntityT]):
         with timestamps its `created_at`. One atomic step. DuplicateRecordError where another unique value is taken.
         """
         [stored] = await self._run(self._upsert((entity,), on))
-        return self._entity(stored)
+        return cast("EntityT", self.schema.entity(stored))
 
     async def upsert_many(self, entities: Iterable[EntityT], *, on: str | Sequence[str] = ()) -> int:
         """As `upsert`, for all or none; how many there were. No two may have the same values of `on`."""
@@ -97,7 +97,7 @@ class Repository(PlacedRepository[EntityT]):
             return []
         documents = await self._run(Find(Compare(self.key, Op.IN, tuple(dict.fromkeys(keys)))))
         found = {document[self.key]: document for document in documents}
-        return [self._entity(found[key]) for key in keys if key in found]
+        return [self.schema.entity(found[key]) for key in keys if key in found]
 
     async def find(
         self,
@@ -291,14 +291,11 @@ class Repository(PlacedRepository[EntityT]):
 
     async def _first(self, where: Predicate) -> EntityT | None:
         documents = await self._run(Find(where, limit=1))
-        return self._entity(documents[0]) if documents else None
+        return self.schema.entity(documents[0]) if documents else None
 
     async def _update_one(self, operation: Update) -> EntityT | None:
         documents = await self._run(operation)
-        return self._entity(documents[0]) if documents else None
-
-    def _entity(self, document: Mapping[str, Any]) -> EntityT:
-        return cast("EntityT", self.schema.entity(document))
+        return self.schema.entity(documents[0]) if documents else None
 
     def _key(self, value: Any) -> Any:
         """The id in the type of the key field, or None for what no record can have as id."""

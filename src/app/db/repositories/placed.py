@@ -146,7 +146,7 @@ class PlacedRepository(Generic[EntityT]):
         return view
 
     def _run(self, operation: Operation) -> Awaitable[Any]:
-        return self._binding.handlers[type(operation)](operation)
+        return (self._bound or self._binding).handlers[type(operation)](operation)
 
     def _partner(self, name: Any) -> "PlacedRepository[Any]":
         """Another repository, for a transaction of this one's connection."""
