@@ -24,7 +24,7 @@ RANKS = (
     ("config",),
     ("db.models", "db.query"),
     ("connections",),
-    ("db.backends", "db.vector"),
+    ("db.backends", "db.cache", "db.vector"),
     ("db.middleware",),
     ("db.repositories",),
     ("db.relational", "db.migrations"),
@@ -43,6 +43,9 @@ DRIVERS = (
 
 # Where an error is carried to somebody else, or others come first. A handler that ends in `raise` needs no entry.
 BROAD_EXCEPTS = {
+    "core.sync.bridge:Held._hold",  # carried to the caller
+    "core.sync.bridge:_Feed._read",  # carried to the caller
+    "core.sync.portal:_Call._run",  # carried to the caller
     "connections.closing:close_each",  # raised after the others are closed
     "connections.owner_thread:Job.run",  # carried to the caller
     "connections.owner_thread:OwnerThread._main",  # carried to those who wait for the opening; logged when closing

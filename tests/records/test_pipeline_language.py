@@ -115,6 +115,12 @@ def test_what_is_not_in_the_language_is_refused(pipeline: Any) -> None:
         check_pipeline(pipeline, "id", FIELDS)
 
 
+def test_variables_are_no_fields() -> None:
+    for stage in ({"$project": {"a": "$$ROOT"}}, {"$unwind": "$$ROOT"}, {"$group": {"_id": "$$NOW"}}):
+        with pytest.raises(InvalidFilterError, match="variable"):
+            check_pipeline([stage])
+
+
 def test_depth_is_limited() -> None:
     deep: Any = "$name"
     for _ in range(5000):

@@ -27,7 +27,13 @@ class SQLiteJob(Job[sqlite3.Connection]):
         begins: bool = False,
         scope: object | None = None,
     ) -> None:
-        super().__init__(work, future, write=write, deadline=deadline)
+        # Not by `super()`: one is made for each operation.
+        self.work = work
+        self.future = future
+        self.write = write
+        self.deadline = deadline
+        self.result: Any = None
+        self.error: BaseException | None = None
         self.atomic = atomic
         self.begins = begins
         self.scope = scope

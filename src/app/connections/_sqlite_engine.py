@@ -37,7 +37,9 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> asyncio.Future[list[Row]]:
         """Run one SELECT; the future has its rows."""
-        return self.submit(partial(_fetch, sql, parameters))
+        future: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
+        self._put(SQLiteJob(partial(_fetch, sql, parameters), future, deadline=time.monotonic() + self._timeout))
+        return future
 
     def write(self, sql: str, parameters: Sequence[Any] = ()) -> asyncio.Future[list[Row]]:
         """Run one writing statement, atomically; the future has the rows of its RETURNING, after the commit."""
@@ -48,7 +50,10 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
 
         `atomic` says that it is a single statement, which does that by itself.
         """
-        return self.submit(work, write=True, atomic=atomic)
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        deadline = time.monotonic() + self._timeout
+        self._put(SQLiteJob(work, future, deadline=deadline, write=True, atomic=atomic))
+        return future
 
     def begin(self, scope: object, set_up: SetUp) -> asyncio.Future[None]:
         """Begin a transaction that `scope` stands for, after what was submitted before. `set_up` prepares its

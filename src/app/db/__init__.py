@@ -4,15 +4,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .backends.base import Index
+    from .cache.policy import CachePolicy
     from .data_layer import DataLayer
     from .models.base import Entity, PyObjectId, SoftDeletable, Timestamped, Versioned
     from .models.user import User, UserInDB
     from .query.expressions import F
     from .repositories.base import Repository
+    from .repositories.cached import cached
     from .repositories.pages import Page
     from .repositories.registry import RepositoryRegistry
 
 _HOMES = {
+    "CachePolicy": ".cache.policy",
     "DataLayer": ".data_layer",
     "Entity": ".models.base",
     "F": ".query.expressions",
@@ -26,9 +29,11 @@ _HOMES = {
     "User": ".models.user",
     "UserInDB": ".models.user",
     "Versioned": ".models.base",
+    "cached": ".repositories.cached",
 }
 
 __all__ = [
+    "CachePolicy",
     "DataLayer",
     "Entity",
     "F",
@@ -42,6 +47,7 @@ __all__ = [
     "User",
     "UserInDB",
     "Versioned",
+    "cached",
 ]
 
 

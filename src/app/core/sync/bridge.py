@@ -64,6 +64,7 @@ class _Feed:
 
     def stop(self) -> None:
         self._ended = True
+        self._ready.clear()
         self._changed.set()
         if self._task is not None:
             self._task.cancel()

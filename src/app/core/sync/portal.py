@@ -71,7 +71,9 @@ class Portal:
             self._tell(function)
 
     def close(self) -> None:
-        """Close what lives on the loop, cancel what still runs, end the thread; idempotent."""
+        """Close what lives on the loop, cancel what still runs, end the thread; idempotent. Not in a forked child."""
+        if self._process != os.getpid():
+            return
         self._refuse()
         with self._lock:
             if self._closing:
@@ -192,9 +194,11 @@ def _forget(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[None
 def _at_exit() -> None:
     """The thread is a daemon, so that it holds up no exit; what is open gets a moment to close."""
     for portal in list(_open):
-        thread = portal._thread  # noqa: SLF001 - the same module
-        portal._forgotten()  # noqa: SLF001
-        thread.join(_LAST_MOMENT)
+        found = portal._forgotten.detach()  # noqa: SLF001 - the same module
+        if found is not None:
+            _, forget, arguments, _ = found
+            forget(*arguments)
+            portal._thread.join(_LAST_MOMENT)  # noqa: SLF001
 
 
 _LAST_MOMENT: Final = 2.0

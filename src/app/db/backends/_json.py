@@ -47,7 +47,7 @@ def encode_json(value: Any) -> str:
 
 def decode_json(text: str) -> Any:
     # The hook is called for each object, so do without it where there cannot be a tag.
-    return json.loads(text, object_hook=_untagged) if '"$' in text else json.loads(text)
+    return _decode_tagged(text) if '"$' in text else _decode(text)
 
 
 def scalar_text(value: Any) -> str:
@@ -91,3 +91,9 @@ def _untagged(value: dict[str, Any]) -> Any:
         if decode is not None:
             return decode(item)
     return {key.removeprefix("$"): item for key, item in value.items()}
+
+
+# Made once: `json.dumps` and `json.loads` with options make another at each call.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
+_decode_tagged = json.JSONDecoder(object_hook=_untagged).decode

@@ -50,6 +50,8 @@ def all_of(parts: Iterable[Query]) -> Query:
         for name, condition in part.items():
             if name not in merged and not name.startswith("$"):
                 merged[name] = condition
+            elif name == KEY and type(condition) in (str, ObjectId) and merged.get(KEY) == condition:
+                continue
             elif name in merged and (joined := _joined(merged[name], condition)) is not None:
                 merged[name] = joined
             else:

@@ -33,7 +33,12 @@ class Statement:
     constants: tuple[Any, ...] = ()
     """Values that belong to the shape; their places follow those of the operation, counted from the end."""
 
+    is_plain: bool = False
+    """Whether the values are the parameters, as they are and in their order, where there are no more of them."""
+
     def parameters(self, values: list[Any]) -> tuple[Any, ...]:
+        if self.is_plain and len(values) == len(self.binds):
+            return tuple(values)
         if self.constants:
             values = [*values, *self.constants]
         return tuple([values[i] if encode is None else encode(values[i]) for i, encode in self.binds])
@@ -110,6 +115,11 @@ class Binder:
         """The place of the next value, which the statement may need or not."""
         self._next += 1
         return self._next - 1
+
+    @property
+    def taken(self) -> int:
+        """How many values there are."""
+        return self._next
 
     def next(self, encode: Codec | None = None) -> sa.BindParameter[Any]:
         return self.again(self.take(), encode)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ...connections.base import ConnectionManager
 from ...core.errors import DuplicateRecordError
-from ..query.operations import Count, Delete, Document, Explain, Find, Insert, OnConflict, Update, Upsert
+from ..query.operations import Count, Delete, Document, Find, Insert, OnConflict, Update, Upsert
 from ..query.predicates import ALL, Predicate, both
 from ._shapes import lower, shape
 from ._sql import Dialect
@@ -62,10 +62,6 @@ class SQLBackend(StorageBackend):
     @abstractmethod
     async def _write(self, write: Write) -> tuple[int, list[Row]]:
         """As `_read`, atomically: the number of records it touched, and what it returned, in the order of its rows."""
-
-    @abstractmethod
-    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
-        """How the store would run a SELECT: `index`, the name of the one that finds the rows or None, and `plan`."""
 
     @property
     def collection(self) -> sa.Table:
@@ -134,22 +130,13 @@ class SQLBackend(StorageBackend):
             expires=expires,
             returns=returns,
         )
-        decode = self._rows.decode
-
-        def check_rows(_: int, rows: list[Row]) -> None:
-            for row in rows:
-                check(decode(row))  # type: ignore[misc]  # not called without it
-
-        in_the_way = any(index.unique and {*index.fields} & {*columns} for index in self.schema.indexes)
-        write = Write(
-            statement.sql,
-            (statement.parameters(values + where.values),),
-            returns=returns,
-            first=self._purge() if in_the_way else None,
-            check=None if check is None else check_rows,
-        )
+        write = Write(statement.sql, (statement.parameters(values + where.values),), returns=returns)
+        if self.schema.expires and any(index.unique and {*index.fields} & {*columns} for index in self.schema.indexes):
+            write.first = self._purge()
+        if check is not None:
+            write.check = self._checking(check)
         number, rows = await self._write(write)
-        return [decode(row) for row in rows] if operation.returning else number
+        return [self._rows.decode(row) for row in rows] if operation.returning else number
 
     async def delete(self, operation: Delete) -> int:
         where = self._where(operation.where, operation.guard)
@@ -159,32 +146,39 @@ class SQLBackend(StorageBackend):
 
     async def count(self, operation: Count) -> int:
         where = self._where(operation.where)
-        values = [*where.values]
+        values = where.values
         limits = operation.limit is not None
-        values += [operation.limit] if limits else []
+        if limits:
+            values.append(operation.limit)
         statement = self._statements.count(where, limits=limits)
         [[number]] = await self._read(statement.sql, statement.parameters(values))
         return int(number)
 
-    async def explain(self, operation: Explain) -> dict[str, Any]:
-        return {"store": str(self.manager.connection_type), **await self._plan(*self._find(operation.find))}
-
     def _find(self, operation: Find) -> tuple[str, Row]:
         where = self._where(operation.where)
-        values = [*where.values]
+        values = where.values
         limits, skips = operation.limit is not None, operation.skip > 0
-        values += [operation.limit] if limits else []
-        values += [operation.skip] if skips else []
+        if limits:
+            values.append(operation.limit)
+        if skips:
+            values.append(operation.skip)
         statement = self._statements.find(where, operation.order_by, operation.fields, limits=limits, skips=skips)
         return statement.sql, statement.parameters(values)
 
     def _where(self, predicate: Predicate, guard: Predicate = ALL) -> Where:
-        lowered = lower(both(predicate, guard), self.schema)
+        lowered = lower(predicate if guard is ALL else both(predicate, guard), self.schema)
         values: list[Any] = []
         key = shape(lowered, values)
         if self.schema.expires:
             values.append(time.time())
         return Where(lowered, key, values)
+
+    def _checking(self, check: Callable[[Document], None]) -> Callable[[int, list[Row]], None]:
+        def check_rows(_: int, rows: list[Row]) -> None:
+            for row in rows:
+                check(self._rows.decode(row))
+
+        return check_rows
 
     def _purge(self) -> tuple[str, Row] | None:
         """What removes the expired, which blocks neither its id nor its unique values."""

@@ -18,24 +18,29 @@ class RowCodec:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._encoders = tuple(table.encoders.items())
+        self._names = tuple(table.encoders)
+        self._places = tuple(
+            (place, encode) for place, encode in enumerate(table.plain_encoders.values()) if encode is not None
+        )
         self._decode_json = table.dialect.decode_json
         self._decoders: dict[tuple[str, ...], Decode] = {}
         self.decode = self.decoder(())
 
     def encode(self, document: Document, expires_at: float | None) -> Row:
         schema = self._table.schema
-        row = []
-        name, value = "", None
+        row = list(map(document.get, self._names))
+        place = 0
         try:
-            for name, encode in self._encoders:
-                value = document.get(name)
-                row.append(value if encode is None else encode(value))
+            for place, encode in self._places:
+                value = row[place]
+                if value is not None:
+                    row[place] = encode(value)
         except InvalidChangeError as error:
-            raise InvalidChangeError(f"{schema.name}.{name}: {error}") from None
+            raise InvalidChangeError(f"{schema.name}.{self._names[place]}: {error}") from None
         except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
             # Nothing validated the entity: it was made by `model_construct`, or changed afterwards.
-            raise InvalidChangeError(f"{schema.name}.{name}: {type(value).__name__} is not its type") from error
+            kind = type(row[place]).__name__
+            raise InvalidChangeError(f"{schema.name}.{self._names[place]}: {kind} is not its type") from error
         if schema.open:
             beyond = {name: value for name, value in document.items() if name not in schema.fields}
             row.append(self._table.dialect.encode_json(beyond))
@@ -55,16 +60,16 @@ class RowCodec:
 
     def _make(self, fields: tuple[str, ...]) -> Decode:
         names = tuple(column.name for column in self._table.selected(fields))
-        decoders = {name: self._table.decoders[name] for name in names if name != EXTRA}
-        present = tuple((name, decode) for name, decode in decoders.items() if decode is not None)
+        found = [(place, self._table.decoders[name]) for place, name in enumerate(names) if name != EXTRA]
+        places = tuple((place, decode) for place, decode in found if decode is not None)
 
         def decode(row: Row) -> Document:
-            document = dict(zip(names, row, strict=True))
-            for name, decode in present:
-                value = document[name]
+            values = list(row)
+            for place, decode in places:
+                value = values[place]
                 if value is not None:
-                    document[name] = decode(value)
-            return document
+                    values[place] = decode(value)
+            return dict(zip(names, values, strict=True))
 
         if EXTRA not in names:
             return decode

@@ -182,7 +182,9 @@ class Statements:
             fixed = [name for name in dict.fromkeys(names) if name not in binder.binds]
             places = {**binder.binds, **{name: (i - len(fixed), None) for i, name in enumerate(fixed)}}
             constants = tuple(compiled.params[name] for name in fixed)
-            statement = Statement(str(compiled), tuple(places[name] for name in names), constants)
+            binds = tuple(places[name] for name in names)
+            every = tuple((place, None) for place in range(binder.taken))
+            statement = Statement(str(compiled), binds, constants, is_plain=binds == every)
             if len(self._made) >= _MOST_STATEMENTS:
                 self._made.clear()
             self._made[key] = statement

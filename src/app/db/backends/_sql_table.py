@@ -24,9 +24,12 @@ class Table:
         self.schema = schema
         self.dialect = dialect
         self.encoders: dict[str, Codec | None] = {}
+        """They take None too; those of `plain_encoders` do not."""
+        self.plain_encoders: dict[str, Codec | None] = {}
         self.decoders: dict[str, Codec | None] = {}
         for name, field in schema.fields.items():
             encode, self.decoders[name] = dialect.codec(field)
+            self.plain_encoders[name] = encode
             self.encoders[name] = None if encode is None else _unless_none(encode)
         if len({name.lower() for name in schema.fields}) < len(schema.fields):
             raise ConfigurationError(f"{schema.name}: two fields have names that differ only by case")

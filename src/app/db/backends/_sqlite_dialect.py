@@ -10,6 +10,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 import sqlalchemy.dialects.sqlite
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ..models.schema import FieldSchema, Kind
 from ..query.predicates import Op
@@ -79,8 +81,21 @@ _TYPES: Mapping[Kind, sa.types.TypeEngine[Any]] = {
 }
 
 
+class _Compiler(SQLiteCompiler):
+    def limit_clause(self, select: Any, **options: Any) -> str:
+        """SQLAlchemy's own has an OFFSET 0 where there is none."""
+        if select._offset_clause is not None:  # noqa: SLF001 - as the overridden method does
+            return str(super().limit_clause(select, **options))  # type: ignore[no-untyped-call]
+        return f"\n LIMIT {self.process(select._limit_clause, **options)}"  # noqa: SLF001
+
+
+class _Dialect(SQLiteDialect_pysqlite):
+    statement_compiler = _Compiler
+    supports_statement_cache = False
+
+
 class SQLiteDialect(Dialect):
-    sqlalchemy = sa.dialects.sqlite.dialect(paramstyle="qmark")
+    sqlalchemy = _Dialect(paramstyle="qmark")
     types = _TYPES
 
     def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:

@@ -79,7 +79,28 @@ class CollectionSchema:
 
 
 class Transaction(ABC):
-    """Open on one store, for one task at a time. It ends by `commit` or `rollback`, once."""
+    """Open on one store, for one task at a time. It ends once, by `end`."""
+
+    _at_end: "list[Callable[[], Awaitable[None]]] | None" = None
+
+    def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Have something done when it has ended, in either way."""
+        self._at_end = [*(self._at_end or ()), callback]
+
+    async def end(self, *, commit: bool) -> None:
+        """Commit, and where that fails roll back and raise; or roll back."""
+        try:
+            if not commit:
+                await self.rollback()
+                return
+            try:
+                await self.commit()
+            except BaseException:
+                await self.rollback()
+                raise
+        finally:
+            for callback in self._at_end or ():
+                await callback()
 
     @abstractmethod
     async def commit(self) -> None:

@@ -8,10 +8,12 @@ import psycopg
 from ...connections._postgres_connection import Connection as OurConnection
 from ...connections._postgres_exchange import Exchanges, fetch
 from ...connections.base import ConnectionManager
-from ...core.errors import AppError, MigrationError
-from ..query.operations import Document, Insert, OnConflict
+from ...core.errors import AppError, DuplicateRecordError, MigrationError
+from ..query.operations import Document, Insert, OnConflict, Upsert
+from ..query.predicates import ALL
 from ._names import check_collection
-from ._postgres_copy import BULK, copy_in
+from ._postgres_bulk import BULK, BulkStatements, arrays, run_bulk
+from ._postgres_copy import copy_in
 from ._postgres_dialect import PostgresDialect
 from ._postgres_errors import quiet, translated
 from ._postgres_schema import ensure_table, known_indexes
@@ -48,6 +50,7 @@ class PostgresBackend(SQLBackend):
     def __init__(self, manager: ConnectionManager[Pool], schema: CollectionSchema) -> None:
         check_collection(schema.name)
         super().__init__(manager, schema)
+        self._bulk = BulkStatements(self._table)
         self._token = object()  # the same one in each transaction's view of this backend
         self._indexes: Mapping[str, tuple[str, ...]] = known_indexes(self._table)
 
@@ -69,6 +72,25 @@ class PostgresBackend(SQLBackend):
         rows = self._rows.encode_all(operation.documents, None)
         await self._change(lambda connection: copy_in(connection, self._table, rows))
         return operation.documents
+
+    async def upsert(self, operation: Upsert) -> list[Document] | int:
+        if len(operation.documents) < BULK:
+            return await super().upsert(operation)
+        guard = self._where(operation.guard)
+        statement = self._bulk.upsert(
+            operation.on, operation.keep, operation.increments, guard, returns=operation.returning
+        )
+        rows = self._rows.encode_all(operation.documents, self._expires_at(operation.ttl))
+        parameters = statement.parameters([*arrays(self._table, rows), *guard.values])
+
+        def complete(number: int, _: list[Row]) -> None:
+            if number < len(rows):
+                raise DuplicateRecordError(self.schema.name, operation.on)
+
+        check = None if operation.guard == ALL else complete
+        write = Write(statement.sql, (parameters,), operation.returning, self._purge(), check)
+        number, returned = await self._change(lambda connection: run_bulk(connection, write))
+        return [self._rows.decode(row) for row in returned] if operation.returning else number
 
     async def _read(self, sql: str, parameters: Row) -> list[Row]:
         pool = await self._pool()

@@ -8,6 +8,7 @@ from typing import Any
 from ...connections.base import ConnectionManager
 from ...connections.sqlite import SQLiteEngine
 from ...core.errors import AppError, DuplicateRecordError, InvalidChangeError, StoreUnavailableError
+from ..query.operations import Explain
 from ._sql_backend import SQLBackend, Write
 from ._sql_rows import Row
 from ._sqlite_dialect import SQLiteDialect, register_functions
@@ -41,7 +42,7 @@ class SQLiteBackend(SQLBackend):
         return self.manager.live
 
     async def _read(self, sql: str, parameters: Row) -> list[Row]:
-        engine = await self._engine()
+        engine = self._live() or await self._engine()
         try:
             if self.transaction is None:
                 return await engine.read(sql, parameters)
@@ -50,20 +51,27 @@ class SQLiteBackend(SQLBackend):
             raise self._translated(error) from error
 
     async def _write(self, write: Write) -> tuple[int, list[Row]]:
-        engine = await self._engine()
-        work = partial(_run, write)
+        engine = self._live() or await self._engine()
+        alone = write.alone
+        work = partial(_run_one if alone else _run, write)
         try:
             if self.transaction is None:
-                return await engine.transact(work, atomic=write.alone)
-            return await self.transaction.run(work if write.alone else partial(apart, work))
+                return await engine.transact(work, atomic=alone)
+            return await self.transaction.run(work if alone else partial(apart, work))
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
-    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
+    async def explain(self, operation: Explain) -> dict[str, Any]:
+        sql, parameters = self._find(operation.find)
         steps = [str(detail) for *_, detail in await self._read(f"EXPLAIN QUERY PLAN {sql}", parameters)]
         # A scan may go along an index too, for the order, and still look at every record.
         found = next(filter(None, map(_SEARCH.match, steps)), None)
-        return {"index": found and found["index"], "plan": steps}
+        return {"store": "sqlite", "index": found and found["index"], "plan": steps}
+
+    def _live(self) -> SQLiteEngine | None:
+        """The engine where there is nothing to wait for."""
+        engine: SQLiteEngine | None = self.manager.live
+        return engine if engine is self._ready else None
 
     async def _engine(self) -> SQLiteEngine:
         """The open engine, with the table as the model has it."""
@@ -102,6 +110,14 @@ _SEARCH = re.compile(r"SEARCH \S.* USING (?:COVERING )?INDEX (?P<index>.+?)(?: \
 
 def _fetch(sql: str, parameters: Row, connection: sqlite3.Connection) -> list[Row]:
     return connection.execute(sql, parameters).fetchall()
+
+
+def _run_one(write: Write, connection: sqlite3.Connection) -> tuple[int, list[Row]]:
+    cursor = connection.execute(write.sql, write.rows[0])
+    if not write.returns:
+        return cursor.rowcount, []
+    rows = cursor.fetchall()
+    return len(rows), rows
 
 
 def _run(write: Write, connection: sqlite3.Connection) -> tuple[int, list[Row]]:

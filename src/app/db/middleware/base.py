@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 from pydantic import BaseModel
 
 from ..backends.base import CollectionSchema, Handler, StorageBackend
+from ..cache.cache import Cache
 from ..query.operations import Operation
 
 CallNext: TypeAlias = Callable[[Operation], Awaitable[Any]]
@@ -24,11 +25,21 @@ class Visibility(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class CacheRule:
+    """What a repository keeps in which cache. Without a `ttl` single records are not kept, and writes mark it only."""
+
+    cache: Cache
+    ttl: float | None
+    absent_ttl: float
+
+
+@dataclass(frozen=True, slots=True)
 class Declaration:
     """What a repository asks for, by its model and its class."""
 
     model: type[BaseModel]
     visibility: Visibility = Visibility.LIVE
+    cache: CacheRule | None = None
 
 
 class Middleware(ABC):
@@ -90,10 +101,10 @@ class Store:
         try:
             backend = self.backend.within(transaction)
             yield Store(backend, self._inner, chain(self._inner, backend))
-            await transaction.commit()
         except BaseException:
-            await transaction.rollback()
+            await transaction.end(commit=False)
             raise
+        await transaction.end(commit=True)
 
 
 def chain(middleware: Sequence[Middleware], backend: StorageBackend) -> dict[type[Operation], Handler]:

@@ -1,6 +1,7 @@
 """The contract of a storage backend as test classes: derive one, give it `open_place`, and every test runs on it."""
 
 from .base import Contract, OpenPlace, Place
+from .caching import CachingContract
 from .changes import ChangeContract
 from .lifecycles import SoftDeleteContract, VersionContract
 from .pages import PageContract, StreamContract
@@ -10,6 +11,7 @@ from .transactions import TransactionContract
 from .upserts import UpsertContract
 
 __all__ = [
+    "CachingContract",
     "ChangeContract",
     "Contract",
     "OpenPlace",
