@@ -29,10 +29,6 @@ _TAGS: Final[Mapping[type, tuple[str, Callable[[Any], str], Callable[[str], Any]
     UUID: ("$uuid", str, UUID),
     bytes: ("$bytes", lambda value: base64.b64encode(value).decode(), base64.b64decode),
 }
-# `json.dumps` makes an encoder at each call with options; and what `storable` returns has no circles.
-_encode: Final = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
-).encode
 _DECODERS: Final = {tag: decode for tag, _, decode in _TAGS.values()}
 
 

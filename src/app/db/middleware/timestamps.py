@@ -22,11 +22,11 @@ class Timestamps(Middleware):
     def __call__(self, operation: Insert | Upsert | Update, call_next: CallNext) -> Awaitable[Any]:
         now = utc_now()
         if isinstance(operation, Insert | Upsert):
-            stamp = {"created_at": now, "updated_at": now}
-            stamped = tuple([document | stamp for document in operation.documents])
+            for document in operation.documents:
+                document["created_at"] = document["updated_at"] = now
             if isinstance(operation, Insert):
-                return call_next(altered(operation, documents=stamped))
-            return call_next(altered(operation, documents=stamped, keep=(*operation.keep, "created_at")))
+                return call_next(operation)
+            return call_next(altered(operation, keep=(*operation.keep, "created_at")))
         forged = [name for name in _OURS if name in operation.changes]
         if forged:
             raise InvalidChangeError(f"{', '.join(forged)}: set by the library, not by a caller")

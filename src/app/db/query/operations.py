@@ -26,7 +26,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Store all documents or none. The result is the documents that were stored."""
+    """Store all documents or none. The result is the documents that were stored.
+
+    They were made for this operation, so middleware may write into them: a second copy of a thousand is felt.
+    """
 
     documents: tuple[Document, ...]
     on_conflict: OnConflict = OnConflict.RAISE
