@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
 
 async def run(store: str, plan: Plan, wanted: set[str]) -> Results:
     unpin()
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as directory:
         async with STORES[store](Path(directory)) as (title, sides):
             pin()
             return await run_all(title, [side for side in sides if not wanted or side.name in wanted], plan)

@@ -25,6 +25,9 @@ from .raw.redis import RawRedis
 from .raw.sqlite import RawSQLite
 from .side import POOL_SIZE, Side
 
+# As patient as the others: 32 batches at once wait longer for a connection than an application would want to.
+_LIMITS = {"timeout": 60, "pool": {"max_size": POOL_SIZE, "timeout": 60}}
+
 
 @asynccontextmanager
 async def sqlite(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
@@ -47,7 +50,7 @@ async def postgres(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
         yield (
             "embedded PostgreSQL",
             [
-                Ours("postgres", {"url": lease.url, "pool": {"max_size": POOL_SIZE}}, directory),
+                Ours("postgres", {"url": lease.url, **_LIMITS}, directory),
                 RawPostgres(lease.url),
                 AdvancedAlchemy("postgres", lease.url),
                 SQLModelSide("postgres", lease.url),
@@ -65,7 +68,7 @@ async def redis(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
         yield (
             "embedded Redis",
             [
-                Ours("redis", {"url": f"{lease.url}?db=0", "pool": {"max_size": POOL_SIZE}}, directory),
+                Ours("redis", {"url": f"{lease.url}?db=0", **_LIMITS}, directory),
                 RawRedis(f"{lease.url}?db=1"),
                 RedisOM(f"{lease.url}?db=2"),
             ],
@@ -85,7 +88,7 @@ async def mongodb(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
         yield (
             "MongoDB" if server is None else "a stand-in for MongoDB",
             [
-                Ours("mongodb", {"url": url, "database": "bench", "pool": {"max_size": POOL_SIZE}}, directory),
+                Ours("mongodb", {"url": url, "database": "bench", **_LIMITS}, directory),
                 RawMongoDB(url),
                 Beanie(url),
                 PydanticMongo(url),
