@@ -82,8 +82,8 @@ class PlacedRepository(Generic[EntityT]):
             manager = adopted(db)
             if manager is None:
                 raise TypeError(
-                    f"{type(self).__name__}(db=…) takes a DataLayer, one of its connections "
-                    f"(data.connection('sqlite')), or a driver's asynchronous client, not {type(db).__module__}.{type(db).__name__}"
+                    f"{type(self).__name__}(db=…) takes a DataLayer, a connection of one (data.connection('sqlite')), "
+                    f"or a driver's asynchronous client, not {type(db).__module__}.{type(db).__name__}"
                 )
             self._placement = Placement(manager)
 
