@@ -32,6 +32,7 @@ from .vector.providers.embedding_provider import EmbeddingFactory
 if TYPE_CHECKING:
     from contextvars import Token
 
+    from ..connections.postgres import PostgresConnectionManager
     from ..connections.qdrant import QdrantConnectionManager
     from ..connections.redis import RedisConnectionManager
     from ..connections.sqlite import SQLiteConnectionManager
@@ -77,6 +78,8 @@ class DataLayer:
 
     @overload
     def connection(self, name: Literal["sqlite"]) -> "SQLiteConnectionManager": ...
+    @overload
+    def connection(self, name: Literal["postgres"]) -> "PostgresConnectionManager": ...
     @overload
     def connection(self, name: Literal["redis"]) -> "RedisConnectionManager": ...
     @overload

@@ -72,8 +72,8 @@ _JSONB: Final = postgresql.JSONB()
 
 
 class PostgresDialect(Dialect):
-    # Not psycopg's own of SQLAlchemy, which casts every parameter.
-    sqlalchemy = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    # Not psycopg's own of SQLAlchemy, which casts every parameter. The server's own parameters need no escapes.
+    sqlalchemy = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
     types = _TYPES
 
     def encode_json(self, value: Any) -> str:
