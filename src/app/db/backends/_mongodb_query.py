@@ -137,6 +137,8 @@ class Queries:
         return result
 
     def _negation(self, term: Predicate) -> Query:
+        if isinstance(term, Not):
+            return self.query(term.term)
         inner = self.query(term)
         if isinstance(term, Compare) and self._kind(term.path) not in (None, Kind.JSON) and len(inner) == 1:
             [(name, condition)] = inner.items()
