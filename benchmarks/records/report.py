@@ -16,7 +16,7 @@ def ratio(results: Results, name: str, tasks: int, side: str, to: str = RAW) -> 
     times = results.times.get((name, tasks), {})
     if side not in times or to not in times:
         return None
-    return statistics.median(ours / theirs for ours, theirs in zip(times[side], times[to], strict=True))
+    return statistics.median(ours / theirs for ours, theirs in zip(times[side], times[to], strict=False))
 
 
 def mean(results: Results, names: Sequence[str], tasks: int, side: str, to: str = RAW) -> float | None:

@@ -38,13 +38,15 @@ class TortoiseORM(Side):
     name = "Tortoise"
 
     def __init__(self, store: Store, place: str) -> None:
+        self._store = store
         self._connection = _on_postgres(place) if store == "postgres" else _on_sqlite(place)
 
     async def open(self) -> None:
         await Tortoise.init(
             config={
-                "connections": {"default": self._connection},
-                "apps": {"models": {"models": [__name__], "default_connection": "default"}},
+                # Its statements are remembered by the name of the connection, of whatever dialect they are.
+                "connections": {self._store: self._connection},
+                "apps": {"models": {"models": [__name__], "default_connection": self._store}},
                 "use_tz": True,
             },
         )
