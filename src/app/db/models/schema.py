@@ -17,7 +17,7 @@ from ...core.errors import (
     did_you_mean,
 )
 from ..query.predicates import Compare, Predicate, comparisons
-from .values import STORED_AS_IS, storable
+from .values import SCALARS, STORED_AS_IS, storable
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -114,10 +114,9 @@ class ModelSchema(Generic[ModelT]):
         try:
             for name in self.fields:
                 value = values[name]
-                kind = type(value)
                 # What `storable` would say, for what most values are.
-                same = kind in STORED_AS_IS or (kind is str and value.isascii() and "\0" not in value)
-                document[name] = value if same else storable(value)
+                same = value.isascii() and "\0" not in value if type(value) is str else type(value) in STORED_AS_IS
+                document[name] = value if same else SCALARS.get(type(value), storable)(value)
             if self.open:
                 for name, value in (entity.__pydantic_extra__ or {}).items():
                     document[name] = storable(value)

@@ -76,7 +76,7 @@ def _same(value: Any) -> Any:
 STORED_AS_IS: frozenset[type] = frozenset({type(None), bool, bytes, UUID, date, time, timedelta})
 """Types of which every store keeps every value."""
 
-_SCALARS: Mapping[type, Callable[[Any], Any]] = {
+SCALARS: Mapping[type, Callable[[Any], Any]] = {
     str: check_text,
     int: check_integer,
     float: check_float,
@@ -84,6 +84,7 @@ _SCALARS: Mapping[type, Callable[[Any], Any]] = {
     Decimal: check_decimal,
     **dict.fromkeys(STORED_AS_IS, _same),
 }
+"""The types of single values, and what each becomes; ValueError for what some store cannot keep."""
 
 
 # Subclasses of these may write themselves in another way.
@@ -93,10 +94,10 @@ _PLAIN: Mapping[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int_
 def storable(value: Any, depth: int = MAX_NESTING) -> Any:
     """Return the value as every store keeps it; ValueError for what some store cannot keep.
 
-    That is the types of `_SCALARS`, and lists and dicts with text as keys of these: models become dicts by field
+    That is the types of `SCALARS`, and lists and dicts with text as keys of these: models become dicts by field
     names, enum members their values, sets and tuples lists. The model's own types make them again of that.
     """
-    check = _SCALARS.get(type(value))
+    check = SCALARS.get(type(value))
     if check is not None:
         return check(value)
     if type(value) is list and depth > 0:
@@ -104,8 +105,8 @@ def storable(value: Any, depth: int = MAX_NESTING) -> Any:
     if isinstance(value, Enum):
         return _one(value.value)
     for base in type(value).__mro__:
-        if base in _SCALARS:
-            return _SCALARS[base](_PLAIN[base](value) if base in _PLAIN else value)
+        if base in SCALARS:
+            return SCALARS[base](_PLAIN[base](value) if base in _PLAIN else value)
     if depth == 0:
         raise ValueError(f"lists and dicts may nest {MAX_NESTING} levels deep, no deeper")
     match value:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Self, TypeVar, cast
 
 from pydantic import BaseModel
@@ -57,7 +58,9 @@ class Repository(PlacedRepository[EntityT]):
         documents = tuple(self.schema.new_document(entity) for entity in entities)
         if not documents:
             return []
-        return [self._entity(each) for each in await self._run(Insert(documents, ttl=self._binding.ttl))]
+        storing = self._run(Insert(documents, ttl=self._binding.ttl))
+        del documents  # it may be many that wait, and middleware has made others of these
+        return [self._entity(each) for each in await storing]
 
     async def put_if_absent(self, entity: EntityT) -> bool:
         """Store a new record unless its id is taken; whether it was stored."""
@@ -331,7 +334,7 @@ class Repository(PlacedRepository[EntityT]):
                 "of its unique indexes, so two records could have the same"
             )
         documents = tuple(self.schema.new_document(entity) for entity in entities)
-        values = {tuple(document[name] for name in names) for document in documents}
+        values = set(map(itemgetter(*names), documents))
         if len(values) < len(documents):
             raise InvalidChangeError(f"two of the records to upsert have the same {', '.join(names)}")
         return Upsert(documents, names, ttl=self._binding.ttl, returning=returning)
