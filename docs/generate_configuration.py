@@ -75,6 +75,10 @@ SECTIONS: dict[str, tuple[str, list[type[BaseModel]]]] = {
         ],
     ),
     "repositories": ("Registered name of a repository → where it lives.", [settings.RepositorySettings]),
+    "cache": (
+        "Where repositories that have a `cache` keep what they read, and methods with `@cached` their answers.",
+        [settings.CacheSettings],
+    ),
     "vector_stores": ("Name → an engine, a collection in it and an embedding.", [settings.VectorStoreSettings]),
     "embeddings": (
         "Name → an embedding model. `provider` may be left out where the name is a provider.",
@@ -115,11 +119,15 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
     for name, field in model.model_fields.items():
         if name == "type":
             continue
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        inner = next((each for each in get_args(field.annotation) if _is_model(each)), field.annotation)
+        if _is_model(inner):
             yield from _fields(inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _type(annotation: Any) -> str:
@@ -136,7 +144,14 @@ def _type(annotation: Any) -> str:
         return "mapping of texts"
     if issubclass(annotation, Enum):
         return ", ".join(f"`{member.value}`" for member in annotation)
-    return {SecretStr: "secret", str: "text", int: "whole number", float: "number", Path: "path"}[annotation]
+    return {
+        SecretStr: "secret",
+        str: "text",
+        bool: "true or false",
+        int: "whole number",
+        float: "number",
+        Path: "path",
+    }[annotation]
 
 
 def _default(field: FieldInfo) -> str:

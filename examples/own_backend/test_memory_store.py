@@ -55,6 +55,10 @@ class TestVersions(contract.VersionContract):
     pass
 
 
+class TestCaching(contract.CachingContract):
+    pass
+
+
 class TestTransactions(contract.TransactionContract):
     pass
 

@@ -33,7 +33,11 @@ def manystore(tmp_path: Path) -> Manystore:
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {"HOME": str(tmp_path / "nobody"), "PATH": "", "COLUMNS": "160", "NO_COLOR": "1"}
         finished = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "app.cli", *arguments],
+            # pymongo leaves the socket of an attempt to connect that it gives up to the collector.
+            [
+                *(sys.executable, "-W", "error", "-W", "ignore:unclosed <socket:ResourceWarning"),
+                *("-m", "app.cli", *arguments),
+            ],
             cwd=tmp_path,
             env={**environment, **variables},
             capture_output=True,
@@ -115,8 +119,6 @@ def test_check_masks_every_secret_and_connects_to_nothing(manystore: Manystore, 
         (f"connections:\n  mongodb: {{url: embedded}}\n{USER}", ["silently wrong"]),
         (f"connections: {{mongodb: {{url: 'mongodb://u:{SECRET}/@h'}}}}\n{USER}",
          ["connections.mongodb", "not one that the MongoDB driver understands"]),
-        (f"connections: {{mongodb: {{url: 'mongodb://h'}}}}\n{USER}",
-         ["repositories.user", "no storage backend named 'mongodb'"]),
         (f"connections: {{qdrant: {{url: 'http://h'}}}}\n{DOCUMENTS}", ["vector_stores.documents", "later version"]),
     ],
 )  # fmt: skip

@@ -58,6 +58,7 @@ def test_the_servers_file_takes_every_address_from_the_environment(monkeypatch: 
         "user": "mongodb",
         "signup_session": "redis",
     }
+    assert settings.cache.connection == "redis"
 
 
 @pytest.mark.parametrize("name", VARIABLES)

@@ -59,7 +59,7 @@ def restart(server: RedisServer) -> None:
 
 async def test_commands_succeed_when_the_data_is_loaded(server: RedisServer) -> None:
     manager = manager_of(server, timeout=20)
-    await fill(manager, 5000)
+    await fill(manager, 10_000)
     restart(server)
     start = time.monotonic()
     replies = await asyncio.gather(

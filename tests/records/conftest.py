@@ -1,6 +1,7 @@
 """The stores that the contract runs on, each with a place of its own; a new store joins by its section here."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from pymongo import MongoClient
 
 from app.connections.base import ConnectionManager
 from app.db import DataLayer
 from app.db.backends import BackendRegistry
 
 from ..connections.embedded.engines import make_engine
+from ..servers.conftest import mongodb_on
+from . import stand_in
 
 
 def _sqlite(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:  # noqa: ARG001 - one signature for all
@@ -25,6 +29,16 @@ def _redis(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:
     server = request.getfixturevalue("redis_server")
     server.command("FLUSHALL")
     return {"url": f"{server.url}?db={int(place != 'records')}"}
+
+
+def _mongodb(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:
+    url = request.getfixturevalue("mongodb_records_url")
+    name = f"manystore_test_{place}_{os.getpid()}"
+    with MongoClient[dict[str, Any]](url) as client:
+        client.drop_database(name)
+        for each in client[name].list_collection_names():  # the stand-in drops none with their database
+            client[name].drop_collection(each)
+    return {"url": url, "database": name}
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +76,27 @@ SECTIONS: dict[str, Callable[[pytest.FixtureRequest, str], dict[str, Any]]] = {
     "sqlite": _sqlite,
     "redis": _redis,
     "postgres": _postgres,
+    "mongodb": _mongodb,
 }
+
+
+@pytest.fixture(scope="session")
+def mongodb_records_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server where the environment names one, else the stand-in, whose gaps are in `stand_in.py`."""
+    url = os.environ.get("MANYSTORE_TEST_MONGODB_URI")
+    if url:
+        yield url
+        return
+    process = mongodb_on(tmp_path_factory.mktemp("mongodb-records"))
+    process.start()
+    yield f"mongodb://127.0.0.1:{process.port}/"
+    process.kill()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What the stand-in cannot do is expected to fail on it, and on it alone."""
+    if not os.environ.get("MANYSTORE_TEST_MONGODB_URI"):
+        stand_in.expect_gaps(items)
 
 
 @pytest.fixture(params=BackendRegistry.names())
@@ -104,4 +138,4 @@ def manager(data: DataLayer, store: str) -> ConnectionManager[Any]:
 @pytest.fixture
 def streamed(store: str) -> int:
     """How many records are enough to see whether a stream holds them; a stand-in's own speed sets another limit."""
-    return 200_000 if store != "mongodb" else 20_000
+    return 200_000 if store != "mongodb" or os.environ.get("MANYSTORE_TEST_MONGODB_URI") else 20_000

@@ -53,5 +53,9 @@ class TestVersions(contract.VersionContract):
     pass
 
 
+class TestCaching(contract.CachingContract):
+    pass
+
+
 class TestTransactions(contract.TransactionContract):
     pass

@@ -61,9 +61,11 @@ decimals = st.sampled_from(
             "9223372036854775808",
         ),
         *("9223372036854775807.5", "1E+400", "1E-400", "0.1000000000000000055511151231257827021181583404541015625"),
-        *("-9223372036854775808.5", "2.5", "1E+2", "1E+999999", "-1E-999999"),
+        *("-9223372036854775808.5", "2.5", "1E+2"),
     ]
 ).map(Decimal)
+# PostgreSQL's numeric compares with them and does not hold them.
+enormous = st.sampled_from(["1E+999999", "-1E-999999"]).map(Decimal)
 texts = st.one_of(
     st.sampled_from(
         ["", "a", "A", "b", "ab", "aB", "é", "e\u0301", "%", "_", "a%", "[a]", "*", "'", '"', "\\", "true", "1", "null"]
@@ -87,29 +89,36 @@ days = st.sampled_from([date(2026, 1, 10), date(2026, 1, 11), date(1, 1, 1), dat
 keys = st.sampled_from([UUID(int=0), UUID(int=1), UUID(int=2**128 - 1)])
 blobs = st.sampled_from([b"", b"a", b"\0", b"\xff", b"ab"])
 booleans = st.booleans()
-scalars = st.one_of(st.none(), booleans, integers, floats, decimals, texts, moments, days, keys, blobs)
+small_scalars = st.one_of(st.none(), booleans, integers, floats, decimals, texts, moments, days, keys, blobs)
+scalars = small_scalars | enormous
 names = st.sampled_from(["a", "b", "a b", "é", "x-y", "0", "$datetime", "$a", 'q"q', "b\\", "", "a.b"])
-values = st.recursive(
-    scalars,
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)),
-    max_leaves=5,
-)
 
-samples = st.builds(
-    Sample.model_construct,
-    text=st.none() | texts,
-    whole=st.none() | integers,
-    real=st.none() | floats,
-    exact=st.none() | decimals,
-    flag=st.none() | booleans,
-    moment=st.none() | moments,
-    day=st.none() | days,
-    key=st.none() | keys,
-    data=st.none() | blobs,
-    either=st.one_of(st.none(), booleans, integers, floats, texts),
-    nested=st.none() | st.dictionaries(names, values, max_size=3),
-    items=st.lists(values, max_size=3),
-)
+
+def samples_of(store: str) -> st.SearchStrategy[Sample]:
+    has_limit = store == "postgres"
+    numbers, items = (decimals, small_scalars) if has_limit else (decimals | enormous, scalars)
+    values = st.recursive(
+        items,
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)),
+        max_leaves=5,
+    )
+
+    return st.builds(
+        Sample.model_construct,
+        text=st.none() | texts,
+        whole=st.none() | integers,
+        real=st.none() | floats,
+        exact=st.none() | numbers,
+        flag=st.none() | booleans,
+        moment=st.none() | moments,
+        day=st.none() | days,
+        key=st.none() | keys,
+        data=st.none() | blobs,
+        either=st.one_of(st.none(), booleans, integers, floats, texts),
+        nested=st.none() | st.dictionaries(names, values, max_size=3),
+        items=st.lists(values, max_size=3),
+    )
+
 
 SCALAR_FIELDS = ("text", "whole", "real", "exact", "flag", "moment", "day", "key", "data")
 paths = st.one_of(
@@ -125,7 +134,7 @@ comparisons: st.SearchStrategy[Predicate] = st.one_of(
         Compare,
         paths,
         st.sampled_from([Op.LT, Op.LE, Op.GT, Op.GE]),
-        st.one_of(booleans, integers, floats, decimals, texts, moments, days),
+        st.one_of(booleans, integers, floats, decimals, enormous, texts, moments, days),
     ),
     st.builds(Compare, paths, st.just(Op.IN), (st.lists(scalars, max_size=4) | st.lists(texts, max_size=4)).map(tuple)),
     st.builds(Compare, paths, st.just(Op.CONTAINS), scalars),
@@ -171,11 +180,11 @@ slow = settings(
 )
 
 
-def test_a_store_finds_what_the_definition_says(config: dict[str, Any]) -> None:
+def test_a_store_finds_what_the_definition_says(config: dict[str, Any], store: str) -> None:
     with repository(config) as (runner, repo):
 
         @slow
-        @given(st.lists(samples, max_size=5), st.lists(predicates, min_size=1, max_size=4))
+        @given(st.lists(samples_of(store), max_size=5), st.lists(predicates, min_size=1, max_size=4))
         def check(entities: list[Sample], wheres: list[Predicate]) -> None:
             async def run() -> None:
                 documents = await refill(repo, entities)
@@ -245,11 +254,11 @@ def test_each_kind_meets_each_other_inside_json(config: dict[str, Any]) -> None:
         runner.run(run())
 
 
-def test_a_store_orders_as_the_definition_says(config: dict[str, Any]) -> None:
+def test_a_store_orders_as_the_definition_says(config: dict[str, Any], store: str) -> None:
     with repository(config) as (runner, repo):
 
         @slow
-        @given(st.lists(samples, max_size=6), orders, st.integers(0, 3), st.none() | st.integers(0, 4))
+        @given(st.lists(samples_of(store), max_size=6), orders, st.integers(0, 3), st.none() | st.integers(0, 4))
         def check(entities: list[Sample], order_by: list[Order], skip: int, limit: int | None) -> None:
             async def run() -> None:
                 documents = await refill(repo, entities)
@@ -263,7 +272,7 @@ def test_a_store_orders_as_the_definition_says(config: dict[str, Any]) -> None:
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(samples, predicates)
+@given(samples_of("sqlite"), predicates)
 def test_the_definition_is_two_valued(entity: Sample, where: Predicate) -> None:
     document = {name: storable(getattr(entity, name, None)) for name in Sample.model_fields}
     assert matches(Not(where), document) is not matches(where, document)

@@ -38,7 +38,7 @@ def test_a_synchronous_driver_is_refused() -> None:
     connection = sqlite3.connect(":memory:")
     for wrong in (connection, EveryAttribute(), "sqlite", 5):
         with pytest.raises(TypeError, match=r"data\.connection"):
-            Products(wrong)  # type: ignore[arg-type]
+            Products(wrong)
     connection.close()
 
 

@@ -287,3 +287,15 @@ async def test_away_silent_and_back(gate: Gate, manager: ChromaDBConnectionManag
     await took(manager.write(count), OutcomeUnknownError)
     await gate.open()
     await manager.read(count)
+
+
+async def test_a_server_killed_and_started_again(chroma_process: Process) -> None:
+    manager = at(chroma_process.port, timeout=5)
+    await asyncio.gather(*(manager.read(count) for _ in range(100)))
+    pool = (await manager.health()).pool
+    assert pool is not None
+    assert pool["idle"] == 10
+    chroma_process.kill()
+    chroma_process.start()
+    await asyncio.gather(*(manager.read(count) for _ in range(40)))
+    await manager.close()

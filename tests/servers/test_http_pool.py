@@ -132,6 +132,42 @@ async def test_callers_that_are_cancelled_at_any_moment_keep_no_connection(make:
     assert pool["size"] == pool["idle"] <= 4
 
 
+async def test_a_restart_fails_no_read_on_idle_connections(gate: Gate, make: Make) -> None:
+    manager = make(10, 5)
+    await asyncio.gather(*(manager.read(ask) for _ in range(100)))
+    assert (await state(manager))["idle"] == 10
+    await gate.shut()
+    await gate.open()
+    await asyncio.gather(*(manager.read(ask) for _ in range(40)))
+
+
+@pytest.mark.parametrize("fault", ["away", "silent", "hang up"])
+async def test_it_is_back_within_a_second_of_the_server(gate: Gate, make: Make, fault: str) -> None:
+    manager = make(10, 5, timeout=0.4)
+    await manager.connect()
+    if fault == "away":
+        await gate.shut()
+    else:
+        gate.mode = "silent" if fault == "silent" else "hang up"
+        await gate.break_connections()
+    calls = [(manager.read if number % 2 else manager.write)(ask) for number in range(30)]
+    assert all(isinstance(each, AppError) for each in await asyncio.gather(*calls, return_exceptions=True))
+    await gate.open()
+    async with asyncio.timeout(1):
+        await asyncio.gather(*(manager.read(ask) for _ in range(30)))
+
+
+async def test_the_server_is_told_who_asks(gate: Gate, make: Make) -> None:
+    seen = bytearray()
+    async with Gate(forward(gate.port, seen)) as between:
+        manager = make(10, 5)
+        url = SecretStr(f"http://127.0.0.1:{between.port}")
+        told = type(manager)(manager.settings.model_copy(update={"url": url}))
+        await told.read(ask)
+        await told.close()
+    assert b"user-agent: manystore" in bytes(seen).lower()
+
+
 @pytest.mark.parametrize("kind", ["qdrant", "chromadb"])
 def test_the_settings_are_those_of_the_other_stores(kind: str) -> None:
     pool = {"max_size": 3, "timeout": 0.5}

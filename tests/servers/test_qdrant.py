@@ -4,7 +4,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -105,22 +107,47 @@ async def test_a_user_and_password_of_the_url_are_sent_and_not_shown(gate: Gate,
     assert headers["authorization"].startswith("Basic ")
 
 
-def test_three_runs_in_one_process_and_two_threads() -> None:
-    async def run() -> str | None:
-        async with Gate(serving(FakeQdrant())) as gate:
-            managers.append(at(f"http://127.0.0.1:{gate.port}"))
-            return (await managers[-1].health()).server_version
-
-    managers: list[QdrantConnectionManager] = []
-    assert [asyncio.run(run()) for _ in range(3)] == ["1.16.0"] * 3
-    assert not any(manager.connected for manager in managers), "each client was closed with its loop"
-    answers: list[str | None] = []
-    threads = [threading.Thread(target=lambda: answers.append(asyncio.run(run()))) for _ in range(2)]
-    for thread in threads:
+@contextmanager
+def elsewhere() -> Iterator[int]:
+    """The port of a server on a loop of its own, which outlives those of the test."""
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        gate = Gate(serving(FakeQdrant()))
         thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert answers == ["1.16.0"] * 2
+        try:
+            asyncio.run_coroutine_threadsafe(gate.open(), loop).result(10)
+            yield gate.port
+            asyncio.run_coroutine_threadsafe(gate.shut(), loop).result(10)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(10)
+
+
+def test_one_manager_serves_three_loops_in_turn() -> None:
+    async def run() -> str | None:
+        await asyncio.gather(*(shared.read(collections) for _ in range(50)))
+        return (await shared.health()).server_version
+
+    with elsewhere() as port:
+        shared = at(f"http://127.0.0.1:{port}", timeout=10)
+        assert [asyncio.run(run()) for _ in range(3)] == ["1.16.0"] * 3
+        assert not shared.connected, "each client was closed with its loop"
+
+
+def test_two_threads_with_a_loop_each() -> None:
+    both = threading.Barrier(2)
+
+    async def run(_: int) -> int:
+        await asyncio.to_thread(both.wait, 10)
+        await asyncio.gather(*(shared.read(collections) for _ in range(50)))
+        return id(await shared.connect())
+
+    with elsewhere() as port, ThreadPoolExecutor(2) as threads:
+        shared = at(f"http://127.0.0.1:{port}", timeout=10)
+        clients = list(threads.map(lambda number: asyncio.run(run(number)), range(2)))
+        assert len(set(clients)) == 2, "each loop has a client of its own"
+        assert not shared.connected
 
 
 # ---------------------------------------------------------------- failing

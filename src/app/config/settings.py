@@ -163,10 +163,32 @@ ConnectionSettings = Annotated[
 ]
 
 
+class RepositoryCacheSettings(Section):
+    ttl: PositiveFloat = Field(description="Seconds that a record is kept, give or take a tenth.")
+    absent_ttl: PositiveFloat = Field(5, description="Seconds that it is remembered that there is none.")
+
+
+class CacheSettings(Section):
+    connection: str | None = Field(
+        None, description="The name of a connection to Redis, shared by all processes; without it each has its own."
+    )
+    max_entries: PositiveInt = Field(10_000, description="Answers that a process keeps at the most, without Redis.")
+    prefix: str = Field("cache:", description="What the keys in Redis begin with.")
+
+
 class RepositorySettings(Section):
     connection: str = Field(description="The name of a connection.")
     collection: str | None = Field(None, description="The table or collection; by default the repository's own.")
     ttl: PositiveInt | None = Field(None, description="Seconds that a record lives; by default the repository's own.")
+    history: bool | None = Field(
+        None, description="Whether every state of a record is kept; by default as the repository says."
+    )
+    audit: bool | None = Field(
+        None, description="Whether it is kept who wrote what; by default as the repository says."
+    )
+    cache: RepositoryCacheSettings | None = Field(
+        None, description="Keep what is read by id or by a unique field; by default as the repository's class says."
+    )
 
 
 class VectorStoreSettings(Section):
@@ -204,6 +226,7 @@ class Settings(Section):
         "user": RepositorySettings(connection="sqlite"),
         "signup_session": RepositorySettings(connection="sqlite"),
     }
+    cache: CacheSettings = CacheSettings()
     vector_stores: Mapping[str, VectorStoreSettings] = {
         "documents": VectorStoreSettings(connection="qdrant", collection="documents"),
     }
@@ -254,6 +277,10 @@ class Settings(Section):
     def _refuse_unknown_references(self) -> "Settings":
         for name, repository in self.repositories.items():
             _require(repository.connection, self.connections, "connection", "repositories", name, "connection")
+        if self.cache.connection is not None:
+            _require(self.cache.connection, self.connections, "connection", "cache", "connection")
+            if self.connections[self.cache.connection].type != ConnectionType.REDIS:
+                raise _problem("the cache's connection must be one to Redis", "cache", "connection")
         for name, store in self.vector_stores.items():
             _require(store.connection, self.connections, "connection", "vector_stores", name, "connection")
             _require(store.embedding, self.embeddings, "embedding", "vector_stores", name, "embedding")

@@ -1,5 +1,6 @@
 """MongoDB through pymongo's asynchronous client, with every limit set and nothing retried behind our back."""
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,6 +83,7 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
 
     async def _client(self) -> "Client":
         pymongo = await load_package("pymongo", "pymongo", "mongodb")
+        _keep_commands_out_of_logs()
         milliseconds = round(self.settings.timeout * 1000)
         client: Client | None = None
         bad = _NOT_UNDERSTOOD
@@ -176,6 +178,13 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
                 return None
 
 
+def _keep_commands_out_of_logs() -> None:
+    """At DEBUG the driver logs every command with its values. An application that wants that sets the level itself."""
+    commands = logging.getLogger("pymongo.command")
+    if commands.level == logging.NOTSET:
+        commands.setLevel(logging.INFO)
+
+
 # The hosts, when the whole has the form of an address. Where it has not, a piece of a password may stand anywhere.
 _URL = re.compile(
     r"mongodb(?:\+srv)?://(?:[^@/?#]*@)?(?P<hosts>{host}(?:,{host})*)(?:/[^@?]*)?(?:\?(?P<options>[^@]*))?".format(
@@ -184,9 +193,18 @@ _URL = re.compile(
 )
 
 
+# Without an @, a password that was put in the place of the address is a single word.
+_LOOKS_LIKE_HOST = re.compile(r"localhost|\[.+\](?::\d+)?|[^:]+:\d+|[^.:]+(?:\.[^.:]+)+", re.IGNORECASE)
+
+
 def _hosts(url: str) -> str:
     matched = _URL.fullmatch(url)
-    return matched["hosts"] if matched else "a server"
+    if matched is None:
+        return "a server"
+    hosts = matched["hosts"]
+    if "@" not in url and not all(map(_LOOKS_LIKE_HOST.fullmatch, hosts.split(","))):
+        return "a server"
+    return hosts
 
 
 def _url_options(url: str) -> Mapping[str, Any]:

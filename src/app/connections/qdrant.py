@@ -96,8 +96,10 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
         rounded_up = math.ceil(settings.timeout)
         exact = limits(settings.timeout)
 
-        async def limit(request: httpx.Request) -> None:
-            # The client takes whole seconds only. A timeout given with the call holds.
+        async def amend(request: httpx.Request) -> None:
+            # The client overwrites a name that it is given.
+            request.headers["User-Agent"] = f"manystore {request.headers['User-Agent']}"
+            # It takes whole seconds only. A timeout given with the call holds.
             if request.extensions["timeout"]["read"] == rounded_up:
                 request.extensions = {**request.extensions, "timeout": exact}
 
@@ -109,13 +111,14 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
             headers={**address.authorization(), **({} if key is None else {"api-key": key.get_secret_value()})},
             check_compatibility=False,  # asks on a thread of its own, and warns from there
             transport=transport,
-            event_hooks={"request": [limit]},
+            event_hooks={"request": [amend]},
         )
         self._transports[client] = transport
         return client
 
     def _pool(self, client: "Client") -> Mapping[str, int] | None:
-        return None if isinstance(client, QdrantEngine) else self._transports[client].state()
+        transport = None if isinstance(client, QdrantEngine) else self._transports.get(client)
+        return None if transport is None else transport.state()
 
     async def _close(self, client: "Client") -> None:
         await (engines.release(client) if isinstance(client, QdrantEngine) else client.close())

@@ -3,16 +3,22 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..core.actor import acting_as
     from .backends.base import Index
+    from .cache.policy import CachePolicy
     from .data_layer import DataLayer
     from .models.base import Entity, PyObjectId, SoftDeletable, Timestamped, Versioned
     from .models.user import User, UserInDB
     from .query.expressions import F
+    from .repositories.audited import AuditedRepository
     from .repositories.base import Repository
+    from .repositories.cached import cached
     from .repositories.pages import Page
     from .repositories.registry import RepositoryRegistry
 
 _HOMES = {
+    "AuditedRepository": ".repositories.audited",
+    "CachePolicy": ".cache.policy",
     "DataLayer": ".data_layer",
     "Entity": ".models.base",
     "F": ".query.expressions",
@@ -26,9 +32,13 @@ _HOMES = {
     "User": ".models.user",
     "UserInDB": ".models.user",
     "Versioned": ".models.base",
+    "acting_as": "..core.actor",
+    "cached": ".repositories.cached",
 }
 
 __all__ = [
+    "AuditedRepository",
+    "CachePolicy",
     "DataLayer",
     "Entity",
     "F",
@@ -42,6 +52,8 @@ __all__ = [
     "User",
     "UserInDB",
     "Versioned",
+    "acting_as",
+    "cached",
 ]
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import warnings
 from collections.abc import Mapping
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
@@ -17,6 +18,10 @@ from ..core.errors import AppError, ConfigurationError, did_you_mean
 from ..core.sync import SyncLayer
 from ..core.utils.logger import get_logger
 from .backends.base import BackendRegistry, Transaction
+from .cache.cache import Cache
+from .cache.memory import MemoryStore
+from .cache.policy import CachePolicy
+from .cache.redis import RedisStore
 from .repositories.base import Repository
 from .repositories.placement import Placement
 from .repositories.registry import RepositoryRegistry
@@ -27,6 +32,7 @@ from .vector.providers.embedding_provider import EmbeddingFactory
 if TYPE_CHECKING:
     from contextvars import Token
 
+    from ..connections.postgres import PostgresConnectionManager
     from ..connections.qdrant import QdrantConnectionManager
     from ..connections.redis import RedisConnectionManager
     from ..connections.sqlite import SQLiteConnectionManager
@@ -72,6 +78,8 @@ class DataLayer:
 
     @overload
     def connection(self, name: Literal["sqlite"]) -> "SQLiteConnectionManager": ...
+    @overload
+    def connection(self, name: Literal["postgres"]) -> "PostgresConnectionManager": ...
     @overload
     def connection(self, name: Literal["redis"]) -> "RedisConnectionManager": ...
     @overload
@@ -151,6 +159,14 @@ class DataLayer:
         finally:
             await self.connections.close()
 
+    @cached_property
+    def cache(self) -> Cache:
+        """Where the repositories that ask for it keep answers: in Redis, or in this process."""
+        settings = self.settings.cache
+        if settings.connection is None:
+            return Cache(MemoryStore(settings.max_entries))
+        return Cache(RedisStore(self.connections.get_connection_manager(settings.connection), settings.prefix))
+
     @property
     def closed(self) -> bool:
         return self._closed
@@ -164,11 +180,21 @@ class DataLayer:
             self._refuse_misspelt(name)
         else:
             manager = self.connections.get_connection_manager(section.connection)
-            return Placement(manager, section.collection, section.ttl)
+            given = section.cache
+            policy = None if given is None else CachePolicy(given.ttl, given.absent_ttl)
+            return Placement(
+                manager,
+                section.collection,
+                section.ttl,
+                keeps_history=section.history,
+                audited=section.audit,
+                policy=policy,
+                cache=self.cache,
+            )
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
             if connection is not None:
-                return Placement(self.connections.get_connection_manager(connection))
+                return Placement(self.connections.get_connection_manager(connection), cache=self.cache)
         raise ConfigurationError(
             f"the repository {name!r} is placed on no connection: "
             f"add `{name}: {{connection: …}}` under `repositories`, or a connection of type "

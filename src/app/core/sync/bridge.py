@@ -64,6 +64,7 @@ class _Feed:
 
     def stop(self) -> None:
         self._ended = True
+        self._ready.clear()
         self._changed.set()
         if self._task is not None:
             self._task.cancel()
@@ -126,8 +127,7 @@ class Held:
         self._body = error
         self._left.set()
         await cast("asyncio.Task[None]", self._task)
-        if self._error is not error:
-            self._raise()
+        self._raise()
         return self._swallows
 
     def _raise(self) -> None:

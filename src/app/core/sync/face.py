@@ -31,14 +31,15 @@ class Sync:
         self._iterator: SyncIterator | None = None
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # also asked of one that is not made yet, by copy and pickle
+            raise AttributeError(f"{name} has no sync face")
         target = self._target
-        if name.startswith("_"):
-            raise AttributeError(f"{type(target).__name__}.{name} has no sync face")
         kind = type(target)
         if isinstance(_static(kind, name), property):  # one may ask for the running loop
             return self._face(self._portal.call(getattr, target, name))
         value = getattr(target, name)
-        if not callable(value) or isinstance(value, type):
+        # What is called only to say that it cannot be (pymongo's collections) has a face first.
+        if _has_async_face_only(type(value)) or not callable(value) or isinstance(value, type):
             return self._face(value)
         is_here = inspect.iscoroutinefunction(_static(kind, f"a{name}"))
 
@@ -90,23 +91,20 @@ class Sync:
 
 
 class _Closable(Protocol):
-    @property
-    def closed(self) -> bool: ...
-
     async def close(self) -> None: ...
 
 
-class SyncLayer(Sync):
-    """The face of a DataLayer: `with DataLayer.from_config(…).sync() as data:`. Leaving it closes the layer.
+class _Layer(_Closable, current.Layer, Protocol):
+    pass
 
-    Inside the `with`, calls of this thread that name no layer mean this one.
-    """
 
-    __slots__ = ("_token",)
+class SyncOwner(Sync):
+    """The face that the others come from: leaving it, or `close`, closes what it is of and ends the thread."""
 
-    def __init__(self, layer: _Closable) -> None:
-        super().__init__(layer, Portal("manystore sync", layer.close))
-        self._token: Any = None
+    __slots__ = ()
+
+    def __init__(self, target: _Closable) -> None:
+        super().__init__(target, Portal("manystore sync", target.close))
 
     @property
     def closed(self) -> bool:
@@ -118,10 +116,32 @@ class SyncLayer(Sync):
 
     def __enter__(self) -> Self:
         self._portal.call(lambda: None)  # where it may not be used, the error comes here
-        self._token = current.enter(self._target)
         return self
 
     def __exit__(  # type: ignore[override]  # this one swallows nothing
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class SyncLayer(SyncOwner):
+    """The face of a DataLayer: `with DataLayer.from_config(…).sync() as data:`.
+
+    Inside the `with`, calls of this thread that name no layer mean this one.
+    """
+
+    __slots__ = ("_token",)
+
+    def __init__(self, layer: _Layer) -> None:
+        super().__init__(layer)
+        self._token: Any = None
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._token = current.enter(self._target)
+        return self
+
+    def __exit__(  # type: ignore[override]  # nor does this one
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         current.leave(self._token)

@@ -71,7 +71,9 @@ class Portal:
             self._tell(function)
 
     def close(self) -> None:
-        """Close what lives on the loop, cancel what still runs, end the thread; idempotent."""
+        """Close what lives on the loop, cancel what still runs, end the thread; idempotent. Not in a forked child."""
+        if self._process != os.getpid():
+            return
         self._refuse()
         with self._lock:
             if self._closing:
@@ -173,7 +175,6 @@ def _forget(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[None
     """Nobody can call it any more. This may run in any thread, so it waits for nothing."""
     if process != os.getpid():
         return
-    warnings.warn(f"{name} was forgotten: use it as `with … as data`, or close it", ResourceWarning, stacklevel=2)
 
     async def end() -> None:
         try:
@@ -187,14 +188,19 @@ def _forget(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[None
 
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(begin)
+    warnings.warn(f"{name} was forgotten: use it as `with … as data`, or close it", ResourceWarning, stacklevel=2)
 
 
 def _at_exit() -> None:
     """The thread is a daemon, so that it holds up no exit; what is open gets a moment to close."""
     for portal in list(_open):
-        thread = portal._thread  # noqa: SLF001 - the same module
-        portal._forgotten()  # noqa: SLF001
-        thread.join(_LAST_MOMENT)
+        found = portal._forgotten.detach()  # noqa: SLF001 - the same module
+        if found is not None:
+            _, forget, arguments, _ = found
+            try:
+                forget(*arguments)
+            finally:
+                portal._thread.join(_LAST_MOMENT)  # noqa: SLF001
 
 
 _LAST_MOMENT: Final = 2.0

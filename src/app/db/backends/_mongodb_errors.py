@@ -22,7 +22,7 @@ _REFUSED_VALUES: Final = frozenset({2, 14, 28, 40, 54, 121, 10334, 17280, 17419}
 """BadValue, TypeMismatch, PathNotViable, ConflictingUpdateOperators, NotSingleValueField, DocumentValidationFailure,
 and a document that is too large."""
 _NO_TRANSACTIONS: Final = frozenset({20, 263})  # IllegalOperation, OperationNotSupportedInTransaction
-_INDEX = re.compile(r"\bindex: ([^\s]+) dup key\b")
+_INDEX = re.compile(r"\bindex: (?:\S+\$)?(\S+)")
 
 
 def clean(error: Exception) -> Exception:

@@ -162,7 +162,7 @@ async def _upsert_one(access: Access, collection: Collection, operation: Upsert,
             if not await access.purge() and error.fields and set(error.fields) != set(operation.on):
                 raise
         else:
-            return access.documents.decode(stored)
+            return access.documents.decode(stored or {})
 
 
 async def _upsert_all(
@@ -207,10 +207,14 @@ def _replacement(access: Access, values: Stored, kept: set[str]) -> list[Stored]
     return [{"$replaceWith": document}]
 
 
+async def _find(access: Access, collection: Collection, query: Stored) -> list[Stored]:
+    return await collection.find(query, limit=1, session=access.session).to_list()
+
+
 async def _read_back(access: Access, collection: Collection, operation: Upsert) -> list[Document]:
     documents: list[Document] = []
     for document in operation.documents:
         query = access.filter(both(_same(access, operation, document), operation.guard))
-        stored = await access.read(partial(collection.find_one, query, session=access.session))
-        documents += [] if stored is None else [access.documents.decode(stored)]
+        found = await access.read(partial(_find, access, collection, query))
+        documents += [access.documents.decode(each) for each in found]
     return documents

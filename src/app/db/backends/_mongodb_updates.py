@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from ...core.errors import InvalidChangeError
+from ...core.errors import InvalidChangeError, StoreUnavailableError
 from ..models.schema import Kind
 from ..models.values import INT64
 from ..query.operations import Document, Update
@@ -22,6 +22,8 @@ from ._mongodb_transaction import atomically
 from ._mongodb_values import encode_value
 
 _BATCH: Final = 1000
+_MISSES: Final = 5
+"""How often a record may be found as it was read, and yet not be written: another writer may have changed it back."""
 
 
 class Updates:
@@ -172,6 +174,7 @@ async def _set_each(
 ) -> list[Document]:
     pending = [(stored, _after(access, stored, operation)) for stored in found]
     done: list[Document] = []
+    missed = 0
     while pending:
         stored, after = pending.pop(0)
         unchanged = {KEY: stored[KEY], "$expr": {"$eq": ["$$ROOT", {"$literal": stored}]}}
@@ -184,6 +187,10 @@ async def _set_each(
             )
             if result.matched_count == 0:
                 again = await _find(access, collection, all_of([{KEY: stored[KEY]}, query]))
+                if again == [stored] and (missed := missed + 1) == _MISSES:
+                    raise StoreUnavailableError(
+                        f"{access.schema.name}: the server does not find a record by its own content"
+                    )
                 pending[:0] = [(each, _after(access, each, operation)) for each in again]
                 continue
         done.append(after)

@@ -1,4 +1,4 @@
-"""What PostgreSQL does its own way: types of columns, and comparisons inside JSONB."""
+"""What PostgreSQL does its own way: types of columns, and comparisons inside JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from sqlalchemy.dialects import postgresql
 
 from ..models.schema import FieldSchema, Kind
 from ..query.predicates import Op
-from ._json import encode_json, scalar_text
-from ._postgres_json import compared_decimal, decode_jsonb, encode_jsonb, number_jsonb, stored_decimal
+from ._json import decode_json, encode_json, scalar_text
+from ._postgres_json import compared_decimal, encode_nested, encode_number, stored_decimal
 from ._shapes import LARGE, TEXTS
 from ._sql import Binder, Codec, Condition, Dialect, compare
 
@@ -43,10 +43,10 @@ class _Moment(_Literal):
         return sa.func.timezone(sa.literal_column("'UTC'"), column)
 
 
-class _Jsonb(_Literal):
-    """Comes out as text, whatever the connection makes of JSONB."""
+class _Json(_Literal):
+    """Comes out as text, whatever the connection makes of JSON."""
 
-    impl = postgresql.JSONB(none_as_null=True)
+    impl = postgresql.JSON(none_as_null=True)
     cache_ok = True
 
     def bind_processor(self, dialect: Any) -> None:  # noqa: ARG002 - SQLAlchemy's signature
@@ -66,21 +66,19 @@ _TYPES: Mapping[Kind, sa.types.TypeEngine[Any]] = {
     Kind.DECIMAL: sa.NUMERIC(),
     Kind.UUID: sa.UUID(),
     Kind.BYTES: postgresql.BYTEA(),
-    Kind.JSON: _Jsonb(),
+    Kind.JSON: _Json(),
 }
-_JSON: Final = _TYPES[Kind.JSON]
+_JSONB: Final = postgresql.JSONB()
 
 
 class PostgresDialect(Dialect):
-    # Not psycopg's own of SQLAlchemy, which casts every parameter.
-    sqlalchemy = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    # Not psycopg's own of SQLAlchemy, which casts every parameter. The server's own parameters need no escapes.
+    sqlalchemy = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
     types = _TYPES
+    locks_rows = True
 
     def encode_json(self, value: Any) -> str:
-        return encode_jsonb(value)
-
-    def decode_json(self, stored: str) -> Any:
-        return decode_jsonb(stored)
+        return encode_nested(value)
 
     def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
         return _CODECS.get(field.kind, (None, None))
@@ -101,16 +99,21 @@ class PostgresDialect(Dialect):
         return list(values)
 
     def append(self, column: Condition, item: Condition) -> Condition:
-        return _joined(sa.func.coalesce(column, _EMPTY_LIST), _list_of(item))
+        return _longer(column, item)
 
     def merge(self, column: Condition, changes: Condition, appends: Condition) -> Condition:
-        each = sa.func.jsonb_each(_as_json(appends)).table_valued("key", sa.column("value", _JSON)).alias("each")
-        present = column.op("->", return_type=_JSON)(each.c.key)
-        items = sa.case((_is(present, "array"), present), else_=_EMPTY_LIST)
-        longer = sa.select(sa.func.jsonb_object_agg(each.c.key, _joined(items, _list_of(each.c.value))))
-        return _joined(
-            _joined(column, _as_json(changes)),
-            sa.func.coalesce(longer.select_from(each).scalar_subquery(), sa.literal_column("'{}'::jsonb")),
+        """Joined by key, in the order that the keys have, and then in the order of the new ones."""
+        old, new, more = (_members(each, name) for each, name in ((column, "old"), (changes, "new"), (appends, "more")))
+        key = sa.func.coalesce(old.c.key, new.c.key)
+        added = _longer(old.c.value, more.c.value)
+        value = sa.case((more.c.key.is_not(None), added), else_=sa.func.coalesce(new.c.value, old.c.value))
+        joined = old.join(new, old.c.key == new.c.key, full=True)
+        joined = joined.join(more, key == more.c.key, full=True)
+        places = (old.c.place.asc().nulls_last(), new.c.place.asc().nulls_last(), more.c.place)
+        members = postgresql.aggregate_order_by(value, *places)
+        merged = sa.func.json_object_agg(sa.func.coalesce(key, more.c.key), members)
+        return sa.func.coalesce(
+            sa.select(merged).select_from(joined).scalar_subquery(), sa.literal_column("'{}'::json")
         )
 
     def literal(self, value: Any) -> str:
@@ -121,9 +124,9 @@ class PostgresDialect(Dialect):
 
     def compare_nested(self, column: Condition, path: tuple[str, ...], op: Op, kind: str, bind: Binder) -> Condition:
         """Each comparison asks for the JSON type too. Where one does not apply it may be NULL, which is not true."""
-        value = column
+        value: Condition = sa.cast(column, _JSONB)
         for name in path:  # by text, since `#>` would lead into lists
-            value = value.op("->", precedence=15, return_type=_JSON)(sa.cast(sa.literal(name, sa.TEXT()), sa.TEXT()))
+            value = value.op("->", precedence=15, return_type=_JSONB)(sa.cast(sa.literal(name, sa.TEXT()), sa.TEXT()))
         if op is Op.EQ and kind == "null":
             return sa.func.coalesce(sa.func.jsonb_typeof(value), "null") == "null"
         place = bind.take()
@@ -177,7 +180,7 @@ def literal(value: Any) -> str:
 
 
 def _in_list(value: Condition, kind: str, bind: Binder, place: int) -> Condition:
-    items = sa.cast(bind.again(place, _json_list), postgresql.ARRAY(_JSON))
+    items = sa.cast(bind.again(place, _json_list), postgresql.ARRAY(_JSONB))
     found = sa.func.coalesce(value, sa.literal_column("'null'::jsonb")) == sa.any_(items)
     if kind == TEXTS:
         return found
@@ -191,7 +194,7 @@ def _has(value: Condition, *, number: bool, bind: Binder, place: int) -> Conditi
     if not number:
         return found
     items = sa.case((_is(value, "array"), value), else_=_EMPTY_LIST)
-    each = sa.func.jsonb_array_elements(items).table_valued(sa.column("value", _JSON)).alias("each")
+    each = sa.func.jsonb_array_elements(items).table_valued(sa.column("value", _JSONB)).alias("each")
     same = _decimal(each.c.value) == bind.again(place, compared_decimal)
     return sa.or_(found, sa.exists().select_from(each).where(same))
 
@@ -230,7 +233,7 @@ _NEAREST: Mapping[Op, Codec] = {
     Op.GT: lambda value: _nearest_above(value, itself=False),
     Op.GE: lambda value: _nearest_above(value, itself=True),
 }
-_EMPTY_LIST: Final = sa.literal_column("'[]'::jsonb", _JSON)
+_EMPTY_LIST: Final = sa.literal_column("'[]'::jsonb", _JSONB)
 
 
 def _is(value: Condition, kind: str) -> Condition:
@@ -238,15 +241,27 @@ def _is(value: Condition, kind: str) -> Condition:
 
 
 def _as_json(value: Condition) -> Condition:
-    return sa.cast(value, _JSON)
+    return sa.cast(value, _JSONB)
 
 
-def _list_of(item: Condition) -> Condition:
-    return sa.func.jsonb_build_array(_as_json(item))
+def _longer(items: Condition, item: Condition) -> Condition:
+    """A list with one item more, as text, so that the others stay as spelt. What is no list counts as empty."""
+    stripped = sa.func.rtrim(sa.cast(items, sa.TEXT()), sa.literal_column("E' \\t\\r\\n'"))
+    begun = sa.func.left(stripped, sa.literal_column("-1")).concat(sa.literal_column("','"))
+    opened = sa.literal_column("'['", sa.TEXT())
+    has_some = sa.func.json_array_length(items) > 0
+    # What is no list has no length, and only CASE has an order.
+    head = sa.case(
+        (sa.func.json_typeof(items) == sa.literal_column("'array'"), sa.case((has_some, begun), else_=opened)),
+        else_=opened,
+    )
+    return sa.cast(head.concat(sa.cast(item, sa.TEXT())).concat(sa.literal_column("']'")), postgresql.JSON())
 
 
-def _joined(left: Condition, right: Condition) -> Condition:
-    return left.op("||", precedence=14, return_type=_JSON)(right)
+def _members(document: Condition, name: str) -> Any:
+    each = sa.func.json_each(sa.cast(document, postgresql.JSON()))
+    columns = each.table_valued("key", sa.column("value", postgresql.JSON()), with_ordinality="place")
+    return columns.alias(name).render_derived()
 
 
 def _tagged(value: Condition, tag: str) -> Condition:
@@ -260,7 +275,7 @@ def _decimal(value: Condition) -> Condition:
 
 def _json_of(value: Any) -> str | None:
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return number_jsonb(value)
+        return encode_number(value)
     return encode_json(value)
 
 
@@ -284,5 +299,5 @@ def _decode_moment(value: datetime) -> datetime:
 _CODECS: Mapping[Kind, tuple[Codec | None, Codec | None]] = {
     Kind.DATETIME: (None, _decode_moment),
     Kind.DECIMAL: (stored_decimal, None),
-    Kind.JSON: (encode_jsonb, decode_jsonb),
+    Kind.JSON: (encode_nested, decode_json),
 }

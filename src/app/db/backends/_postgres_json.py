@@ -1,8 +1,9 @@
-"""Nested values as JSONB, which keeps numbers as decimals: what they are has to stand in how they are written.
+"""Nested values as JSON, spelt so that its numbers say what they are when PostgreSQL compares them.
 
-JSONB keeps the digits behind the point and nothing else of the spelling, so a number with some is a float and one
-without is an integer. A float that is a whole number is written with all its digits, which makes it equal to the
-integer that it equals; other floats have the shortest digits that give them back, and no two of these are equal.
+The columns are JSON and not JSONB, which would put the keys of a dict in another order. For a comparison it becomes
+JSONB, whose numbers are decimals that keep the digits behind the point: a number with some is a float, one without is
+an integer. A float that is a whole number is written with all its digits, so that it equals the integer that it
+equals; other floats have the shortest digits that give them back, and no two of these are equal.
 """
 
 import re
@@ -10,27 +11,22 @@ from decimal import Decimal, localcontext
 from typing import Any, Final
 
 from ...core.errors import InvalidChangeError
-from ._json import decode_json, encode_json
+from ._json import encode_json
 
 _BEFORE_POINT: Final = 131_072
 _BEHIND_POINT: Final = 16_382  # one less than numeric has, so that every number lies between two it can name
 _STRING_OR_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:e[+-]\d+)?')
-_MINUS_ZERO = "0.00"  # no float is written like this, and numeric has no sign on a zero
 
 
-def encode_jsonb(value: Any) -> str:
+def encode_nested(value: Any) -> str:
     """As `encode_json`. InvalidChangeError for a Decimal that could not be compared with."""
     text = encode_json(value)
     if '"$decimal"' in text:
         _check_decimals(value)
-    return _STRING_OR_NUMBER.sub(_respelt, text) if "e+" in text or "-0.0" in text else text
+    return _STRING_OR_NUMBER.sub(_respelt, text) if "e+" in text else text
 
 
-def decode_jsonb(text: str) -> Any:
-    return decode_json(_STRING_OR_NUMBER.sub(_signed, text) if _MINUS_ZERO in text else text)
-
-
-def number_jsonb(value: float | Decimal) -> str | None:
+def encode_number(value: float | Decimal) -> str | None:
     """The JSON that equals every integer and float that equals the number; None where none does."""
     if isinstance(value, int):
         return str(value)
@@ -40,7 +36,7 @@ def number_jsonb(value: float | Decimal) -> str | None:
         nearest = float(value)
     except OverflowError:
         return None
-    return encode_jsonb(nearest) if nearest == value else None
+    return encode_nested(nearest) if nearest == value else None
 
 
 def stored_decimal(value: Any) -> Decimal:
@@ -98,10 +94,4 @@ def _check_decimals(value: Any) -> None:
 
 def _respelt(found: re.Match[str]) -> str:
     text = found.group()
-    if text == "-0.0":
-        return _MINUS_ZERO
     return f"{int(float(text))}.0" if text[0] != '"' and "e+" in text else text
-
-
-def _signed(found: re.Match[str]) -> str:
-    return "-0.0" if found.group() == _MINUS_ZERO else found.group()

@@ -168,7 +168,10 @@ class SQLBackend(StorageBackend):
             values.append(operation.limit)
         if skips:
             values.append(operation.skip)
-        statement = self._statements.find(where, operation.order_by, operation.fields, limits=limits, skips=skips)
+        lock = operation.lock and self.dialect.locks_rows
+        statement = self._statements.find(
+            where, operation.order_by, operation.fields, limits=limits, skips=skips, lock=lock
+        )
         return statement.sql, statement.parameters(values)
 
     def _where(self, predicate: Predicate, guard: Predicate = ALL) -> Where:

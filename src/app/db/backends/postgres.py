@@ -8,9 +8,12 @@ import psycopg
 from ...connections._postgres_connection import Connection as OurConnection
 from ...connections._postgres_exchange import Exchanges, fetch
 from ...connections.base import ConnectionManager
-from ...core.errors import AppError, MigrationError
-from ..query.operations import Document, Explain, Insert, OnConflict
-from ._postgres_copy import BULK, copy_in
+from ...core.errors import AppError, DuplicateRecordError, MigrationError
+from ..query.operations import Document, Insert, OnConflict, Upsert
+from ..query.predicates import ALL
+from ._names import check_collection
+from ._postgres_bulk import BULK, BulkStatements, arrays, run_bulk
+from ._postgres_copy import copy_in
 from ._postgres_dialect import PostgresDialect
 from ._postgres_errors import quiet, translated
 from ._postgres_schema import ensure_table, known_indexes
@@ -45,7 +48,9 @@ class PostgresBackend(SQLBackend):
     transaction: PostgresTransaction | None
 
     def __init__(self, manager: ConnectionManager[Pool], schema: CollectionSchema) -> None:
+        check_collection(schema.name)
         super().__init__(manager, schema)
+        self._bulk = BulkStatements(self._table)
         self._token = object()  # the same one in each transaction's view of this backend
         self._indexes: Mapping[str, tuple[str, ...]] = known_indexes(self._table)
 
@@ -64,14 +69,27 @@ class PostgresBackend(SQLBackend):
         skips = operation.on_conflict is OnConflict.SKIP
         if skips or self.schema.expires or len(operation.documents) < BULK:
             return await super().insert(operation)
-        rows = self._rows.encode_all(operation.documents, None)
-        await self._change(lambda connection: copy_in(connection, self._table, rows))
+        await self._change(lambda connection: copy_in(connection, self._table, operation.documents))
         return operation.documents
 
-    async def explain(self, operation: Explain) -> dict[str, Any]:
-        sql, parameters = self._find(operation.find)
-        [[plan]] = await self._read(f"EXPLAIN (FORMAT JSON) {sql}", parameters)
-        return {"store": "postgres", "index": _index_of(plan[0]["Plan"]), "plan": plan}
+    async def upsert(self, operation: Upsert) -> list[Document] | int:
+        if len(operation.documents) < BULK:
+            return await super().upsert(operation)
+        guard = self._where(operation.guard)
+        statement = self._bulk.upsert(
+            operation.on, operation.keep, operation.increments, guard, returns=operation.returning
+        )
+        given = arrays(self._table, operation.documents, self._expires_at(operation.ttl))
+        parameters = statement.parameters([*given, *guard.values])
+
+        def complete(number: int, _: list[Row]) -> None:
+            if number < len(operation.documents):
+                raise DuplicateRecordError(self.schema.name, operation.on)
+
+        check = None if operation.guard == ALL else complete
+        write = Write(statement.sql, (parameters,), operation.returning, self._purge(), check)
+        number, returned = await self._change(lambda connection: run_bulk(connection, write))
+        return [self._rows.decode(row) for row in returned] if operation.returning else number
 
     async def _read(self, sql: str, parameters: Row) -> list[Row]:
         pool = await self._pool()
@@ -84,6 +102,10 @@ class PostgresBackend(SQLBackend):
 
     async def _write(self, write: Write) -> tuple[int, list[Row]]:
         return await self._change(lambda connection: run(connection, write))
+
+    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
+        [[plan]] = await self._read(f"EXPLAIN (FORMAT JSON) {sql}", parameters)
+        return {"index": _index_of(plan[0]["Plan"]), "plan": plan}
 
     async def _change(self, work: Callable[[Connection], Awaitable[R]]) -> R:
         """Run it in the transaction, or on a connection of its own."""

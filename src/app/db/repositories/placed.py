@@ -7,15 +7,19 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_or
 
 from pydantic import BaseModel
 
+from ...connections.adopt import adopted
 from ...connections.base import ConnectionManager
 from ...core import current
 from ...core.errors import ConfigurationError
 from ..backends.base import Capability, Index, Transaction
-from ..middleware import Declaration, Visibility
+from ..cache.cache import CacheStats
+from ..cache.policy import CachePolicy
+from ..middleware import CacheRule, Declaration, Visibility
 from ..models.base import SoftDeletable
 from ..models.schema import ModelSchema, schema_of
 from ..query.operations import Operation
-from .placement import Binding, Host, Placement, bind, collection_name
+from .cached import is_cached
+from .placement import Binding, Host, Placement, bind, cache_of, collection_name
 from .registry import DEFAULT_CONNECTIONS
 
 EntityT = TypeVar("EntityT", bound=BaseModel)
@@ -31,9 +35,16 @@ class PlacedRepository(Generic[EntityT]):
     indexes: ClassVar[tuple[Index, ...]] = ()
     ttl: ClassVar[float | None] = None
     """Seconds that a record lives after it was written."""
+    keeps_history: ClassVar[bool] = False
+    """Whether every state of a record is kept (`history`, `as_of`, `revert`); its model has to be Versioned."""
+    audited: ClassVar[bool] = False
+    """Whether every write leaves a row that says who did what (`audit_log`)."""
+    cache: ClassVar[CachePolicy | None] = None
+    """Keep what is read by id or by a unique field."""
 
     model: ClassVar[type[BaseModel]]
     schema: ClassVar[ModelSchema[Any]]
+    _has_cached_methods: ClassVar[bool] = False
     registered_name: ClassVar[str | None] = None
     connections: ClassVar[tuple[str, ...]] = DEFAULT_CONNECTIONS
 
@@ -49,11 +60,13 @@ class PlacedRepository(Generic[EntityT]):
             if not (isinstance(model, type) and issubclass(model, BaseModel)):
                 raise ConfigurationError(f"{cls.__name__}: Repository[…] takes a pydantic model class, not {model!r}")
             cls.model = model
+        cls._has_cached_methods = any(is_cached(getattr(cls, name, None)) for name in dir(cls))
         if hasattr(cls, "model"):
             cls.schema = schema_of(cls.model, cls.key)
             cls.COLLECTION_NAME = cls.COLLECTION_NAME or collection_name(cls.model)
 
-    def __init__(self, db: Host | ConnectionManager[Any] | None = None) -> None:
+    def __init__(self, db: Any = None) -> None:
+        """`db` is a DataLayer, one of its connections, or a driver's own asynchronous client or database."""
         if not hasattr(type(self), "schema"):
             raise ConfigurationError(f"{type(self).__name__} names no model: derive it from Repository[YourModel]")
         self._origin: Self | None = None
@@ -70,10 +83,13 @@ class PlacedRepository(Generic[EntityT]):
         elif hasattr(type(db), "place"):  # asked of the class, since a pymongo database has every attribute
             self._host = db
         else:
-            raise TypeError(
-                f"{type(self).__name__}(db=…) takes a DataLayer or one of its connections "
-                f"(data.connection('sqlite')), not {type(db).__module__}.{type(db).__name__}"
-            )
+            manager = adopted(db)
+            if manager is None:
+                raise TypeError(
+                    f"{type(self).__name__}(db=…) takes a DataLayer, a connection of one (data.connection('sqlite')), "
+                    f"or a driver's asynchronous client, not {type(db).__module__}.{type(db).__name__}"
+                )
+            self._placement = Placement(manager)
 
     def with_deleted(self) -> Self:
         """The same repository, seeing deleted records too."""
@@ -91,6 +107,12 @@ class PlacedRepository(Generic[EntityT]):
     def capabilities(self) -> frozenset[Capability]:
         """What the store can do that not every store can."""
         return self._binding.backend.capabilities
+
+    @property
+    def cache_stats(self) -> CacheStats:
+        """Hits, misses and failures of the cache that this repository uses, counted in this process."""
+        rule = self._binding.declaration.cache
+        return CacheStats() if rule is None else rule.cache.stats
 
     @property
     def db(self) -> Any:
@@ -136,8 +158,19 @@ class PlacedRepository(Generic[EntityT]):
             collection=self.COLLECTION_NAME,
             indexes=self.indexes,
             ttl=self.ttl,
-            declaration=Declaration(self.model),
+            declaration=Declaration(
+                self.model,
+                keeps_history=_first(placement.keeps_history, self.keeps_history),
+                audited=_first(placement.audited, self.audited),
+                cache=self._cache_rule(placement),
+            ),
         )
+
+    def _cache_rule(self, placement: Placement) -> CacheRule | None:
+        policy = placement.policy or self.cache
+        if policy is None:
+            return CacheRule(cache_of(placement), None, 0) if self._has_cached_methods else None
+        return CacheRule(cache_of(placement), policy.ttl, policy.absent_ttl)
 
     def within(self, transaction: Transaction) -> Self:
         """The same repository, taking part in a transaction of its connection."""
@@ -147,6 +180,13 @@ class PlacedRepository(Generic[EntityT]):
 
     def _run(self, operation: Operation) -> Awaitable[Any]:
         return self._binding.handlers[type(operation)](operation)
+
+    def _key(self, value: Any) -> Any:
+        """The id in the type of the key field, or None for what no record can have as id."""
+        try:
+            return self.schema.fields[self.key].accept(value)
+        except ValueError:
+            return None
 
     def _partner(self, name: Any) -> "PlacedRepository[Any]":
         """Another repository, for a transaction of this one's connection."""
@@ -162,3 +202,7 @@ class PlacedRepository(Generic[EntityT]):
         view._origin, view._visibility = self, visibility  # noqa: SLF001 - another instance of this class
         view._bound = view._view = None  # noqa: SLF001
         return view
+
+
+def _first(placed: bool | None, declared: bool) -> bool:
+    return declared if placed is None else placed

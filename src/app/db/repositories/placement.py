@@ -1,6 +1,7 @@
 """Where a repository lives: its connection, its collection, and the chain from it to the store."""
 
 import re
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -8,8 +9,11 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from ...connections.base import ConnectionManager
-from ...core.errors import UnsupportedOperationError
+from ...core.errors import ConfigurationError, UnsupportedOperationError
 from ..backends.base import BackendRegistry, Capability, CollectionSchema, Handler, Index, StorageBackend, Transaction
+from ..cache.cache import Cache
+from ..cache.memory import MemoryStore
+from ..cache.policy import CachePolicy
 from ..middleware import ORDER, Declaration, Middleware, Visibility, chain
 from ..models.schema import ModelSchema
 from ..query.operations import Operation
@@ -23,6 +27,11 @@ class Placement:
     manager: ConnectionManager[Any]
     collection: str | None = None
     ttl: float | None = None
+    keeps_history: bool | None = None
+    audited: bool | None = None
+    policy: CachePolicy | None = None
+    cache: Cache | None = None
+    """Where answers are kept; None means beside the connection."""
 
 
 class Host(Protocol):
@@ -61,6 +70,8 @@ def bind(
 ) -> Binding:
     backend_class = BackendRegistry.get(placement.manager.connection_type)
     lifetime = placement.ttl or ttl
+    if lifetime is not None and declaration.cache is not None:
+        raise ConfigurationError(f"{collection}: records that live for a time cannot be kept in a cache as well")
     described = CollectionSchema(
         name=placement.collection or collection,
         key=schema.key,
@@ -84,6 +95,16 @@ def declared(declaration: Declaration) -> tuple[Middleware, ...]:
     """What the repository declares of all that there is, in its order."""
     found = (each.declared(declaration) for each in ORDER)
     return tuple(each for each in found if each is not None)
+
+
+def cache_of(placement: Placement) -> Cache:
+    """The cache of a repository that no DataLayer gave one: one for each connection, in this process."""
+    if placement.cache is not None:
+        return placement.cache
+    return _caches.setdefault(placement.manager, Cache(MemoryStore()))
+
+
+_caches: weakref.WeakKeyDictionary[ConnectionManager[Any], Cache] = weakref.WeakKeyDictionary()
 
 
 def collection_name(model: type[BaseModel]) -> str:

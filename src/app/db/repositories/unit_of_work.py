@@ -60,17 +60,13 @@ class UnitOfWork(Generic[RepositoryT]):
         """Make all of it last. On an error nothing of it does."""
         transaction = self._open()
         self._state = _State.ROLLED_BACK
-        try:
-            await transaction.commit()
-        except BaseException:
-            await transaction.rollback()
-            raise
+        await transaction.end(commit=True)
         self._state = _State.COMMITTED
 
     async def rollback(self) -> None:
         transaction = self._open()
         self._state = _State.ROLLED_BACK
-        await transaction.rollback()
+        await transaction.end(commit=False)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncGenerator[None, None]:

@@ -1,0 +1,228 @@
+"""Answers loaded once, and dropped by what is written.
+
+An answer depends on tags. A tag has a random token, and each write gives new ones to the tags it touches: before it, a
+token that says "being written", and after its commit another. An answer is kept with the tokens that its tags had
+before it was loaded and holds while they are the same, so one that was loaded from before a write never holds after
+it, however long the loading took. A process that is killed in the middle leaves "being written", which ends by itself.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from random import uniform
+from typing import Any, Final
+
+from ...core.errors import AppError
+from ...core.utils.logger import get_logger
+from .store import CacheStore, Entry
+
+logger = get_logger(__name__)
+
+_WRITING: Final = "!"
+_WRITING_SECONDS: Final = 30.0
+_TAG_SECONDS: Final = 86_400.0
+_LOADING_SECONDS: Final = 5.0
+"""For how long one process waits for another one's answer, before it asks the store itself."""
+_BROKEN_SECONDS: Final = 1.0
+"""For how long a cache that failed is left alone."""
+_JITTER: Final = 0.1
+MISSING: Final = object()
+
+
+@dataclass(slots=True)
+class CacheStats:
+    """Counts since the process began. `failures` are questions that the cache did not answer."""
+
+    hits: int = 0
+    misses: int = 0
+    failures: int = 0
+
+
+class Cache:
+    """One cache for any number of repositories. A store that is broken makes reads slower, never wrong."""
+
+    def __init__(self, store: CacheStore) -> None:
+        self.store = store
+        self.stats = CacheStats()
+        self._flights: dict[tuple[asyncio.AbstractEventLoop, str, tuple[str, ...]], asyncio.Future[Any]] = {}
+        self._broken_until = 0.0
+        self._owed: set[str] = set()
+
+    async def get(
+        self,
+        key: str,
+        tags: Sequence[str],
+        load: Callable[[], Awaitable[Any]],
+        *,
+        ttl: float,
+        absent_ttl: float,
+    ) -> Any:
+        """Return the answer, loaded when there is none that holds. None is kept for `absent_ttl` seconds."""
+        try:
+            tokens, entry = await self._read(tags, key)
+        except AppError as error:
+            self._failed(error)
+            return await load()
+        if entry is not None and entry.tokens == tokens:
+            self.stats.hits += 1
+            return entry.value
+        self.stats.misses += 1
+        if tokens is None or _WRITING in tokens:
+            return await load()
+        return await self._load_once(key, tags, tokens, load, ttl=ttl, absent_ttl=absent_ttl)
+
+    async def writing(self, tags: Sequence[str]) -> None:
+        """Say before a write that answers with these tags do not hold, and that none is to be kept."""
+        await self._mark(tags, _WRITING, _WRITING_SECONDS)
+
+    async def written(self, tags: Sequence[str]) -> None:
+        """Say that the write is over, however it ended."""
+        await self._mark(tags, _token(), _TAG_SECONDS)
+
+    async def _mark(self, tags: Sequence[str], token: str, seconds: float) -> None:
+        try:
+            await self._usable()
+            await self.store.mark(dict.fromkeys(tags, token), seconds)
+        except AppError as error:
+            self._owed.update(tags)
+            self._failed(error)
+
+    async def _read(self, tags: Sequence[str], key: str) -> tuple[tuple[str, ...] | None, Entry | None]:
+        """The tokens of the tags, made for those that have none; None when that was in vain."""
+        await self._usable()
+        tokens, entry = await self.store.get(tags, key)
+        if None in tokens:
+            for tag, token in zip(tags, tokens, strict=True):
+                if token is None:
+                    await self.store.claim(tag, _token(), _TAG_SECONDS)
+            tokens, entry = await self.store.get(tags, key)
+        known = tuple(token for token in tokens if token is not None)
+        return (known if len(known) == len(tags) else None), entry
+
+    async def _usable(self) -> None:
+        """Raise what is broken at once; pay what is owed since it was."""
+        if time.monotonic() < self._broken_until:
+            raise _BrokenError
+        if self._owed:
+            owed = list(self._owed)
+            await self.store.mark(dict.fromkeys(owed, _token()), _TAG_SECONDS)
+            self._owed.difference_update(owed)
+
+    async def _load_once(
+        self,
+        key: str,
+        tags: Sequence[str],
+        tokens: tuple[str, ...],
+        load: Callable[[], Awaitable[Any]],
+        *,
+        ttl: float,
+        absent_ttl: float,
+    ) -> Any:
+        """One task of this loop loads, the others wait for it. It takes as many others' turn as it is cancelled."""
+        loop = asyncio.get_running_loop()
+        flight = (loop, key, tokens)
+        while True:
+            running = self._flights.get(flight)
+            if running is None:
+                break
+            with suppress(asyncio.CancelledError):
+                return _copied(await asyncio.shield(running))
+            if not running.cancelled():
+                raise asyncio.CancelledError
+        future: asyncio.Future[Any] = loop.create_future()
+        self._flights[flight] = future
+        try:
+            value = await self._load(key, tags, tokens, load, ttl=ttl, absent_ttl=absent_ttl)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                future.set_exception(error)
+                future.exception()  # it is raised here too, so nobody else has to look
+            else:
+                future.cancel()
+            raise
+        else:
+            future.set_result(value)
+            return _copied(value) if self._flights.get(flight) is future else value
+        finally:
+            self._flights.pop(flight, None)
+
+    async def _load(
+        self,
+        key: str,
+        tags: Sequence[str],
+        tokens: tuple[str, ...],
+        load: Callable[[], Awaitable[Any]],
+        *,
+        ttl: float,
+        absent_ttl: float,
+    ) -> Any:
+        lock = f"loading:{key}"
+        try:
+            mine = await self.store.claim(lock, "1", _LOADING_SECONDS)
+            if not mine:
+                value = await self._wait_for(key, tags, tokens, lock)
+                if value is not MISSING:
+                    return value
+            else:
+                # Another may have loaded it since this one looked.
+                now, entry = await self.store.get(tags, key)
+                if entry is not None and list(entry.tokens) == now:
+                    await self.store.release(lock)
+                    return entry.value
+        except AppError as error:
+            self._failed(error)
+            return await load()
+        try:
+            value = await load()
+            # They are not all to end at once.
+            seconds = (absent_ttl if value is None else ttl) * uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+            try:
+                await self.store.put(key, Entry(tokens, value), seconds)
+            except AppError as error:
+                self._failed(error)
+            return value
+        finally:
+            if mine:
+                with suppress(AppError):
+                    await self.store.release(lock)
+
+    async def _wait_for(self, key: str, tags: Sequence[str], tokens: tuple[str, ...], lock: str) -> Any:
+        """The answer that another process is loading; MISSING when it does not come or would not hold."""
+        deadline = time.monotonic() + _LOADING_SECONDS
+        pause = 0.002
+        while time.monotonic() < deadline:
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+            [*now, busy], entry = await self.store.get([*tags, lock], key)
+            if entry is not None and list(entry.tokens) == now:
+                return entry.value
+            if busy is None or tuple(now) != tokens:
+                return MISSING
+        return MISSING
+
+    def _failed(self, error: AppError) -> None:
+        self.stats.failures += 1
+        if not isinstance(error, _BrokenError):
+            self._broken_until = time.monotonic() + _BROKEN_SECONDS
+            logger.warning("the cache failed and is left alone for %g s: %s", _BROKEN_SECONDS, error)
+
+
+class _BrokenError(AppError):
+    """The cache failed a moment ago."""
+
+
+def _token() -> str:
+    return secrets.token_urlsafe(9)
+
+
+def _copied(value: Any) -> Any:
+    """Each caller gets documents of its own."""
+    match value:
+        case dict():
+            return {name: _copied(item) for name, item in value.items()}
+        case list():
+            return [_copied(item) for item in value]
+    return value

@@ -1,0 +1,99 @@
+"""Cached answers in this process."""
+
+import copy
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
+
+from .store import CacheStore, Entry
+
+T = TypeVar("T")
+
+MAX_ENTRIES: Final = 10_000
+
+_IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes, datetime, date, timedelta, Decimal, UUID})
+
+
+class MemoryStore(CacheStore):
+    """At most `max_entries` answers and as many tags; the one that was used longest ago goes first.
+
+    Writes of other processes are not seen, so an answer can be as old as its time to live.
+    """
+
+    def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
+        self._entries: _Recent[tuple[Entry, bool]] = _Recent(max_entries)
+        self._tags: _Recent[str] = _Recent(max_entries)
+        self._lock = threading.Lock()
+
+    async def get(self, tags: Sequence[str], key: str) -> tuple[list[str | None], Entry | None]:
+        now = time.monotonic()
+        with self._lock:
+            tokens = [self._tags.get(tag, now) for tag in tags]
+            found = self._entries.get(key, now)
+        if found is None:
+            return tokens, None
+        entry, shares = found
+        return tokens, Entry(entry.tokens, copy.deepcopy(entry.value)) if shares else entry
+
+    async def put(self, key: str, entry: Entry, seconds: float) -> None:
+        shares = not _is_flat(entry.value)
+        kept = Entry(entry.tokens, copy.deepcopy(entry.value) if shares else entry.value)
+        with self._lock:
+            self._entries.set(key, (kept, shares), time.monotonic() + seconds)
+
+    async def mark(self, tokens: Mapping[str, str], seconds: float) -> None:
+        until = time.monotonic() + seconds
+        with self._lock:
+            for tag, token in tokens.items():
+                self._tags.set(tag, token, until)
+
+    async def claim(self, key: str, token: str, seconds: float) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            if self._tags.get(key, now) is not None:
+                return False
+            self._tags.set(key, token, now + seconds)
+            return True
+
+    async def release(self, key: str) -> None:
+        with self._lock:
+            self._tags.remove(key)
+
+
+class _Recent(Generic[T]):
+    """The values that were used last, until their time is over."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[str, tuple[T, float]] = OrderedDict()
+
+    def get(self, key: str, now: float) -> T | None:
+        found = self._values.get(key)
+        if found is None:
+            return None
+        if found[1] <= now:
+            del self._values[key]
+            return None
+        self._values.move_to_end(key)
+        return found[0]
+
+    def set(self, key: str, value: T, until: float) -> None:
+        self._values[key] = (value, until)
+        self._values.move_to_end(key)
+        if len(self._values) > self._most:
+            self._values.popitem(last=False)
+
+    def remove(self, key: str) -> None:
+        self._values.pop(key, None)
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether nothing in it can be changed by who gets it, but the dict itself, which no one keeps."""
+    if type(value) is dict:
+        return all(type(item) in _IMMUTABLE for item in value.values())
+    return type(value) in _IMMUTABLE

@@ -1,0 +1,40 @@
+"""Where cached answers are kept. Everything in it may be gone at any moment."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An answer, and the tokens that its tags had before it was loaded. It holds while they have the same."""
+
+    tokens: tuple[str, ...]
+    value: Any
+    """Made of what `storable` returns."""
+
+
+class CacheStore(ABC):
+    """Entries and tags by key, each for a time. Several loops and threads may use it at once.
+
+    The errors of a store that is away are ours (`AppError`).
+    """
+
+    @abstractmethod
+    async def get(self, tags: Sequence[str], key: str) -> tuple[list[str | None], Entry | None]:
+        """The tokens of the tags and the entry, in one step or with the tokens read first."""
+
+    @abstractmethod
+    async def put(self, key: str, entry: Entry, seconds: float) -> None: ...
+
+    @abstractmethod
+    async def mark(self, tokens: Mapping[str, str], seconds: float) -> None:
+        """Give tags their tokens."""
+
+    @abstractmethod
+    async def claim(self, key: str, token: str, seconds: float) -> bool:
+        """Set a tag that has no token; whether it had none. Of several callers one succeeds."""
+
+    @abstractmethod
+    async def release(self, key: str) -> None: ...

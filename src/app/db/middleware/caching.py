@@ -1,0 +1,157 @@
+"""Reads of single records from a cache, and the marks that every write leaves there."""
+
+import copy
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, Self
+
+from ..backends._json import encode_json
+from ..backends.base import CollectionSchema, StorageBackend, Transaction
+from ..query.operations import Delete, Find, Insert, Update, Upsert
+from ..query.predicates import ALL, Compare, Op, Predicate
+from .base import CacheRule, CallNext, Declaration, Middleware, Store, Visibility
+from .soft_delete import IS_LIVE
+
+_MOST_TAGS: Final = 100
+
+
+class Caching(Middleware):
+    """The outermost: it keeps what the others made of an answer, and marks what they make of a write.
+
+    A record is kept under its id. Under a unique value stands its id alone, and the record is asked for that value, so
+    that a write by id has nothing else to drop. A write of which it is not known beforehand what it changes drops all
+    of the collection. In a transaction nothing is read from the cache, and what it wrote is dropped at its end.
+    """
+
+    handles = (Find, Insert, Upsert, Update, Delete)
+
+    def __init__(self, rule: CacheRule, *, reads: bool) -> None:
+        self._cache = rule.cache
+        self._rule = rule
+        self._reads = reads and rule.ttl is not None
+        self._transaction: Transaction | None = None
+        self._name = ""
+        self._key = ""
+        self._unique: frozenset[str] = frozenset()
+
+    @classmethod
+    def declared(cls, declaration: Declaration) -> Self | None:
+        rule = declaration.cache
+        return None if rule is None else cls(rule, reads=declaration.visibility is Visibility.LIVE)
+
+    def attached(self, store: Store) -> "Middleware":
+        schema = store.backend.schema
+        each = copy.copy(self)
+        each._transaction = store.backend.transaction  # noqa: SLF001 - another of this class
+        each._name = collection_id(store.backend)  # noqa: SLF001
+        each._key = schema.key  # noqa: SLF001
+        each._unique = unique_fields(schema)  # noqa: SLF001
+        return each
+
+    def __call__(self, operation: Find | Insert | Upsert | Update | Delete, call_next: CallNext) -> Awaitable[Any]:
+        if not isinstance(operation, Find):
+            return self._write(operation, call_next)
+        where = operation.where
+        if (
+            not self._reads
+            or self._transaction is not None
+            or operation.limit != 1
+            or operation.skip
+            or operation.fields
+            or not isinstance(where, Compare)
+            or where.op is not Op.EQ
+            or where.value is None
+        ):
+            return call_next(operation)
+        if where.path == self._key:
+            return self._find_by_key(where, call_next)
+        return self._find_by_value(where, call_next) if where.path in self._unique else call_next(operation)
+
+    async def _find_by_key(self, where: Compare, call_next: CallNext) -> list[dict[str, Any]]:
+        async def load() -> Any:
+            found = await call_next(Find(where, limit=1))
+            return found[0] if found else None
+
+        tag = self._tag(where.path, where.value)
+        document = await self._get(tag, (tag, self._all), load)
+        return [] if document is None else [document]
+
+    async def _find_by_value(self, where: Compare, call_next: CallNext) -> list[dict[str, Any]]:
+        loaded: list[dict[str, Any]] = []
+
+        async def load() -> Any:
+            loaded[:] = await call_next(Find(where, limit=1))
+            return loaded[0][self._key] if loaded else None
+
+        tag = self._tag(where.path, where.value)
+        key = await self._get(tag, (tag, self._all), load)
+        if loaded or key is None:
+            return loaded
+        found = await self._find_by_key(Compare(self._key, Op.EQ, key), call_next)
+        if found and found[0][where.path] == where.value:
+            return found
+        # The record has another value by now; who has this one is not known here.
+        return list(await call_next(Find(where, limit=1)))
+
+    async def _get(self, key: str, tags: Sequence[str], load: Any) -> Any:
+        ttl = self._rule.ttl or 0
+        return await self._cache.get(key, tags, load, ttl=ttl, absent_ttl=min(ttl, self._rule.absent_ttl))
+
+    async def _write(self, operation: Insert | Upsert | Update | Delete, call_next: CallNext) -> Any:
+        tags = (*self._tags(operation), method_tag(self._name))
+        await self._cache.writing(tags)
+        if self._transaction is not None:
+            self._transaction.at_end(lambda: self._cache.written(tags))
+            return await call_next(operation)
+        try:
+            return await call_next(operation)
+        finally:
+            await self._cache.written(tags)
+
+    def _tags(self, operation: Insert | Upsert | Update | Delete) -> tuple[str, ...]:
+        """What the write may change: of single records, or of all."""
+        if isinstance(operation, Insert | Upsert):
+            if isinstance(operation, Upsert) and operation.on != (self._key,):
+                return (self._all,)
+            names = (self._key, *self._unique)
+            tags = {self._tag(name, each[name]) for each in operation.documents for name in names}
+            return tuple(tags) if len(tags) <= _MOST_TAGS else (self._all,)
+        key = self._one(operation.where)
+        if key is None:
+            return (self._all,)
+        if isinstance(operation, Delete):
+            return (key,)
+        if "deleted_at" in operation.changes or operation.increments.keys() & self._unique:
+            return (self._all,)
+        changed = operation.changes.keys() & self._unique
+        return (key, *[self._tag(name, operation.changes[name]) for name in changed])
+
+    def _one(self, where: Predicate) -> str | None:
+        if isinstance(where, Compare) and where.path == self._key and where.op is Op.EQ:
+            return self._tag(self._key, where.value)
+        return None
+
+    @property
+    def _all(self) -> str:
+        return f"{self._name}:*"
+
+    def _tag(self, field: str, value: Any) -> str:
+        return f"{self._name}:{field}:{value if type(value) is str else encode_json(value)}"
+
+
+def unique_fields(schema: CollectionSchema) -> frozenset[str]:
+    """The fields whose values are unique by themselves."""
+    return frozenset(
+        index.fields[0]
+        for index in schema.indexes
+        if index.unique and len(index.fields) == 1 and index.where in (ALL, IS_LIVE)
+    )
+
+
+def collection_id(backend: StorageBackend) -> str:
+    """A collection among all that share a cache: two connections may have one of the same name."""
+    return f"{backend.manager.name}:{backend.schema.name}"
+
+
+def method_tag(collection: str) -> str:
+    """The tag of what methods answer from a collection; every write touches it."""
+    return f"{collection}:methods"

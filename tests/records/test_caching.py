@@ -1,0 +1,317 @@
+"""Caches that processes share, that break, and that are left in the middle of a write."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.errors import ConfigurationError
+from app.db import CachePolicy, DataLayer, Entity, Repository, cached
+from app.db.cache.cache import Cache
+from app.db.cache.memory import MemoryStore
+from app.testing import contract
+from app.testing.contract import OpenPlace, Place
+from app.testing.contract.caching import Kept, KeptDrafts
+
+from ..redis_server import RedisServer
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    server = RedisServer().start()
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+def config(directory: Path, server: RedisServer, timeout: float = 10) -> dict[str, Any]:
+    return {
+        "data_dir": str(directory),
+        "connections": {
+            "sqlite": {"path": "records.db", "synchronous": "normal"},
+            "redis": {"url": server.url, "timeout": timeout, "pool": {"timeout": timeout}},
+        },
+        "cache": {"connection": "redis"},
+    }
+
+
+class TestCachingInRedis(contract.CachingContract):
+    @pytest.fixture
+    def open_place(self, tmp_path: Path, server: RedisServer) -> OpenPlace:
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Place]:
+            async with DataLayer.from_config(config(tmp_path, server)) as data:
+                yield data.repository
+
+        return opened
+
+
+async def test_two_layers_share_what_is_in_redis(tmp_path: Path, server: RedisServer) -> None:
+    async with (
+        DataLayer.from_config(config(tmp_path, server)) as one,
+        DataLayer.from_config(config(tmp_path, server)) as two,
+    ):
+        here, there = one.repository(KeptDrafts), two.repository(KeptDrafts)
+        created = await here.create(Kept(id="1", title="a"))
+        assert await here.get("1") == created
+        assert await there.get("1") == created
+        assert (here.cache_stats.hits, here.cache_stats.misses) == (0, 1)
+        assert (there.cache_stats.hits, there.cache_stats.misses) == (1, 0)
+        await there.update("1", {"body": "x"})
+        assert (await here.get_or_raise("1")).body == "x"
+        assert await here.find_one({"title": "b"}) is None
+        await there.update("1", {"title": "b"})
+        assert await here.find_one({"title": "b"}) == await there.get("1")
+
+
+async def test_a_broken_cache_breaks_nothing(tmp_path: Path, server: RedisServer) -> None:
+    async with DataLayer.from_config(config(tmp_path, server, 0.5)) as data:
+        drafts = data.repository(KeptDrafts)
+        await drafts.create(Kept(id="1", title="a"))
+        assert await drafts.titles() == ["a"]
+        server.kill()
+        start = time.monotonic()
+        for number in range(50):
+            await drafts.update("1", {"views": number})
+            assert (await drafts.get_or_raise("1")).views == number
+            assert await drafts.titles() == ["a"]
+        assert time.monotonic() - start < 5
+        assert drafts.cache_stats.failures > 0
+        server.start()
+        await asyncio.sleep(1.1)
+        hits = drafts.cache_stats.hits
+        assert (await drafts.get_or_raise("1")).views == 49
+        assert (await drafts.get_or_raise("1")).views == 49
+        assert drafts.cache_stats.hits == hits + 1
+
+
+async def test_what_was_written_while_the_cache_was_away_is_paid_for(tmp_path: Path, server: RedisServer) -> None:
+    async with DataLayer.from_config(config(tmp_path, server, 0.5)) as data:
+        drafts = data.repository(KeptDrafts)
+        await drafts.create(Kept(id="1", title="a", body="old"))
+        assert (await drafts.get_or_raise("1")).body == "old"
+        server.signal(signal.SIGSTOP)
+        try:
+            await drafts.update("1", {"body": "new"})
+        finally:
+            server.signal(signal.SIGCONT)
+        await asyncio.sleep(1.1)
+        assert (await drafts.get_or_raise("1")).body == "new"
+
+
+async def test_a_silent_cache_delays_once(tmp_path: Path, server: RedisServer) -> None:
+    async with DataLayer.from_config(config(tmp_path, server, 0.5)) as data:
+        drafts = data.repository(KeptDrafts)
+        await drafts.create(Kept(id="1", title="a"))
+        server.signal(signal.SIGSTOP)
+        try:
+            start = time.monotonic()
+            for _ in range(20):
+                await drafts.get_or_raise("1")
+            assert time.monotonic() - start < 3
+        finally:
+            server.signal(signal.SIGCONT)
+
+
+LOADER = """
+import asyncio, json, sys
+from app.db import DataLayer, Entity, Repository, cached
+
+class Thing(Entity):
+    name: str = ""
+
+class Things(Repository[Thing]):
+    calls = 0
+
+    @cached(ttl=60)
+    async def slow(self, name: str) -> int:
+        type(self).calls += 1
+        await asyncio.sleep(0.3)
+        return await self.count()
+
+async def main(text):
+    async with DataLayer.from_config(json.loads(text)) as data:
+        things = data.repository(Things)
+        await things.count()
+        await data.connection("redis").ping()
+        print("ready", flush=True)
+        sys.stdin.readline()
+        results = await asyncio.gather(*(things.slow("x") for _ in range(250)))
+        assert set(results) == {0}, results
+        print(Things.calls, flush=True)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_misses_of_several_processes_load_once(tmp_path: Path, server: RedisServer) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOADER, json.dumps(config(tmp_path, server))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    try:
+        for each in processes:
+            assert each.stdout is not None
+            assert each.stdout.readline() == "ready\n"
+        for each in processes:
+            assert each.stdin is not None
+            each.stdin.write("\n")
+            each.stdin.flush()
+        counts = [int(each.communicate(timeout=30)[0]) for each in processes]
+    finally:
+        for each in processes:
+            each.kill()
+            each.wait(10)
+    assert sum(counts) == 1
+
+
+KILLED = """
+import asyncio, json, os, signal, sys
+from app.db import DataLayer
+from app.testing.contract.caching import KeptDrafts
+
+async def main(text, when):
+    async with DataLayer.from_config(json.loads(text)) as data:
+        drafts = data.repository(KeptDrafts)
+        await drafts.get("1")
+        store = data.cache.store
+        original = store.mark
+        marks = 0
+        async def mark(tokens, seconds):
+            nonlocal marks
+            if marks == 0 and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            await (original(tokens, seconds) if marks == 0 else asyncio.sleep(0))
+            marks += 1
+            if marks == 2 or when == "marked":
+                os.kill(os.getpid(), signal.SIGKILL)
+        store.mark = mark
+        await drafts.update("1", {"body": "new"})
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("when", "body"), [("before", "old"), ("marked", "old"), ("committed", "new")])
+async def test_a_writer_that_is_killed_leaves_nothing_stale(
+    tmp_path: Path, server: RedisServer, when: str, body: str
+) -> None:
+    async with DataLayer.from_config(config(tmp_path, server)) as data:
+        drafts = data.repository(KeptDrafts)
+        await drafts.create(Kept(id="1", title="a", body="old"))
+        assert (await drafts.get_or_raise("1")).body == "old"
+        killed = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", KILLED, json.dumps(config(tmp_path, server)), when],
+            check=False,
+            capture_output=True,
+            timeout=60,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        for _ in range(3):
+            assert (await drafts.get_or_raise("1")).body == body
+
+
+async def test_answers_end(tmp_path: Path) -> None:
+    class Shorts(Repository[Kept]):
+        COLLECTION_NAME = "shorts"
+        cache = CachePolicy(ttl=0.05, absent_ttl=0.02)
+
+    async with DataLayer.from_config({"data_dir": str(tmp_path), "connections": {"sqlite": {}}}) as data:
+        shorts = data.repository(Shorts)
+        assert await shorts.get("1") is None
+        # Behind the library's back, as another program would.
+        plain = data.repository(Plain)
+        await plain.create(Kept(id="1", title="a"))
+        assert await shorts.get("1") is None
+        await asyncio.sleep(0.03)
+        assert await shorts.get("1") is not None
+        await plain.update("1", {"body": "x"})
+        assert (await shorts.get_or_raise("1")).body == ""
+        await asyncio.sleep(0.06)
+        assert (await shorts.get_or_raise("1")).body == "x"
+
+
+class Plain(Repository[Kept]):
+    COLLECTION_NAME = "shorts"
+
+
+async def test_the_settings_decide_over_the_class(tmp_path: Path, server: RedisServer) -> None:
+    settings = config(tmp_path, server)
+    settings["repositories"] = {"shorts": {"connection": "sqlite", "cache": {"ttl": 60}}}
+    async with DataLayer.from_config(settings) as data:
+        plain = data.repository(Plain)
+        await plain.get("1")
+        await plain.get("1")
+        assert plain.cache_stats.hits == 1
+
+
+@pytest.mark.parametrize(
+    "cache", [{"connection": "sqlite"}, {"connection": "nope"}, {"max_entries": 0}, {"conection": "redis"}]
+)
+def test_a_wrong_section_is_an_error(tmp_path: Path, server: RedisServer, cache: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        DataLayer.from_config({**config(tmp_path, server), "cache": cache})
+
+
+async def test_what_cannot_be_cached_is_an_error(tmp_path: Path) -> None:
+    class Other(Entity):
+        pass
+
+    class Wrong(Repository[Kept]):
+        COLLECTION_NAME = "wrong"
+
+        @cached(ttl=5)
+        async def other(self) -> Other:
+            return Other()
+
+        @cached(ttl=5)
+        async def anything(self, value: Any) -> Any:
+            return value
+
+    class Ending(Repository[Kept]):
+        ttl = 5
+        cache = CachePolicy(ttl=5)
+
+    async with DataLayer.from_config({"data_dir": str(tmp_path), "connections": {"sqlite": {}}}) as data:
+        wrong = data.repository(Wrong)
+        for call in (wrong.other(), wrong.anything(object()), wrong.anything({1, 2}), wrong.anything({"$entity": 1})):
+            with pytest.raises(ConfigurationError):
+                await call
+        for value in (None, 1, "x", [1, {"a": None}], {"a": [1.5, "b"]}):
+            assert await wrong.anything(value) == value
+            assert await wrong.anything(value) == value
+        with pytest.raises(ConfigurationError):
+            await data.repository(Ending).get("1")
+    with pytest.raises(ConfigurationError):
+        CachePolicy(ttl=0)
+    with pytest.raises(ConfigurationError):
+        cached(ttl=5)(lambda self: self)
+
+
+async def test_memory_is_bounded() -> None:
+    cache = Cache(MemoryStore(10))
+    for number in range(100):
+
+        async def load(number: int = number) -> dict[str, int]:
+            return {"number": number}
+
+        await cache.get(f"{number}", (f"tag {number}",), load, ttl=60, absent_ttl=1)
+    store = cache.store
+    assert isinstance(store, MemoryStore)
+    assert len(store._entries._values) == 10
+    assert len(store._tags._values) <= 10
