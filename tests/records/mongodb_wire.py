@@ -13,7 +13,6 @@ import bson
 from bson.codec_options import CodecOptions
 
 Command: TypeAlias = dict[str, Any]
-Answer: TypeAlias = Command | None
 
 _OP_REPLY, _OP_QUERY, _OP_MSG = 1, 2004, 2013
 _OPTIONS: CodecOptions[Command] = CodecOptions(tz_aware=True, uuid_representation=4)
@@ -24,7 +23,7 @@ class Wire:
     def __init__(self) -> None:
         self.commands: list[Command] = []
         """What was sent, in order, without greetings."""
-        self.answer: Callable[[Command], Answer] = lambda _: None
+        self.answer: Callable[[Command], Any] = lambda _: None
         """The test's own answer; None leaves it to `_usual`."""
         self.single = False
         """Whether it is a server of its own instead, without transactions."""

@@ -18,7 +18,7 @@ from app.db.backends import Index
 from app.db.query import Compare, Not, Op
 from app.db.repositories.signup_session_repository import SignupSessionRepository
 from app.db.repositories.user_repository import UserRepository
-from app.testing.models import Notes, Product, Products
+from app.testing.models import Note, Notes, Product, Products
 
 from .mongodb_wire import Command, Wire, found, listening
 
@@ -46,7 +46,7 @@ async def products(wire: Wire, manager: MongoDBConnectionManager) -> Products:
     return products
 
 
-STORED = {
+STORED: dict[str, Any] = {
     "_id": "1",
     "name": "a",
     "sku": None,
@@ -246,7 +246,7 @@ async def test_upsert_by_key_and_by_a_unique_field(wire: Wire, manager: MongoDBC
     notes = Notes(manager)
     await notes.count()
     wire.take()
-    note = notes.model(id=HEX, text="t", body="b")
+    note = Note(id=HEX, text="t", body="b")
     wire.answer = lambda command: {"value": {"_id": ObjectId(HEX), "text": "t"}} if "findAndModify" in command else None
     await notes.upsert(note)
     await notes.upsert(note, on="text")
@@ -258,7 +258,7 @@ async def test_upsert_by_key_and_by_a_unique_field(wire: Wire, manager: MongoDBC
         assert each["update"]["$set"].keys() == {"text", "body", "updated_at", "deleted_at"}
     assert by_key["update"]["$setOnInsert"].keys() == {"created_at"}
     assert by_text["update"]["$setOnInsert"].keys() == {"_id", "created_at"}
-    await notes.upsert_many([note, notes.model(id="2", text="u")])
+    await notes.upsert_many([note, Note(id="2", text="u")])
     many, committed = wire.take()
     assert many["ordered"] is False
     assert [each["upsert"] for each in many["updates"]] == [True, True]

@@ -156,7 +156,7 @@ class Exchanges(ABC, Generic[ConnectionT]):
         write: bool,
     ) -> list[Row]:
         try:
-            cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+            cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
             await cursor.execute(sql, parameters or None)
             return await cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
@@ -169,16 +169,16 @@ class Exchanges(ABC, Generic[ConnectionT]):
 
 
 async def fetch(connection: psycopg.AsyncConnection[Any], sql: str, parameters: Row) -> list[Row]:
-    """Run a statement of ours, which returns rows."""
-    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+    """Run a statement of ours, with parameters as `$1`; return its rows."""
+    cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
     cursor.format = Format.BINARY
     await cursor.execute(sql.encode(), parameters)
     return await cursor.fetchall()
 
 
 async def execute(connection: psycopg.AsyncConnection[Any], sql: str, parameters: Row = ()) -> int:
-    """Run a statement of ours, which returns none; how many records it touched."""
-    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+    """As `fetch`, for a statement that returns no rows; how many records it touched."""
+    cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
     await cursor.execute(sql.encode(), parameters)
     return cursor.rowcount
 

@@ -129,6 +129,19 @@ class StorageBackend(ABC):
     def __init__(self, manager: ConnectionManager[Any], schema: CollectionSchema) -> None:
         self.manager = manager
         self.schema = schema
+        self._companions: dict[str, StorageBackend] = {}
+
+    @property
+    def companions(self) -> Mapping[str, "StorageBackend"]:
+        """The collections that are kept beside this one; the same for all views of it."""
+        return self._companions
+
+    def companion(self, schema: CollectionSchema) -> "StorageBackend":
+        """Another collection on the same connection, in the same transaction if there is one. Made once."""
+        found = self._companions.get(schema.name)
+        if found is None:
+            found = self._companions[schema.name] = type(self)(self.manager, schema)
+        return found if self.transaction is None else found.within(self.transaction)
 
     @abstractmethod
     async def insert(self, operation: Insert) -> tuple[Document, ...]: ...
