@@ -23,13 +23,14 @@ from app.db.query import Compare, F, Not, Op, Or, Order, Predicate, to_predicate
 from app.db.query.evaluate import matches, ordered
 
 from .mongodb_semantics import meets, sorted_as
-from .test_filters import Sample, orders, predicates, samples
+from .test_filters import Sample, orders, predicates, samples_of
 from .test_values import json_values
 
 NAIVE: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=4)
 SCHEMA = CollectionSchema("samples", "id", schema_of(Sample).fields)
 DOCUMENTS = Documents(SCHEMA)
 QUERIES = Queries(SCHEMA, DOCUMENTS)
+samples = samples_of("mongodb")
 IDS = ["00", "507f1f77bcf86cd799439011", "507f1f77bcf86cd79943901", "z", "507f1f77bcf86cd799439012", "", "5"]
 
 often = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
