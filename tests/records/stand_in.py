@@ -23,6 +23,8 @@ GAPS: dict[str, tuple[str, ...]] = {
         "test_values.py::test_documents_have_field_names_whatever_the_aliases",
     ),
     "a duplicate does not say which index refused it": (
+        "test_faces_odm.py::test_the_errors",
+        "test_sync.py::test_errors_are_the_same",
         "test_contract.py::TestRecords::test_another_key_than_id",
         "test_contract.py::TestRecords::test_create_many_stores_all_or_none",
         "test_contract.py::TestRecords::test_a_duplicate_names_the_fields_of_its_index",
@@ -57,6 +59,7 @@ GAPS: dict[str, tuple[str, ...]] = {
         "test_contract.py::TestPages::test_a_cursor_carries_values_of_each_kind",
     ),
     "a datetime that $set wrote comes back as text": (
+        "test_faces_crud.py::test_the_example_on_every_store",
         "test_contract.py::TestUpserts::test_timestamps_and_deleted_records",
         "test_contract.py::TestSoftDeletes::test_restore[",
         "test_contract.py::TestSoftDeletes::test_hard_deletes_leave_nothing",
@@ -71,6 +74,7 @@ GAPS: dict[str, tuple[str, ...]] = {
         "test_middleware.py::test_hard_deletion_leaves_nothing",
     ),
     "$expr finds no document by $$ROOT": (
+        "test_sync.py::test_the_operations",
         "test_contract.py::TestChanges::test_increment_is_atomic_and_keeps_the_model",
         "test_load.py::test_a_thousand_tasks_share_a_small_pool",
         "test_user_repository.py::test_the_samples_of_the_specification",
@@ -108,6 +112,8 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         "test_values.py::test_anything_nested_comes_back_as_it_went_in",
         "test_signup_sessions.py::test_values_come_back_as_they_went_in",
     ),
+    # It would fail in eight threads at once.
+    "$expr finds no document by $$ROOT": ("test_sync.py::test_many_threads",),
     # It would leave a DataLayer open to the tests behind it.
     "a duplicate does not say that it is of the key": (
         "test_loops.py::test_two_threads_with_a_loop_each_use_one_repository",

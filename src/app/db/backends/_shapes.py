@@ -108,6 +108,8 @@ def _in_list(predicate: Compare, field: FieldSchema) -> Predicate:
 
 def value_kind(op: Op, value: Any) -> str:
     """The kind of a value, as far as it decides the SQL text: see `LARGE`."""
+    if type(value) is str:
+        return "text"
     if op is Op.IN:
         return TEXTS if all(isinstance(item, str) for item in value) else "list"
     if isinstance(value, str):

@@ -2,7 +2,7 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,13 +54,13 @@ class SQLBackend(StorageBackend):
         self._rows = RowCodec(self._table)
 
     @abstractmethod
-    async def _read(self, sql: str, parameters: Row) -> list[Row]:
+    def _read(self, sql: str, parameters: Row) -> Awaitable[list[Row]]:
         """Run one SELECT, with the table ensured before, in the backend's transaction if it has one. Ours for the
         driver's errors.
         """
 
     @abstractmethod
-    async def _write(self, write: Write) -> tuple[int, list[Row]]:
+    def _write(self, write: Write) -> Awaitable[tuple[int, list[Row]]]:
         """As `_read`, atomically: the number of records it touched, and what it returned, in the order of its rows."""
 
     @property
@@ -110,15 +110,18 @@ class SQLBackend(StorageBackend):
         where = self._where(operation.where, operation.guard)
         fields = self.schema.fields
         columns = tuple(name for name in operation.changes if name in fields)
-        appends = tuple(name for name in operation.appends if name in fields)
         values: list[Any] = [operation.changes[name] for name in columns]
         values += operation.increments.values()
-        values += [operation.appends[name] for name in appends]
+        appends: tuple[str, ...] = ()
+        if operation.appends:
+            appends = tuple(name for name in operation.appends if name in fields)
+            values += [operation.appends[name] for name in appends]
         merges = len(columns) < len(operation.changes) or len(appends) < len(operation.appends)
         if merges:
             values += [_beyond(operation.changes, fields), _beyond(operation.appends, fields)]
         expires = operation.ttl is not None
-        values += [self._expires_at(operation.ttl)] if expires else []
+        if expires:
+            values.append(self._expires_at(operation.ttl))
         check = operation.check
         returns = operation.returning or check is not None
         statement = self._statements.update(
@@ -147,6 +150,9 @@ class SQLBackend(StorageBackend):
     async def count(self, operation: Count) -> int:
         where = self._where(operation.where)
         values = where.values
+        if operation.limit == 1:
+            statement = self._statements.exists(where)
+            return len(await self._read(statement.sql, statement.parameters(values)))
         limits = operation.limit is not None
         if limits:
             values.append(operation.limit)
@@ -162,7 +168,10 @@ class SQLBackend(StorageBackend):
             values.append(operation.limit)
         if skips:
             values.append(operation.skip)
-        statement = self._statements.find(where, operation.order_by, operation.fields, limits=limits, skips=skips)
+        lock = operation.lock and self.dialect.locks_rows
+        statement = self._statements.find(
+            where, operation.order_by, operation.fields, limits=limits, skips=skips, lock=lock
+        )
         return statement.sql, statement.parameters(values)
 
     def _where(self, predicate: Predicate, guard: Predicate = ALL) -> Where:

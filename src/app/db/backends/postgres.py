@@ -69,8 +69,7 @@ class PostgresBackend(SQLBackend):
         skips = operation.on_conflict is OnConflict.SKIP
         if skips or self.schema.expires or len(operation.documents) < BULK:
             return await super().insert(operation)
-        rows = self._rows.encode_all(operation.documents, None)
-        await self._change(lambda connection: copy_in(connection, self._table, rows))
+        await self._change(lambda connection: copy_in(connection, self._table, operation.documents))
         return operation.documents
 
     async def upsert(self, operation: Upsert) -> list[Document] | int:
@@ -80,11 +79,11 @@ class PostgresBackend(SQLBackend):
         statement = self._bulk.upsert(
             operation.on, operation.keep, operation.increments, guard, returns=operation.returning
         )
-        rows = self._rows.encode_all(operation.documents, self._expires_at(operation.ttl))
-        parameters = statement.parameters([*arrays(self._table, rows), *guard.values])
+        given = arrays(self._table, operation.documents, self._expires_at(operation.ttl))
+        parameters = statement.parameters([*given, *guard.values])
 
         def complete(number: int, _: list[Row]) -> None:
-            if number < len(rows):
+            if number < len(operation.documents):
                 raise DuplicateRecordError(self.schema.name, operation.on)
 
         check = None if operation.guard == ALL else complete

@@ -63,5 +63,6 @@ class SoftDelete(Middleware):
             return call_next(Explain(find))
         where = both(operation.where, self._visible)
         if isinstance(operation, Find):  # written out: `replace` takes four times as long, and every read comes here
-            return call_next(Find(where, operation.order_by, operation.skip, operation.limit, operation.fields))
+            order_by, fields = operation.order_by, operation.fields
+            return call_next(Find(where, order_by, operation.skip, operation.limit, fields, operation.lock))
         return call_next(altered(operation, where=where))

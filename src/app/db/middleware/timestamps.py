@@ -9,8 +9,6 @@ from ..models.values import utc_now
 from ..query.operations import Insert, Update, Upsert, altered
 from .base import CallNext, Declaration, Middleware
 
-_OURS = ("created_at", "updated_at")
-
 
 class Timestamps(Middleware):
     handles = (Insert, Upsert, Update)
@@ -27,7 +25,7 @@ class Timestamps(Middleware):
             if isinstance(operation, Insert):
                 return call_next(operation)
             return call_next(altered(operation, keep=(*operation.keep, "created_at")))
-        forged = [name for name in _OURS if name in operation.changes]
+        forged = [name for name in ("created_at", "updated_at") if name in operation.changes]
         if forged:
             raise InvalidChangeError(f"{', '.join(forged)}: set by the library, not by a caller")
         return call_next(altered(operation, changes={**operation.changes, "updated_at": now}))

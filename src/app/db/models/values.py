@@ -100,6 +100,8 @@ def storable(value: Any, depth: int = MAX_NESTING) -> Any:
     check = _SCALARS.get(type(value))
     if check is not None:
         return check(value)
+    if type(value) is list and depth > 0:
+        return [storable(item, depth - 1) for item in value]
     if isinstance(value, Enum):
         return _one(value.value)
     for base in type(value).__mro__:

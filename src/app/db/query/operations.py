@@ -46,6 +46,9 @@ class Find:
     limit: int | None = None
     fields: tuple[str, ...] = ()
     """The fields that are wanted; none named means all."""
+    lock: bool = False
+    """Whether no other transaction may change them before this one ends. Where a store finds that out at the commit,
+    or has one writer at a time, nothing is locked."""
 
 
 @dataclass(frozen=True, slots=True)

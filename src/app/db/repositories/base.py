@@ -32,15 +32,15 @@ from ..query.operations import (
 from ..query.ordering import OrderBy, read_order, read_rows
 from ..query.pipeline import check_pipeline
 from ..query.predicates import ALL, And, Compare, Filter, Op, Predicate, always, compare, to_predicate
+from .journaled import JournaledRepository
 from .pages import Page
-from .placed import PlacedRepository
 from .source import RepositorySource
 from .unit_of_work import UnitOfWork
 
 EntityT = TypeVar("EntityT", bound=BaseModel)
 
 
-class Repository(PlacedRepository[EntityT]):
+class Repository(JournaledRepository[EntityT]):
     """One collection of one model. One call is one statement of the store, and atomic.
 
     A subclass names its model (`Repository[User]`) and what it needs of the store. Made without arguments it acts on
@@ -296,13 +296,6 @@ class Repository(PlacedRepository[EntityT]):
     async def _update_one(self, operation: Update) -> EntityT | None:
         documents = await self._run(operation)
         return self.schema.entity(documents[0]) if documents else None
-
-    def _key(self, value: Any) -> Any:
-        """The id in the type of the key field, or None for what no record can have as id."""
-        try:
-            return self.schema.fields[self.key].accept(value)
-        except ValueError:
-            return None
 
     def _by_key(self, value: Any) -> Compare | None:
         key = self._key(value)
