@@ -85,7 +85,6 @@ _SCALARS: Mapping[type, Callable[[Any], Any]] = {
     Decimal: check_decimal,
     **dict.fromkeys((type(None), bool, bytes, UUID, date, time, timedelta), _same),
 }
-"""The types of single values, and what each becomes; ValueError for what some store cannot keep."""
 
 
 # Subclasses of these may write themselves in another way.
