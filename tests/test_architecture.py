@@ -153,11 +153,7 @@ def test_no_file_is_past_400_lines(path: Path) -> None:
 
 
 def test_broad_excepts_stand_where_they_are_allowed() -> None:
-    found = {
-        f"{module}:{place}"
-        for module, path in MODULES.items()
-        for place in broad_excepts(parse(path), "")
-    }
+    found = {f"{module}:{place}" for module, path in MODULES.items() for place in broad_excepts(parse(path), "")}
     assert found - BROAD_EXCEPTS == set()
     assert {each for each in BROAD_EXCEPTS - found if each.partition(":")[0] in MODULES} == set(), "allowed, not used"
 
