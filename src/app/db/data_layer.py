@@ -182,7 +182,15 @@ class DataLayer:
             manager = self.connections.get_connection_manager(section.connection)
             given = section.cache
             policy = None if given is None else CachePolicy(given.ttl, given.absent_ttl)
-            return Placement(manager, section.collection, section.ttl, policy, self.cache)
+            return Placement(
+                manager,
+                section.collection,
+                section.ttl,
+                keeps_history=section.history,
+                audited=section.audit,
+                policy=policy,
+                cache=self.cache,
+            )
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
             if connection is not None:

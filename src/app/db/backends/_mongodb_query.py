@@ -137,6 +137,8 @@ class Queries:
         return result
 
     def _negation(self, term: Predicate) -> Query:
+        if isinstance(term, Not):
+            return self.query(term.term)
         inner = self.query(term)
         if isinstance(term, Compare) and self._kind(term.path) not in (None, Kind.JSON) and len(inner) == 1:
             [(name, condition)] = inner.items()
@@ -328,7 +330,7 @@ def _by_head_and_tail(head_path: str, tail_path: str, op: Op, value: Number) -> 
 
 
 def _in_numbers(head_path: str, tail_path: str, values: Iterable[Number]) -> list[Query]:
-    pairs = dict.fromkeys(map(head_and_tail, values))
+    pairs = {(str(head), tail): (head, tail) for head, tail in map(head_and_tail, values)}.values()
     heads = [head for head, tail in pairs if tail is None]
     parts: list[Query] = [{head_path: {"$in": heads}, tail_path: None}] if heads else []
     return parts + [{head_path: head, tail_path: tail} for head, tail in pairs if tail is not None]

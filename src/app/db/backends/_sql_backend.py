@@ -80,10 +80,10 @@ class SQLBackend(StorageBackend):
 
     async def upsert(self, operation: Upsert) -> list[Document] | int:
         guard = self._where(operation.guard)
-        statement = self._statements.upsert(
-            operation.on, operation.keep, operation.increments, guard, returns=operation.returning
-        )
+        on, returning = operation.on, operation.returning
+        statement = self._statements.upsert(on, operation.keep, operation.increments, guard, returns=returning)
         rows = self._rows.encode_all(operation.documents, self._expires_at(operation.ttl))
+        del operation  # with its documents: the rows have all, and it may be many that wait
         if guard.values:
             columns = len(rows[0])
             tail = statement.parameters([None] * columns + guard.values)[columns:]
@@ -91,14 +91,14 @@ class SQLBackend(StorageBackend):
 
         def complete(number: int, _: list[Row]) -> None:
             if number < len(rows):
-                raise DuplicateRecordError(self.schema.name, operation.on)
+                raise DuplicateRecordError(self.schema.name, on)
 
         # Of a single row that is missing, nothing is there to undo.
         check = complete if len(rows) > 1 else None
-        write = Write(statement.sql, rows, returns=operation.returning, first=self._purge(), check=check)
+        write = Write(statement.sql, rows, returns=returning, first=self._purge(), check=check)
         number, returned = await self._write(write)
         complete(number, returned)
-        return [self._rows.decode(row) for row in returned] if operation.returning else number
+        return [self._rows.decode(row) for row in returned] if returning else number
 
     async def find(self, operation: Find) -> list[Document]:
         sql, parameters = self._find(operation)
@@ -168,7 +168,10 @@ class SQLBackend(StorageBackend):
             values.append(operation.limit)
         if skips:
             values.append(operation.skip)
-        statement = self._statements.find(where, operation.order_by, operation.fields, limits=limits, skips=skips)
+        lock = operation.lock and self.dialect.locks_rows
+        statement = self._statements.find(
+            where, operation.order_by, operation.fields, limits=limits, skips=skips, lock=lock
+        )
         return statement.sql, statement.parameters(values)
 
     def _where(self, predicate: Predicate, guard: Predicate = ALL) -> Where:
