@@ -162,7 +162,7 @@ class MongoDBBackend(StorageBackend):
             query,
             fields,
             skip=skip,
-            limit=limit or 0,
+            limit=-1 if limit == 1 else limit or 0,  # one is answered in one batch, with no cursor behind it
             sort=list(sort.items()) or None,
             batch_size=min(batch_size, limit or batch_size),
             session=access.session,
