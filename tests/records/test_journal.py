@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.db import DataLayer, Repository, Versioned
+from app.db import CachePolicy, DataLayer, Repository, Versioned
 from app.db.backends import BackendRegistry, Capability
 from app.testing import contract
 from app.testing.contract import OpenPlace, Place
@@ -16,7 +16,8 @@ def journaled(repository: type[Repository[Any]]) -> type[Repository[Any]]:
     """The repository with everything declared that its model can have: one class for each."""
     if repository in _journaled:
         return _journaled[repository]
-    declared = {"audited": True, "keeps_history": issubclass(repository.model, Versioned)}
+    kept = CachePolicy(ttl=60)
+    declared = {"audited": True, "keeps_history": issubclass(repository.model, Versioned), "cache": kept}
     return _journaled.setdefault(repository, type(repository.__name__, (repository,), declared))
 
 

@@ -23,13 +23,14 @@ from app.db.query import Compare, F, Not, Op, Or, Order, Predicate, to_predicate
 from app.db.query.evaluate import matches, ordered
 
 from .mongodb_semantics import meets, sorted_as
-from .test_filters import Sample, orders, predicates, samples
+from .test_filters import Sample, orders, predicates, samples_of
 from .test_values import json_values
 
 NAIVE: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=4)
 SCHEMA = CollectionSchema("samples", "id", schema_of(Sample).fields)
 DOCUMENTS = Documents(SCHEMA)
 QUERIES = Queries(SCHEMA, DOCUMENTS)
+samples = samples_of("mongodb")
 IDS = ["00", "507f1f77bcf86cd799439011", "507f1f77bcf86cd79943901", "z", "507f1f77bcf86cd799439012", "", "5"]
 
 often = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -50,14 +51,14 @@ def plain(entity: Sample, key: str) -> dict[str, Any]:
 
 
 @often
-@given(samples, predicates)
+@given(samples_of("mongodb"), predicates)
 def test_a_query_finds_what_the_definition_says(entity: Sample, where: Predicate) -> None:
     document = plain(entity, "1")
     assert meets(asked(where), stored(document)) is matches(where, document)
 
 
 @often
-@given(samples)
+@given(samples_of("mongodb"))
 def test_a_document_comes_back_as_it_went_in(entity: Sample) -> None:
     document = plain(entity, "1")
     again = DOCUMENTS.decode(stored(document))
@@ -65,7 +66,7 @@ def test_a_document_comes_back_as_it_went_in(entity: Sample) -> None:
 
 
 @often
-@given(st.lists(samples, max_size=6), orders)
+@given(st.lists(samples_of("mongodb"), max_size=6), orders)
 def test_a_sort_is_the_order_of_the_definition(entities: list[Sample], order_by: list[Order]) -> None:
     documents = [plain(entity, f"{i:02}") for i, entity in enumerate(entities)]
     order_by = [order for order in order_by if order.field != "data"]  # by a text of it: see the pipeline

@@ -146,8 +146,8 @@ class StorageBackend(ABC):
     @abstractmethod
     async def insert(self, operation: Insert) -> tuple[Document, ...]: ...
 
-    async def upsert(self, operation: Upsert) -> list[Document] | int:
-        raise NotImplementedError
+    @abstractmethod
+    async def upsert(self, operation: Upsert) -> list[Document] | int: ...
 
     @abstractmethod
     async def find(self, operation: Find) -> list[Document]: ...
@@ -161,8 +161,8 @@ class StorageBackend(ABC):
     @abstractmethod
     async def count(self, operation: Count) -> int: ...
 
-    async def explain(self, operation: Explain) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    async def explain(self, operation: Explain) -> dict[str, Any]: ...
 
     async def stream(self, operation: Stream) -> AsyncIterator[list[Document]]:
         """Keyset pages: no cursor and no connection is held between two of them."""

@@ -35,8 +35,12 @@ def to_milliseconds(value: datetime) -> datetime:
             value = value.astimezone(UTC)
         except OverflowError:
             raise ValueError("a datetime must lie between the years 1 and 9999 in UTC") from None
-    beyond = value.microsecond % 1000
-    return value.replace(microsecond=value.microsecond - beyond, fold=0) if beyond or value.fold else value
+    rest = value.microsecond % 1000
+    # A difference has no fold, and takes a third of the time of `replace`.
+    return value - _MICROSECONDS[rest] if rest or value.fold else value
+
+
+_MICROSECONDS: Final = tuple(timedelta(microseconds=each) for each in range(1000))
 
 
 def check_text(value: str) -> str:
@@ -73,18 +77,14 @@ def _same(value: Any) -> Any:
     return value
 
 
-STORED_AS_IS: frozenset[type] = frozenset({type(None), bool, bytes, UUID, date, time, timedelta})
-"""Types of which every store keeps every value."""
-
-SCALARS: Mapping[type, Callable[[Any], Any]] = {
+_SCALARS: Mapping[type, Callable[[Any], Any]] = {
     str: check_text,
     int: check_integer,
     float: check_float,
     datetime: to_milliseconds,
     Decimal: check_decimal,
-    **dict.fromkeys(STORED_AS_IS, _same),
+    **dict.fromkeys((type(None), bool, bytes, UUID, date, time, timedelta), _same),
 }
-"""The types of single values, and what each becomes; ValueError for what some store cannot keep."""
 
 
 # Subclasses of these may write themselves in another way.
@@ -94,10 +94,10 @@ _PLAIN: Mapping[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int_
 def storable(value: Any, depth: int = MAX_NESTING) -> Any:
     """Return the value as every store keeps it; ValueError for what some store cannot keep.
 
-    That is the types of `SCALARS`, and lists and dicts with text as keys of these: models become dicts by field
+    That is the types of `_SCALARS`, and lists and dicts with text as keys of these: models become dicts by field
     names, enum members their values, sets and tuples lists. The model's own types make them again of that.
     """
-    check = SCALARS.get(type(value))
+    check = _SCALARS.get(type(value))
     if check is not None:
         return check(value)
     if type(value) is list and depth > 0:
@@ -105,8 +105,8 @@ def storable(value: Any, depth: int = MAX_NESTING) -> Any:
     if isinstance(value, Enum):
         return _one(value.value)
     for base in type(value).__mro__:
-        if base in SCALARS:
-            return SCALARS[base](_PLAIN[base](value) if base in _PLAIN else value)
+        if base in _SCALARS:
+            return _SCALARS[base](_PLAIN[base](value) if base in _PLAIN else value)
     if depth == 0:
         raise ValueError(f"lists and dicts may nest {MAX_NESTING} levels deep, no deeper")
     match value:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, NoReturn, TypeAlias
+from functools import lru_cache
+from typing import Any, Final, NoReturn, TypeAlias, cast, get_args
 
 from ...core.errors import InvalidFilterError, did_you_mean
 from ..models.values import Scalar, storable
@@ -85,6 +86,7 @@ MAX_COMPARISONS: Final = 400
 """In one filter, the values of an `in` counted once. Stores limit the depth of an expression (SQLite to 1,000)."""
 MAX_PATH: Final = 500
 _PATH = re.compile(r"\w[\w \-]*(?:\.\w[\w \-]*)*")
+_SCALARS = frozenset(get_args(Scalar))
 _ORDERABLE = (int, float, Decimal, str, datetime, date)
 
 
@@ -92,7 +94,11 @@ def to_predicate(given: Filter) -> Predicate:
     """Read a filter; None and an empty dict match everything. InvalidFilterError for anything not in the language."""
     if given is None:
         return ALL
-    predicate = _from_dict(given, MAX_DEPTH) if isinstance(given, Mapping) else _checked(given, MAX_DEPTH)
+    predicate: Predicate
+    if type(given) is dict or isinstance(given, Mapping):  # the second asks an ABC, which takes its time
+        predicate = _from_dict(given, MAX_DEPTH)
+    else:
+        predicate = _checked(given, MAX_DEPTH)
     if not isinstance(predicate, Compare) and sum(1 for _ in comparisons(predicate)) > MAX_COMPARISONS:
         raise InvalidFilterError(f"a filter may have {MAX_COMPARISONS} comparisons, no more; 'in' takes a list")
     return predicate
@@ -167,7 +173,7 @@ def comparisons(predicate: Predicate) -> Iterator[Compare]:
 
 def check_path(path: object) -> str:
     """Return the path if the grammar has it: names of letters, digits, `_`, `-` and spaces, joined by dots."""
-    if type(path) is str and path in _known_paths:
+    if type(path) is str and _is_path(path):
         return path
     if isinstance(path, str) and len(path) > MAX_PATH:
         raise InvalidFilterError(f"a field path has at most {MAX_PATH} characters, not {len(path)}")
@@ -175,14 +181,13 @@ def check_path(path: object) -> str:
         raise InvalidFilterError(
             f"{path!r} is not a field path: names of letters, digits, '_', '-' and spaces, joined by dots"
         )
-    if len(_known_paths) < _MOST_KNOWN_PATHS:
-        _known_paths.add(str(path))
     return path
 
 
-_known_paths: Final[set[str]] = set()
-"""Those that were looked at before: an application has few, and asks for them all the time."""
-_MOST_KNOWN_PATHS: Final = 1000
+@lru_cache(maxsize=1024)
+def _is_path(path: str) -> bool:
+    """The answer of a plain string is remembered: an application has few paths and asks for them all the time."""
+    return len(path) <= MAX_PATH and _PATH.fullmatch(path) is not None
 
 
 def _scalar(path: str, value: Any) -> Scalar:
@@ -191,12 +196,12 @@ def _scalar(path: str, value: Any) -> Scalar:
         plain = storable(value)
     except ValueError as error:
         raise InvalidFilterError(f"{path}: {error}") from None
-    if type(plain) is str or isinstance(plain, Scalar):
-        return plain
-    raise InvalidFilterError(
-        f"{path}: cannot compare with a {type(value).__name__}; "
-        "give a single value, or use 'in' with a list, 'contains', or a dotted path"
-    )
+    if type(plain) not in _SCALARS and not isinstance(plain, Scalar):
+        raise InvalidFilterError(
+            f"{path}: cannot compare with a {type(value).__name__}; "
+            "give a single value, or use 'in' with a list, 'contains', or a dotted path"
+        )
+    return cast("Scalar", plain)
 
 
 def _equals(path: str, value: Any) -> Predicate:
@@ -294,7 +299,7 @@ def _from_dict(given: Mapping[str, Any], depth: int) -> Predicate:
 
 
 def _from_condition(path: str, value: Any, depth: int) -> Predicate:
-    if type(value) is str or not isinstance(value, Mapping):
+    if type(value) in _SCALARS or not isinstance(value, Mapping):
         return _equals(path, value)
     if depth == 0:
         raise _too_deep()

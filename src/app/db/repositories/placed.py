@@ -179,7 +179,7 @@ class PlacedRepository(Generic[EntityT]):
         return view
 
     def _run(self, operation: Operation) -> Awaitable[Any]:
-        return self._binding.handlers[type(operation)](operation)
+        return (self._bound or self._binding).handlers[type(operation)](operation)
 
     def _key(self, value: Any) -> Any:
         """The id in the type of the key field, or None for what no record can have as id."""
