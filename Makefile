@@ -12,7 +12,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with everything for development
-	@.ci/setup test lint docs bench
+	@.ci/setup test lint docs
 	@echo "The environment is ready in .venv"
 
 demo: ## Run the main job on the embedded stores: signup, ingestion, search
@@ -34,9 +34,9 @@ format: ## Rewrite the code in the project's style
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-bench: ## Measure against the bare drivers
-	@.ci/setup bench
-	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+bench: ## Measure against the bare drivers and other layers; ARGS=--quick takes a minute
+	@VENV=.venv-bench .ci/setup bench
+	@.venv-bench/bin/python -m benchmarks.records $(ARGS)
 
 docs: ## Build the documentation in site/
 	@.ci/setup docs
@@ -45,5 +45,5 @@ docs: ## Build the documentation in site/
 	@echo "The documentation is in site/index.html"
 
 clean: ## Remove what the targets made: .venv, caches, site
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist site
+	@rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis dist site
 	@find src tests docs benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

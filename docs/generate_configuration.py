@@ -144,7 +144,14 @@ def _type(annotation: Any) -> str:
         return "mapping of texts"
     if issubclass(annotation, Enum):
         return ", ".join(f"`{member.value}`" for member in annotation)
-    return {SecretStr: "secret", str: "text", int: "whole number", float: "number", Path: "path"}[annotation]
+    return {
+        SecretStr: "secret",
+        str: "text",
+        bool: "true or false",
+        int: "whole number",
+        float: "number",
+        Path: "path",
+    }[annotation]
 
 
 def _default(field: FieldInfo) -> str:

@@ -1,13 +1,13 @@
 """The rules that the tree keeps, read from its syntax and from fresh interpreters."""
 
 import ast
-import gc
 import importlib
 import os
 import pkgutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,12 +59,12 @@ BROAD_EXCEPTS = {
 
 
 def parse(path: Path) -> ast.Module:
-    # A collection of garbage in the middle of it may parse too, and CPython 3.11 counts one depth for both (gh-106905).
-    gc.disable()
-    try:
-        return ast.parse(path.read_text("utf-8"))
-    finally:
-        gc.enable()
+    text = path.read_text("utf-8")
+    while True:
+        try:
+            return ast.parse(text)
+        except SystemError:
+            time.sleep(0.01)
 
 
 def modules() -> dict[str, Path]:

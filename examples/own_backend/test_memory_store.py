@@ -59,6 +59,14 @@ class TestCaching(contract.CachingContract):
     pass
 
 
+class TestHistory(contract.HistoryContract):
+    pass
+
+
+class TestAudit(contract.AuditContract):
+    pass
+
+
 class TestTransactions(contract.TransactionContract):
     pass
 

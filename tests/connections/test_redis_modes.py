@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from app.core.errors import ConfigurationError, DuplicateRecordError, Unsupporte
 from app.db import DataLayer, Entity
 from app.db.repositories.signup_session_repository import SignupSessionRepository
 from app.db.repositories.user_repository import UserRepository
+from app.testing.models import Note, Notes, Product, Products, fill
 
 from ..redis_server import RedisServer
 
@@ -122,6 +123,43 @@ async def test_a_cluster(cluster: RedisServer) -> None:
         assert await plain.get_many(each.id for each in entities) == entities
         assert await plain.delete_many(None, everything=True) == 20
         assert await users.count() == 1
+
+
+async def test_records_in_a_cluster(cluster: RedisServer) -> None:
+    config: dict[str, Any] = {"connections": {"redis": {"url": f"redis://127.0.0.1:{cluster.port}", "mode": "cluster"}}}
+    config["repositories"] = {
+        name: {"connection": "redis"} for name in ("products", "notes", "signup_session", "entitys")
+    }
+    async with DataLayer.from_config(config) as data:
+        products, notes = data.repository(Products), data.repository(Notes)
+        sessions = data.repository(SignupSessionRepository)
+        await fill(products, *"abc")
+        assert await products.upsert_many([Product(name="d", sku="a"), Product(name="e", sku="e")], on="sku") == 2
+        assert sorted([each.name async for each in products.stream(batch_size=2)]) == ["b", "c", "d", "e"]
+        assert [each.name async for each in products.stream({"price": 0.0, "name": "b"})] == ["b"]
+        async with products.transaction() as tx:
+            await tx.update("id-a", {"sku": "z"})
+            await tx.create(Product(name="f", sku="a"))
+            assert await tx.count() == 5
+        assert [each.name for each in await products.find({"sku": {"$in": ["a", "z"]}}, order_by="name")] == ["d", "f"]
+        reaches: tuple[Callable[[Any], Any], ...] = (
+            lambda tx: tx.repository(Notes).create(Note(text="n")),
+            lambda tx: tx.repository("signup_session").get_session("s"),
+        )
+        for reach in reaches:
+            with pytest.raises(UnsupportedOperationError, match="one slot"):  # noqa: PT012 - it ends the transaction
+                async with products.transaction() as tx:
+                    await tx.delete("id-b")
+                    await reach(tx)
+        assert (await products.count(), await notes.count()) == (5, 0)
+        async with data.transaction("redis") as one:  # document, which is on one slot
+            assert await one.repository("signup_session").create_session("s")
+            assert await one.repository("signup_session").increment_attempt("s") == 1
+        assert await sessions.session_exists("s")
+        with pytest.raises(UnsupportedOperationError):
+            await data.repository(Entity).upsert_many([Entity(), Entity()])
+        entity = Entity()
+        assert await data.repository(Entity).upsert(entity) == await data.repository(Entity).upsert(entity) == entity
 
 
 @pytest.mark.parametrize(

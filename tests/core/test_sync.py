@@ -1,6 +1,7 @@
 """The portal and its faces, without any store."""
 
 import asyncio
+import copy
 import gc
 import os
 import signal
@@ -70,10 +71,19 @@ class Unavailable:
         raise AssertionError
 
 
+class Collection:
+    def __call__(self) -> None:
+        raise AssertionError("it is not to be called")
+
+    async def count(self) -> int:
+        return 7
+
+
 class Thing:
     def __init__(self) -> None:
         self.events: list[Any] = []
         self.note = Note(text="x")
+        self.collection = Collection()
 
     @property
     def loop(self) -> str:
@@ -155,6 +165,8 @@ def test_calls_run_on_the_loop(face: Any, thing: Thing) -> None:
     assert isinstance(face.another(), Sync)
     assert face.another().add(1) == 1
     assert face.same(face) is True
+    assert face.collection.count() == 7
+    assert copy.copy(face).add(3) == 3
     assert face.add.__name__ == "add"
     assert (face == face, face == thing, hash(face) == hash(face)) == (True, False, True)  # noqa: PLR0124
     assert "Thing" in repr(face)
@@ -276,6 +288,14 @@ def test_closing_ends_what_others_wait_for(closing: Closing, face: Any, portal: 
         face.add(1)
 
 
+def test_closing_ends_generators_that_nobody_holds_on_to(face: Any, thing: Thing, portal: Portal) -> None:
+    numbers = thing.count(3)
+    assert portal.call(numbers.__anext__) == 0
+    assert face.add() == 1
+    portal.close()
+    assert thing.events == [0, "ended"]
+
+
 def test_it_refuses_to_block_a_loop(face: Any, portal: Portal) -> None:
     async def on_a_loop() -> None:
         face.add(1)
@@ -304,8 +324,8 @@ def test_a_forked_child_is_told(face: Any, portal: Portal) -> None:
         try:
             face.add(1)
         except ConfigurationError as error:
-            code = 0 if "forked" in str(error) else 2
             portal.close()
+            code = 0 if "forked" in str(error) else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -331,7 +351,8 @@ import asyncio
 from app.core.sync import Portal
 
 async def close():
-    print("closed")
+    await asyncio.sleep(0.5)
+    print("closed", flush=True)
 
 portal = Portal("test portal", close)
 print(portal.call(lambda: 5))

@@ -65,6 +65,7 @@ GAPS: dict[str, tuple[str, ...]] = {
         "test_contract.py::TestSoftDeletes::test_hard_deletes_leave_nothing",
         "test_contract.py::TestCaching::test_every_write_is_seen_at_once",
         "test_contract.py::TestCaching::test_a_value_that_moves_to_another_record",
+        "test_contract.py::TestCaching::test_a_restored_record_is_found_by_its_value",
         "test_contract.py::TestCaching::test_many_misses_load_once",
         "test_contract.py::TestCaching::test_a_load_from_before_a_write_is_not_kept",
         "test_contract.py::TestCaching::test_a_cancelled_reader_takes_nobody_with_it",

@@ -46,6 +46,15 @@ PIPELINES: list[list[dict[str, Any]]] = [
     [{"$unwind": {"path": "$tags", "preserveNullAndEmptyArrays": True}}, {"$sort": {"id": 1, "tags": 1}}],
     [{"$sort": {"sold": -1, "id": -1}}, {"$skip": 3}, {"$limit": 5}, {"$project": {"id": 0, "sold": 1}}],
     [{"$match": {"stock": 3}}, {"$count": "n"}],
+    [{"$match": {"stock": 3}}, {"$count": "n"}, {"$set": {"m": "$n"}}],
+    [{"$limit": 7}, {"$skip": 2}, {"$sort": {"id": -1}}],
+    [{"$sort": {"stock": 1}}, {"$skip": 3}, {"$limit": 20}, {"$group": {"_id": "$stock", "ids": {"$push": "$id"}}}],
+    [
+        {"$sort": {"stock": -1, "id": 1}},
+        {"$group": {"_id": "$name", "first": {"$first": "$stock"}, "ids": {"$last": "$id"}}},
+    ],
+    [{"$sort": {"tags": -1, "id": 1}}, {"$limit": 20}, {"$project": {"tags": 1}}],
+    [{"$sort": {"address.city": -1, "id": 1}}, {"$limit": 20}, {"$project": {"address": 1}}],
     [{"$match": {"stock": 99}}, {"$count": "n"}],
     [{"$set": {"cost": "$price"}}, {"$match": {"cost": {"$lt": 1.05}}}, {"$sort": {"cost": 1}}],
 ]

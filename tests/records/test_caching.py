@@ -33,12 +33,12 @@ def server() -> Iterator[RedisServer]:
         server.end()
 
 
-def config(directory: Path, server: RedisServer) -> dict[str, Any]:
+def config(directory: Path, server: RedisServer, timeout: float = 10) -> dict[str, Any]:
     return {
         "data_dir": str(directory),
         "connections": {
             "sqlite": {"path": "records.db", "synchronous": "normal"},
-            "redis": {"url": server.url, "timeout": 0.5},
+            "redis": {"url": server.url, "timeout": timeout, "pool": {"timeout": timeout}},
         },
         "cache": {"connection": "redis"},
     }
@@ -74,7 +74,7 @@ async def test_two_layers_share_what_is_in_redis(tmp_path: Path, server: RedisSe
 
 
 async def test_a_broken_cache_breaks_nothing(tmp_path: Path, server: RedisServer) -> None:
-    async with DataLayer.from_config(config(tmp_path, server)) as data:
+    async with DataLayer.from_config(config(tmp_path, server, 0.5)) as data:
         drafts = data.repository(KeptDrafts)
         await drafts.create(Kept(id="1", title="a"))
         assert await drafts.titles() == ["a"]
@@ -95,7 +95,7 @@ async def test_a_broken_cache_breaks_nothing(tmp_path: Path, server: RedisServer
 
 
 async def test_what_was_written_while_the_cache_was_away_is_paid_for(tmp_path: Path, server: RedisServer) -> None:
-    async with DataLayer.from_config(config(tmp_path, server)) as data:
+    async with DataLayer.from_config(config(tmp_path, server, 0.5)) as data:
         drafts = data.repository(KeptDrafts)
         await drafts.create(Kept(id="1", title="a", body="old"))
         assert (await drafts.get_or_raise("1")).body == "old"
@@ -109,7 +109,7 @@ async def test_what_was_written_while_the_cache_was_away_is_paid_for(tmp_path: P
 
 
 async def test_a_silent_cache_delays_once(tmp_path: Path, server: RedisServer) -> None:
-    async with DataLayer.from_config(config(tmp_path, server)) as data:
+    async with DataLayer.from_config(config(tmp_path, server, 0.5)) as data:
         drafts = data.repository(KeptDrafts)
         await drafts.create(Kept(id="1", title="a"))
         server.signal(signal.SIGSTOP)

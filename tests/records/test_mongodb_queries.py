@@ -51,14 +51,14 @@ def plain(entity: Sample, key: str) -> dict[str, Any]:
 
 
 @often
-@given(samples, predicates)
+@given(samples_of("mongodb"), predicates)
 def test_a_query_finds_what_the_definition_says(entity: Sample, where: Predicate) -> None:
     document = plain(entity, "1")
     assert meets(asked(where), stored(document)) is matches(where, document)
 
 
 @often
-@given(samples)
+@given(samples_of("mongodb"))
 def test_a_document_comes_back_as_it_went_in(entity: Sample) -> None:
     document = plain(entity, "1")
     again = DOCUMENTS.decode(stored(document))
@@ -66,7 +66,7 @@ def test_a_document_comes_back_as_it_went_in(entity: Sample) -> None:
 
 
 @often
-@given(st.lists(samples, max_size=6), orders)
+@given(st.lists(samples_of("mongodb"), max_size=6), orders)
 def test_a_sort_is_the_order_of_the_definition(entities: list[Sample], order_by: list[Order]) -> None:
     documents = [plain(entity, f"{i:02}") for i, entity in enumerate(entities)]
     order_by = [order for order in order_by if order.field != "data"]  # by a text of it: see the pipeline

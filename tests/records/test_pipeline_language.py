@@ -7,7 +7,9 @@ import pytest
 
 from app.core.errors import InvalidFilterError
 from app.db import F
-from app.db.query.pipeline import check_pipeline, fields_read
+from app.db.query.operations import Order
+from app.db.query.pipeline import check_pipeline
+from app.db.query.pipeline_plan import MOST_AT_ONCE, Plan, plan
 from app.db.query.predicates import ALL
 
 FIELDS = ("id", "name", "price", "stock", "tags", "address")
@@ -41,7 +43,41 @@ def test_the_first_matches_are_the_filter() -> None:
 )
 def test_only_the_fields_that_are_read_are_fetched(pipeline: list[Any], names: tuple[str, ...] | None) -> None:
     expected = ("price", "stock", "address") if names is None else names
-    assert fields_read(check_pipeline(pipeline, "id", FIELDS)[1], "id", FIELDS) == expected
+    assert planned(pipeline).fields == expected
+    assert planned(pipeline, is_open=True).fields == ()
+
+
+def planned(pipeline: list[Any], *, is_open: bool = False) -> Plan:
+    return plan(check_pipeline(pipeline, "id", FIELDS)[1], "id", FIELDS, ("id", "name", "price"), is_open=is_open)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "order", "skip", "limit", "left"),
+    [
+        ([{"$sort": {"price": -1, "id": 1}}], (), 0, None, 1),
+        ([{"$sort": {"price": -1, "id": 1}}, {"$limit": 1}], (Order("price", True), Order("id")), 0, 1, 0),
+        ([{"$sort": {"price": 1}}, {"$skip": 2}, {"$skip": 3}, {"$limit": 4}], (Order("price"),), 5, 4, 0),
+        ([{"$limit": 4}, {"$skip": 1}, {"$count": "n"}], (), 0, 4, 2),
+        ([{"$skip": 1}, {"$count": "n"}], (), 0, None, 2),
+        (
+            [{"$sort": {"price": 1}}, {"$skip": 1}, {"$match": {"name": "x"}}, {"$limit": 1}],
+            (),
+            0,
+            None,
+            4,
+        ),
+        ([{"$sort": {"price": 1}}, {"$limit": MOST_AT_ONCE + 1}], (), 0, None, 2),
+        ([{"$sort": {"price": 1, "address": 1}}, {"$limit": 4}], (), 0, None, 2),
+        ([{"$sort": {"address.city": 1}}], (), 0, None, 1),
+        ([{"$unwind": "$tags"}, {"$sort": {"price": 1}}, {"$limit": 4}], (), 0, None, 3),
+    ],
+)
+def test_what_the_store_does(
+    pipeline: list[Any], order: tuple[Order, ...], skip: int, limit: int | None, left: int
+) -> None:
+    found = planned(pipeline)
+    assert (found.order_by, found.skip, found.limit, len(found.stages)) == (order, skip, limit, left)
+    assert [list(each) for each in found.stages] == [list(each) for each in pipeline[len(pipeline) - left :]]
 
 
 UNKNOWN_STAGES = (

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from app.core.errors import ConfigurationError, DuplicateRecordError, InvalidFilterError, RecordNotFoundError
+from app.core.errors import (
+    ConfigurationError,
+    DuplicateRecordError,
+    InvalidFilterError,
+    RecordNotFoundError,
+    UnsupportedOperationError,
+)
 from app.core.sync import Sync, SyncLayer
 from app.db import DataLayer, F
 from app.db.backends import BackendRegistry, Capability
@@ -94,6 +100,14 @@ def test_streams_are_iterators(products: Any) -> None:
         list(products.stream(batch_size=0))
 
 
+def refuse_without_transactions(products: Any) -> None:
+    try:
+        with products.transaction():
+            pass
+    except UnsupportedOperationError as error:
+        pytest.skip(str(error))
+
+
 def create_and_raise(block: Any, error: type[BaseException], products: Any = None) -> None:
     with block as tx:
         (products or tx).create(Product(name="c"))
@@ -101,8 +115,7 @@ def create_and_raise(block: Any, error: type[BaseException], products: Any = Non
 
 
 def test_transactions(data: SyncLayer, products: Any, store: str) -> None:
-    if Capability.TRANSACTIONS not in BackendRegistry.get(store).capabilities:
-        pytest.skip(f"{store} has no transactions")
+    refuse_without_transactions(products)
     with products.transaction() as tx:
         tx.create(Product(id="a", name="a"))
         assert tx.repository(Shop).get("a").name == "a"
@@ -116,6 +129,7 @@ def test_transactions(data: SyncLayer, products: Any, store: str) -> None:
 
 
 def test_savepoints(products: Any, store: str) -> None:
+    refuse_without_transactions(products)
     if Capability.SAVEPOINTS not in BackendRegistry.get(store).capabilities:
         pytest.skip(f"{store} has no savepoints")
     with products.transaction() as tx:
@@ -125,10 +139,9 @@ def test_savepoints(products: Any, store: str) -> None:
     assert [each.id for each in products.all()] == ["a"]
 
 
-def test_leaving_rolls_back_what_is_open(config: dict[str, Any], store: str) -> None:
-    if Capability.TRANSACTIONS not in BackendRegistry.get(store).capabilities:
-        pytest.skip(f"{store} has no transactions")
+def test_leaving_rolls_back_what_is_open(config: dict[str, Any]) -> None:
     with DataLayer.from_config(config).sync() as data:
+        refuse_without_transactions(data.repository(Shop))
         data.repository(Shop).create(Product(id="a", name="a"))
         tx = data.repository(Shop).transaction().__enter__()
         tx.create(Product(id="b", name="b"))
@@ -191,6 +204,19 @@ def test_leaving_closes_everything(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="closed"):
         layer.sync()
     data.close()
+
+
+async def test_two_threads_get_one_repository(config: dict[str, Any]) -> None:
+    both = threading.Barrier(2)
+
+    class Slow(Products):
+        def __init__(self, db: Any = None) -> None:
+            super().__init__(db)
+            both.wait(10)
+
+    async with DataLayer.from_config(config) as layer:
+        made = await asyncio.gather(*(asyncio.to_thread(layer.repository, Slow) for _ in range(2)))
+    assert made[0] is made[1]
 
 
 async def test_where_a_loop_runs_it_refuses_to_block_it(config: dict[str, Any]) -> None:

@@ -115,11 +115,13 @@ def elsewhere() -> Iterator[int]:
         thread = threading.Thread(target=loop.run_forever)
         gate = Gate(serving(FakeQdrant()))
         thread.start()
-        asyncio.run_coroutine_threadsafe(gate.open(), loop).result(10)
-        yield gate.port
-        asyncio.run_coroutine_threadsafe(gate.shut(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        try:
+            asyncio.run_coroutine_threadsafe(gate.open(), loop).result(10)
+            yield gate.port
+            asyncio.run_coroutine_threadsafe(gate.shut(), loop).result(10)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(10)
 
 
 def test_one_manager_serves_three_loops_in_turn() -> None:

@@ -4,19 +4,23 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
+from ..core.errors import AppError
 from .owner_thread import Job
+
+Translate: TypeAlias = Callable[[sqlite3.Error], AppError]
 
 
 class SQLiteJob(Job[sqlite3.Connection]):
-    """`atomic` says that it is one statement, which SQLite undoes by itself where it fails; `begins`, that it opens a
-    transaction; `scope`, which one it belongs to.
+    """`atomic` says that it is one statement, which SQLite undoes by itself where it fails; `large`, that it gets a
+    commit of its own; `begins`, that it opens a transaction; `scope`, which one it belongs to. `translate` makes
+    ours of an error that is not about the database as a whole.
     """
 
-    __slots__ = ("atomic", "begins", "scope")
+    __slots__ = ("atomic", "begins", "large", "scope", "translate")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a job is
         self,
         work: Callable[[sqlite3.Connection], Any],
         future: asyncio.Future[Any],
@@ -24,8 +28,10 @@ class SQLiteJob(Job[sqlite3.Connection]):
         deadline: float,
         write: bool = False,
         atomic: bool = False,
+        large: bool = False,
         begins: bool = False,
         scope: object | None = None,
+        translate: Translate | None = None,
     ) -> None:
         # Not by `super()`: one is made for each operation.
         self.work = work
@@ -35,8 +41,10 @@ class SQLiteJob(Job[sqlite3.Connection]):
         self.result: Any = None
         self.error: BaseException | None = None
         self.atomic = atomic
+        self.large = large
         self.begins = begins
         self.scope = scope
+        self.translate = translate
 
 
 def commit_together(connection: sqlite3.Connection, writes: list[SQLiteJob]) -> None:

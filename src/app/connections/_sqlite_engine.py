@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from ..config.settings import SQLiteSettings
 from ..core.errors import AppError, DeadlineExceededError, StoreUnavailableError, TransactionError
-from ._sqlite_commit import SQLiteJob, commit_together
+from ._sqlite_commit import SQLiteJob, Translate, commit_together
 from ._sqlite_open import MEMORY, is_busy, open_database
 from .owner_thread import Job, OwnerThread
 
@@ -35,24 +35,37 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
         self._scope: object | None = None
         """What stands for the open transaction."""
 
-    def read(self, sql: str, parameters: Sequence[Any] = ()) -> asyncio.Future[list[Row]]:
+    def read(
+        self, sql: str, parameters: Sequence[Any] = (), *, translate: Translate | None = None
+    ) -> asyncio.Future[list[Row]]:
         """Run one SELECT; the future has its rows."""
-        future: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
-        self._put(SQLiteJob(partial(_fetch, sql, parameters), future, deadline=time.monotonic() + self._timeout))
+        future: asyncio.Future[list[Row]] = self._loop().create_future()
+        deadline = time.monotonic() + self._timeout
+        self._put(SQLiteJob(partial(_fetch, sql, parameters), future, deadline=deadline, translate=translate))
         return future
 
     def write(self, sql: str, parameters: Sequence[Any] = ()) -> asyncio.Future[list[Row]]:
         """Run one writing statement, atomically; the future has the rows of its RETURNING, after the commit."""
         return self.transact(partial(_fetch, sql, parameters), atomic=True)
 
-    def transact(self, work: Callable[[sqlite3.Connection], R], *, atomic: bool = False) -> asyncio.Future[R]:
+    def transact(
+        self,
+        work: Callable[[sqlite3.Connection], R],
+        *,
+        atomic: bool = False,
+        large: bool = False,
+        translate: Translate | None = None,
+    ) -> asyncio.Future[R]:
         """Run several statements in one transaction on the thread; an exception rolls back all that `work` did.
 
-        `atomic` says that it is a single statement, which does that by itself.
+        `atomic` says that it is a single statement, which does that by itself; `large`, that a commit of its own is
+        little beside it.
         """
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[R] = self._loop().create_future()
         deadline = time.monotonic() + self._timeout
-        self._put(SQLiteJob(work, future, deadline=deadline, write=True, atomic=atomic))
+        self._put(
+            SQLiteJob(work, future, deadline=deadline, write=True, atomic=atomic, large=large, translate=translate)
+        )
         return future
 
     def begin(self, scope: object, set_up: SetUp) -> asyncio.Future[None]:
@@ -63,9 +76,11 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
         """
         return self.submit(partial(self._begin, scope, set_up), write=True, begins=True)
 
-    def inside(self, scope: object, work: Callable[[sqlite3.Connection], R]) -> asyncio.Future[R]:
+    def inside(
+        self, scope: object, work: Callable[[sqlite3.Connection], R], translate: Translate | None = None
+    ) -> asyncio.Future[R]:
         """Run work in the open transaction; TransactionError where it is open no longer."""
-        return self.submit(work, scope=scope)
+        return self.submit(work, scope=scope, translate=translate)
 
     def rollback(self, scope: object, loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Future[None]:
         """End the transaction if it is open still; nobody has to wait. `loop` is the future's, for callers on none."""
@@ -81,7 +96,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
         **kind: Any,
     ) -> asyncio.Future[R]:
         """Hand over a function of the connection; `kind` is what `SQLiteJob` takes."""
-        future: asyncio.Future[R] = (loop or asyncio.get_running_loop()).create_future()
+        future: asyncio.Future[R] = (loop or self._loop()).create_future()
         self._put(SQLiteJob(work, future, deadline=time.monotonic() + self._timeout, **kind))
         return future
 
@@ -121,7 +136,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
                 if is_busy(each.error) and time.monotonic() < each.deadline:
                     waiting.append(each)
                 else:
-                    each.error = self._translated(each.error)
+                    each.error = self._translated(each.error, cast("SQLiteJob", each).translate)
         return waiting
 
     def _take_turns(self, connection: sqlite3.Connection, jobs: list[SQLiteJob]) -> set[Job[sqlite3.Connection]]:
@@ -130,13 +145,16 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
         for position, job in enumerate(jobs):
             if self._scope is not None:
                 return {*jobs[position:]}
-            if not job.begins:
+            if not (job.begins or job.large):
                 group.append(job)
                 continue
             if group:
                 commit_together(connection, group)
                 group = []
-            job.run(connection)
+            if job.begins:
+                job.run(connection)
+            else:
+                commit_together(connection, [job])
         if group:
             commit_together(connection, group)
         return set()
@@ -171,7 +189,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
             return super()._pause(waiting)
         return max(min(each.deadline for each in waiting) - time.monotonic(), 0.001)
 
-    def _translated(self, error: sqlite3.Error) -> Exception:
+    def _translated(self, error: sqlite3.Error, translate: Translate | None) -> Exception:
         """Ours for what concerns the database as a whole; a refused value or statement is the backend's to name."""
         ours: AppError
         if isinstance(error, sqlite3.OperationalError) and is_busy(error):
@@ -181,6 +199,8 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
             )
         elif getattr(error, "sqlite_errorname", "").startswith(_UNAVAILABLE):
             ours = StoreUnavailableError(f"the SQLite database {self.path} failed: {error}")
+        elif translate is not None:
+            ours = translate(error)
         else:
             return error
         ours.__cause__ = error

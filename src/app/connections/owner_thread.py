@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..core.errors import StoreUnavailableError
 from ..core.utils.logger import get_logger
+from ._wakeup import Wakeup
 
 logger = get_logger(__name__)
 
@@ -67,6 +68,7 @@ class OwnerThread(ABC, Generic[ResourceT]):
         self._accepting = True
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._wakeups: dict[asyncio.AbstractEventLoop, Wakeup[list[Job[ResourceT]]]] = {}
 
     @abstractmethod
     def _open(self) -> ResourceT:
@@ -95,9 +97,22 @@ class OwnerThread(ABC, Generic[ResourceT]):
 
     def submit(self, work: Callable[[ResourceT], R], *, write: bool = False) -> asyncio.Future[R]:
         """Hand over a function of the resource; the future belongs to the running loop."""
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[R] = self._loop().create_future()
         self._put(Job(work, future, write=write, deadline=time.monotonic() + self._timeout))
         return future
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The running loop, which can be woken from now on."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._wakeups:
+            with self._lock:
+                if not self._accepting:
+                    raise StoreUnavailableError(f"{self.label} is closed")
+                ended = [each for each in self._wakeups if each.is_closed()]
+                for each in ended:
+                    self._wakeups.pop(each).end()
+                self._wakeups[loop] = Wakeup(loop, _resolve)
+        return loop
 
     def stop(self) -> "Future[None]":
         """Finish what was submitted, close the resource, end the thread; the future says when."""
@@ -142,6 +157,8 @@ class OwnerThread(ABC, Generic[ResourceT]):
                 self._close(resource)
             except Exception:
                 logger.exception("closing %s failed", self.label)
+            for wakeup in self._wakeups.values():
+                wakeup.end()
             self.ended = True
             self.stopped.set_result(None)
 
@@ -151,7 +168,7 @@ class OwnerThread(ABC, Generic[ResourceT]):
         while not stopping or carried:
             jobs, ends = self._drain(wait=self._pause(carried) if carried else None)
             stopping = stopping or ends
-            batch = [job for job in (*carried, *jobs) if not job.future.cancelled()]
+            batch = [job for job in ([*carried, *jobs] if carried else jobs) if not job.future.cancelled()]
             try:
                 carried = self._run(resource, batch)
             except BaseException as error:  # noqa: BLE001 - carried to the callers; the thread has to live on
@@ -161,16 +178,32 @@ class OwnerThread(ABC, Generic[ResourceT]):
             if carried:
                 waiting = set(carried)
                 batch = [job for job in batch if job not in waiting]
-            _deliver(batch)
+            self._deliver(batch)
             if stopping:
                 self._no_more(resource)
+
+    def _deliver(self, jobs: list[Job[ResourceT]]) -> None:
+        """Wake each waiting loop once."""
+        if len(jobs) == 1:
+            self._wake(jobs[0].future.get_loop(), jobs)
+            return
+        by_loop: dict[asyncio.AbstractEventLoop, list[Job[ResourceT]]] = {}
+        for job in jobs:
+            by_loop.setdefault(job.future.get_loop(), []).append(job)
+        for loop, finished in by_loop.items():
+            self._wake(loop, finished)
+
+    def _wake(self, loop: asyncio.AbstractEventLoop, finished: list[Job[ResourceT]]) -> None:
+        wakeup = self._wakeups.get(loop)
+        if wakeup is not None:  # else the loop has ended, and with it those who waited
+            wakeup.send(finished)
 
     def _drain(self, wait: float | None) -> tuple[list[Job[ResourceT]], bool]:
         """Return all that is queued, after waiting for the first; and whether the end of the queue was met."""
         jobs: list[Job[ResourceT]] = []
         queue = self._queue
         try:
-            job = queue.get(timeout=wait)
+            job = queue.get() if wait is None else queue.get(timeout=wait)
         except Empty:
             return jobs, False
         while job is not None:
@@ -179,25 +212,6 @@ class OwnerThread(ABC, Generic[ResourceT]):
                 return jobs, False
             job = queue.get()
         return jobs, True
-
-
-def _deliver(jobs: list[Job[Any]]) -> None:
-    """Wake each waiting loop once."""
-    if len(jobs) == 1:
-        _wake(jobs[0].future.get_loop(), jobs)
-        return
-    by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
-    for job in jobs:
-        by_loop.setdefault(job.future.get_loop(), []).append(job)
-    for loop, finished in by_loop.items():
-        _wake(loop, finished)
-
-
-def _wake(loop: asyncio.AbstractEventLoop, finished: list[Job[Any]]) -> None:
-    try:  # noqa: SIM105 - `suppress` takes as long as the rest of this
-        loop.call_soon_threadsafe(_resolve, finished)
-    except RuntimeError:
-        pass  # the loop has ended, and with it those who waited
 
 
 def _resolve(jobs: list[Job[Any]]) -> None:

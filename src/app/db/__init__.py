@@ -3,18 +3,21 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..core.actor import acting_as
     from .backends.base import Index
     from .cache.policy import CachePolicy
     from .data_layer import DataLayer
     from .models.base import Entity, PyObjectId, SoftDeletable, Timestamped, Versioned
     from .models.user import User, UserInDB
     from .query.expressions import F
+    from .repositories.audited import AuditedRepository
     from .repositories.base import Repository
     from .repositories.cached import cached
     from .repositories.pages import Page
     from .repositories.registry import RepositoryRegistry
 
 _HOMES = {
+    "AuditedRepository": ".repositories.audited",
     "CachePolicy": ".cache.policy",
     "DataLayer": ".data_layer",
     "Entity": ".models.base",
@@ -29,10 +32,12 @@ _HOMES = {
     "User": ".models.user",
     "UserInDB": ".models.user",
     "Versioned": ".models.base",
+    "acting_as": "..core.actor",
     "cached": ".repositories.cached",
 }
 
 __all__ = [
+    "AuditedRepository",
     "CachePolicy",
     "DataLayer",
     "Entity",
@@ -47,6 +52,7 @@ __all__ = [
     "User",
     "UserInDB",
     "Versioned",
+    "acting_as",
     "cached",
 ]
 

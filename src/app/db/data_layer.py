@@ -32,6 +32,7 @@ from .vector.providers.embedding_provider import EmbeddingFactory
 if TYPE_CHECKING:
     from contextvars import Token
 
+    from ..connections.postgres import PostgresConnectionManager
     from ..connections.qdrant import QdrantConnectionManager
     from ..connections.redis import RedisConnectionManager
     from ..connections.sqlite import SQLiteConnectionManager
@@ -77,6 +78,8 @@ class DataLayer:
 
     @overload
     def connection(self, name: Literal["sqlite"]) -> "SQLiteConnectionManager": ...
+    @overload
+    def connection(self, name: Literal["postgres"]) -> "PostgresConnectionManager": ...
     @overload
     def connection(self, name: Literal["redis"]) -> "RedisConnectionManager": ...
     @overload
@@ -179,7 +182,15 @@ class DataLayer:
             manager = self.connections.get_connection_manager(section.connection)
             given = section.cache
             policy = None if given is None else CachePolicy(given.ttl, given.absent_ttl)
-            return Placement(manager, section.collection, section.ttl, policy, self.cache)
+            return Placement(
+                manager,
+                section.collection,
+                section.ttl,
+                keeps_history=section.history,
+                audited=section.audit,
+                policy=policy,
+                cache=self.cache,
+            )
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
             if connection is not None:

@@ -1,8 +1,8 @@
 """What the contract stores: a model for the operations, and one with a field of each kind for the filters."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 
 from ..db.backends.base import Index
 from ..db.models.base import Entity, SoftDeletable, Timestamped, Versioned
@@ -49,3 +49,25 @@ class Draft(Entity, Timestamped, Versioned, SoftDeletable):
 
 class Drafts(Repository[Draft]):
     indexes = (Index("title", unique=True),)
+
+
+class AuditedProducts(Products):
+    audited = True
+
+
+class Account(Entity, Timestamped, Versioned, SoftDeletable):
+    name: str
+    balance: int = 0
+    notes: dict[str, Any] = Field(default_factory=dict)
+    password_hash: str = ""
+    pin: SecretStr | None = None
+    token: str = Field("", json_schema_extra={"secret": True})
+    phrase: str = Field("", repr=False)
+
+
+class Accounts(Repository[Account]):
+    """With everything that the library does to a record, each declared in one line."""
+
+    indexes = (Index("name", unique=True),)
+    keeps_history = True
+    audited = True

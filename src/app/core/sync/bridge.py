@@ -127,8 +127,7 @@ class Held:
         self._body = error
         self._left.set()
         await cast("asyncio.Task[None]", self._task)
-        if self._error is not error:
-            self._raise()
+        self._raise()
         return self._swallows
 
     def _raise(self) -> None:

@@ -31,14 +31,15 @@ class Sync:
         self._iterator: SyncIterator | None = None
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # also asked of one that is not made yet, by copy and pickle
+            raise AttributeError(f"{name} has no sync face")
         target = self._target
-        if name.startswith("_"):
-            raise AttributeError(f"{type(target).__name__}.{name} has no sync face")
         kind = type(target)
         if isinstance(_static(kind, name), property):  # one may ask for the running loop
             return self._face(self._portal.call(getattr, target, name))
         value = getattr(target, name)
-        if not callable(value) or isinstance(value, type):
+        # What is called only to say that it cannot be (pymongo's collections) has a face first.
+        if _has_async_face_only(type(value)) or not callable(value) or isinstance(value, type):
             return self._face(value)
         is_here = inspect.iscoroutinefunction(_static(kind, f"a{name}"))
 
@@ -57,7 +58,7 @@ class Sync:
         held = Held(self._target)
         entered = self._portal.call(held.enter)
         self._held.append(held)
-        return self if entered is self._target else self._face(entered)
+        return self._face(entered)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

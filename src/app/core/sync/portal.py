@@ -175,7 +175,6 @@ def _forget(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[None
     """Nobody can call it any more. This may run in any thread, so it waits for nothing."""
     if process != os.getpid():
         return
-    warnings.warn(f"{name} was forgotten: use it as `with … as data`, or close it", ResourceWarning, stacklevel=2)
 
     async def end() -> None:
         try:
@@ -189,6 +188,7 @@ def _forget(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[None
 
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(begin)
+    warnings.warn(f"{name} was forgotten: use it as `with … as data`, or close it", ResourceWarning, stacklevel=2)
 
 
 def _at_exit() -> None:
@@ -197,8 +197,10 @@ def _at_exit() -> None:
         found = portal._forgotten.detach()  # noqa: SLF001 - the same module
         if found is not None:
             _, forget, arguments, _ = found
-            forget(*arguments)
-            portal._thread.join(_LAST_MOMENT)  # noqa: SLF001
+            try:
+                forget(*arguments)
+            finally:
+                portal._thread.join(_LAST_MOMENT)  # noqa: SLF001
 
 
 _LAST_MOMENT: Final = 2.0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any, Final
 from uuid import UUID
 
@@ -35,15 +36,23 @@ _DECODERS: Final = {tag: decode for tag, _, decode in _TAGS.values()}
 def encode_json(value: Any) -> str:
     """`value` is made of what `storable` returns."""
     try:
-        text = _encode(value)
-    except TypeError:  # a type that JSON has not
+        # Most lists are of text, and have no need of the rest of the encoder.
+        text = f"[{','.join(map(encode_basestring, value))}]" if type(value) is list else _encode(value)
+    except TypeError:  # a type that JSON has not, or in a list another than text
         return _encode(tagged(value))
     return _encode(tagged(value)) if '"$' in text else text
 
 
 def decode_json(text: str) -> Any:
     # The hook is called for each object, so do without it where there cannot be a tag.
-    return _decode_tagged(text) if '"$' in text else _decode(text)
+    if '"$' in text:
+        return _decode_tagged(text)
+    try:
+        value, end = _decode_first(text)
+    except ValueError:
+        end = -1
+    # What is not to the letter as we write it takes the long way.
+    return value if end == len(text) else _decode(text)
 
 
 def scalar_text(value: Any) -> str:
@@ -92,4 +101,5 @@ def _untagged(value: dict[str, Any]) -> Any:
 # Made once: `json.dumps` and `json.loads` with options make another at each call.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
+_decode_first = json.JSONDecoder().raw_decode
 _decode_tagged = json.JSONDecoder(object_hook=_untagged).decode

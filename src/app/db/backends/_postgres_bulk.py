@@ -14,6 +14,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from sqlalchemy.dialects import postgresql
 
+from ..query.operations import Document
 from ._postgres_binary import Column, encode_columns
 from ._postgres_write import run
 from ._sql import Binder
@@ -41,9 +42,9 @@ class _ArrayDumper(Dumper):
         return obj.data
 
 
-def arrays(table: Table, rows: Sequence[Row]) -> list[Array]:
-    """The columns of the rows, in the order of the table."""
-    return [Array(_array(column)) for column in encode_columns(table, rows)]
+def arrays(table: Table, documents: Sequence[Document], expires_at: float | None) -> list[Array]:
+    """One for each column, in the order of the table."""
+    return [Array(_array(column)) for column in encode_columns(table, documents, expires_at)]
 
 
 async def run_bulk(connection: psycopg.AsyncConnection[Any], write: Write) -> tuple[int, list[Row]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 
+from ..query.operations import Document
 from ._postgres_binary import encode_columns
-from ._sql_rows import Row
 from ._sql_table import Table
 
 Connection = psycopg.AsyncConnection[Any]
@@ -21,21 +21,21 @@ _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = struct.pack("!h", -1)
 
 
-async def copy_in(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Store all rows or none."""
+async def copy_in(connection: Connection, table: Table, documents: Sequence[Document]) -> None:
+    """Store all or none."""
     columns = ", ".join(table.quote(column.name) for column in table.table.c)
     cursor = psycopg.AsyncCursor(connection)
     async with cursor.copy(
         f"COPY {table.quote(table.schema.name)} ({columns}) FROM STDIN (FORMAT BINARY)".encode()
     ) as copy:
-        for block in _blocks(table, rows):
+        for block in _blocks(table, documents):
             await copy.write(block)
 
 
-def _blocks(table: Table, rows: Sequence[Row]) -> Iterator[bytes]:
+def _blocks(table: Table, documents: Sequence[Document]) -> Iterator[bytes]:
     start = struct.pack("!h", len(table.table.c))
     yield _HEADER
-    for first in range(0, len(rows), _BLOCK):
-        columns = [column.values for column in encode_columns(table, rows[first : first + _BLOCK])]
+    for first in range(0, len(documents), _BLOCK):
+        columns = [column.values for column in encode_columns(table, documents[first : first + _BLOCK], None)]
         yield b"".join(chain.from_iterable(zip(repeat(start), *columns, strict=False)))
     yield _TRAILER

@@ -72,9 +72,10 @@ _JSONB: Final = postgresql.JSONB()
 
 
 class PostgresDialect(Dialect):
-    # Not psycopg's own of SQLAlchemy, which casts every parameter.
-    sqlalchemy = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    # Not psycopg's own of SQLAlchemy, which casts every parameter. The server's own parameters need no escapes.
+    sqlalchemy = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
     types = _TYPES
+    locks_rows = True
 
     def encode_json(self, value: Any) -> str:
         return encode_nested(value)

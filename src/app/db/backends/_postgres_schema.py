@@ -29,8 +29,8 @@ _MOST_CHARACTERS = 63
 
 _COLUMNS = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, coalesce(a.attnum = ANY(i.indkey), false),
-           coalesce(o.collname IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8', 'ucs_basic'), true)
-                OR o.collname = 'default' AND d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')
+           coalesce(o.collname IN ('C', 'POSIX', 'ucs_basic') OR o.collprovider = 'b' OR o.collname = 'default' AND
+                (d.datlocprovider = 'b' OR d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')), true)
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
     JOIN pg_database d ON d.datname = current_database()

@@ -45,9 +45,7 @@ class PostgresTransaction(Transaction):
 
     async def commit(self) -> None:
         connection = self.connection
-        if (
-            connection.pgconn.transaction_status == TransactionStatus.INERROR
-        ):  # COMMIT would roll back, and say so softly
+        if connection.pgconn.transaction_status == TransactionStatus.INERROR:  # COMMIT would roll back, and not say so
             raise TransactionError("a statement of this transaction failed, so it cannot be committed")
         self._connection = None
         try:

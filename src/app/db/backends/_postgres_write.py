@@ -36,7 +36,7 @@ async def _run_rows(connection: Connection, write: Write) -> tuple[int, list[Row
 
 async def _run_many(connection: Connection, write: Write) -> tuple[int, list[Row]]:
     """In one journey there and back."""
-    cursor = psycopg.AsyncCursor(connection, row_factory=psycopg.rows.tuple_row)
+    cursor = psycopg.AsyncRawCursor(connection, row_factory=psycopg.rows.tuple_row)
     await cursor.executemany(write.sql.encode(), write.rows, returning=write.returns)
     if not write.returns:
         return cursor.rowcount, []

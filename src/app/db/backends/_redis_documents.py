@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -30,6 +31,8 @@ _TYPES: Final[Mapping[Kind, tuple[type, ...]]] = {
 }
 # What of a kind stands in the text as it is.
 _PLAIN: Final[Mapping[Kind, type]] = {Kind.TEXT: str, Kind.INTEGER: int, Kind.FLOAT: float, Kind.BOOLEAN: bool}
+_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
+_MOST_ACCEPTED: Final = 1000
 
 
 @dataclass(slots=True)
@@ -49,6 +52,10 @@ class Documents:
         self._schema = schema
         self._id_text = id_text
         self._names = schema.fields.keys()
+        several = len(schema.fields) > 1 and not schema.open
+        self._values = itemgetter(*schema.fields) if several else None
+        self._accepted: set[tuple[type, ...]] = set()
+        """The types of values that have been found right as they are, field by field."""
         self._plain = {name: _PLAIN.get(field.kind) for name, field in schema.fields.items()}
         self._tagged = tuple(name for name, plain in self._plain.items() if plain is None)
 
@@ -120,6 +127,20 @@ class Documents:
         return Record(record.id, self._encoded(stored)[0], stored, checked)
 
     def _encoded(self, document: Document) -> tuple[str, Document]:
+        types = None
+        if self._values is not None and document.keys() == self._names:
+            types = tuple(map(type, self._values(document)))
+            if types in self._accepted:
+                texts = {**document}
+                for name in self._tagged:
+                    texts[name] = _tagged(document[name])
+                return to_json(texts).decode(), document
+        text, checked = self._checked(document)
+        if types is not None and checked is document and len(self._accepted) < _MOST_ACCEPTED:
+            self._accepted.add(types)
+        return text, checked
+
+    def _checked(self, document: Document) -> tuple[str, Document]:
         plain, checked = self._plain, document
         texts: Document = {}
         for name, value in document.items():
@@ -136,11 +157,34 @@ class Documents:
         """Top-level values in their types, in place."""
         for name in stored if self._schema.open else self._tagged:
             value = stored.get(name)
-            if isinstance(value, dict | list):
+            if type(value) is dict:
+                moment = value.get("$datetime") if len(value) == 1 else None
+                stored[name] = untagged(value) if moment is None else datetime.fromisoformat(moment)
+            elif type(value) is list and not _SCALARS.issuperset(map(type, value)):
                 stored[name] = untagged(value)
         if self._schema.open:
             for name in [name for name in stored if name.startswith("$")]:
                 stored[name[1:]] = stored.pop(name)
+
+
+def _tagged(value: Any) -> Any:
+    """As `tagged`, with less to do for what is common."""
+    if type(value) is datetime:
+        return _tagged_moment(value)
+    return value if type(value) is list and _SCALARS.issuperset(map(type, value)) else tagged(value)
+
+
+def _tagged_moment(value: datetime) -> dict[str, str]:
+    """The records of one operation have one and the same time of creation and change."""
+    global _last_moment  # noqa: PLW0603 - one tuple, which threads may exchange
+    last, tag = _last_moment
+    if last is not value:
+        tag = {"$datetime": value.isoformat(timespec="milliseconds")}
+        _last_moment = (value, tag)
+    return tag
+
+
+_last_moment: tuple[datetime | None, dict[str, str]] = (None, {})
 
 
 def splice_arguments(values: Mapping[str, Any]) -> list[str]:

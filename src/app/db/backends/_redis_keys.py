@@ -4,10 +4,10 @@
 of ids that have a value. A digest, since values may be long, or an address that is nobody's business.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from ...core.errors import InvalidFilterError, UnsupportedOperationError, did_yo
 from ..models.schema import Kind
 from ..models.values import INT64
 from ..query.evaluate import kind, matches
-from ..query.predicates import ALL
+from ..query.predicates import ALL, comparisons
 from ._names import check_collection, check_identifier
 from .base import CollectionSchema, Index
 
@@ -65,48 +65,61 @@ class Keys:
             check_identifier(name)
             for field in index.fields:
                 self._check_field(field)
+        self._described = [
+            (name, index, index.fields, None if index.where == ALL else index.where)
+            for name, index in self.indexes.items()
+        ]
+        self._id_is_text = schema.fields[schema.key].kind is Kind.TEXT
+        named = {name for index in schema.indexes for name in index.fields}
+        conditions = [each.path.partition(".")[0] for index in schema.indexes for each in comparisons(index.where)]
+        self.indexed = frozenset(named.union(conditions))
+        """The fields that decide the entries of a document."""
+        known = [schema.fields.get(name) for name in conditions]
+        self.has_nested_conditions = any(field is None or field.kind is Kind.JSON for field in known)
 
     def document(self, id_text: str) -> str:
         return self.prefix + id_text
 
     def id_text(self, value: Any) -> str | None:
         """The id in its key; None for a value that no id can be equal to."""
+        if self._id_is_text:
+            return value if isinstance(value, str) else None
         match self.schema.fields[self.schema.key].kind, value:
-            case Kind.TEXT, str():
-                return value
             case Kind.INTEGER, int() | float() | Decimal() if not isinstance(value, bool):
                 return str(int(value)) if INT64[0] <= value <= INT64[-1] and value == int(value) else None
             case (Kind.UUID, UUID()) | (Kind.JSON, str()):
                 return str(value)
             case Kind.DATETIME, datetime():
                 return value.isoformat()
-            case Kind.TEXT | Kind.INTEGER | Kind.UUID | Kind.DATETIME, _:
+            case Kind.INTEGER | Kind.UUID | Kind.DATETIME, _:
                 return None
         return canonical(value)
 
-    def entries(self, document: Mapping[str, Any]) -> tuple[dict[str, Index], set[str]]:
+    def entries(self, document: Mapping[str, Any]) -> tuple[dict[str, Index], list[str]]:
         """The unique entries (a None in one makes it no entry) and the sets that a document belongs to."""
         unique: dict[str, Index] = {}
-        sets: set[str] = set()
-        for name, index in self.indexes.items():
-            if index.where != ALL and not matches(index.where, document):
+        sets: list[str] = []
+        for name, index, fields, condition in self._described:
+            if condition is not None and not matches(condition, document):
                 continue
-            values = [document.get(field) for field in index.fields]
+            values = [document.get(field) for field in fields]
             if not index.unique:
-                sets.add(self.entry(name, values))
+                sets.append(self.entry(name, values))
             elif None not in values:
                 unique[self.entry(name, values)] = index
         return unique, sets
 
     def entry(self, index: str, values: Sequence[Any]) -> str:
-        texts = [canonical(value) or "" for value in values]
-        joined = "".join(f"{len(text)}:{text}" for text in texts)
-        digest = hashlib.blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        joined = ""
+        for value in values:
+            text = f"s:{value}" if type(value) is str else canonical(value) or ""
+            joined += f"{len(text)}:{text}"
+        digest = blake2b(joined.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         return f"{self.entries_prefix}{index}:{digest}"
 
     def signature(self, index: Index) -> str:
         """What decides the entries of an index, so that they are made again when it changes."""
-        return hashlib.blake2b(repr((index.fields, index.unique, index.where)).encode(), digest_size=16).hexdigest()
+        return blake2b(repr((index.fields, index.unique, index.where)).encode(), digest_size=16).hexdigest()
 
     def _check_field(self, name: str) -> None:
         field = self.schema.fields.get(name)

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from ..query.evaluate import holds, resolve
 from ..query.operations import Find
-from ..query.predicates import ALL, And, Compare, Not, Op, Or, Predicate
+from ..query.predicates import And, Compare, Not, Op, Or, Predicate
 from ._redis_keys import Keys, canonical
 
 Matcher: TypeAlias = Callable[[Mapping[str, Any]], bool]
@@ -37,6 +37,8 @@ def plan(where: Predicate, keys: Keys) -> Plan:
         text = keys.id_text(where.value)
         return Plan(ids=() if text is None else (text,), exact=True, index=key)
     terms = list(conjuncts(where))
+    if not terms:
+        return Plan(exact=True)
     equal: dict[str, tuple[Any, ...]] = {}
     for term in terms:
         if isinstance(term, Compare) and term.op is Op.EQ:
@@ -47,20 +49,27 @@ def plan(where: Predicate, keys: Keys) -> Plan:
         texts = (keys.id_text(value) for value in equal[key])
         ids = tuple(dict.fromkeys(text for text in texts if text is not None))
         return Plan(ids=ids, exact=len(terms) == 1, index=key)
-    usable = [
-        (name, index)
-        for name, index in keys.indexes.items()
-        if all(field in equal for field in index.fields)
-        and (index.where == ALL or {repr(term) for term in conjuncts(index.where)} <= {repr(term) for term in terms})
-        and not (index.unique and any(None in equal[field] for field in index.fields))
-        and sum(len(equal[field]) > 1 for field in index.fields) <= (len(index.fields) == 1)
-    ]
-    for name, index in sorted(usable, key=lambda each: not each[1].unique):
-        *head, last = index.fields
-        first = [equal[field][0] for field in head]
-        entries = (keys.entry(name, [*first, value]) for value in equal[last])
-        return Plan(entries=tuple(dict.fromkeys(entries)), unique=index.unique, index=name)
-    return _alternatives(terms, keys)
+    best: tuple[str, bool] | None = None
+    for name, index in keys.indexes.items():
+        if not equal.keys() >= set(index.fields) or (best is not None and not index.unique):
+            continue
+        conditions = list(conjuncts(index.where))
+        if (
+            (not conditions or {repr(term) for term in conditions} <= {repr(term) for term in terms})
+            and not (index.unique and any(None in equal[field] for field in index.fields))
+            and sum([len(equal[field]) > 1 for field in index.fields]) <= (len(index.fields) == 1)
+        ):
+            best = name, len(terms) == len(index.fields) + len(conditions)
+            if index.unique:
+                break
+    if best is None:
+        return _alternatives(terms, keys)
+    name, exact = best
+    index = keys.indexes[name]
+    *head, last = index.fields
+    first = [equal[field][0] for field in head]
+    entries = (keys.entry(name, [*first, value]) for value in equal[last])
+    return Plan(entries=tuple(dict.fromkeys(entries)), unique=index.unique, index=name, exact=exact)
 
 
 def _alternatives(terms: list[Predicate], keys: Keys) -> Plan:
@@ -82,7 +91,7 @@ def explain(find: Find, keys: Keys) -> dict[str, Any]:
         "store": "redis",
         "index": planned.index,
         "scan": planned.scans,
-        "evaluated_here": not planned.exact and find.where != ALL,
+        "evaluated_here": not planned.exact,
         "sorted_here": bool(find.order_by),
     }
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from redis.exceptions import RedisError, ResponseError
 
 from ...core.errors import AppError, DuplicateRecordError, StoreUnavailableError
-from ..query.predicates import ALL, Predicate
+from ..query.predicates import Predicate
 from ._redis_documents import Documents, Record
 from ._redis_keys import Keys
 from ._redis_query import Plan, matcher, plan
@@ -31,7 +31,7 @@ class Mode(StrEnum):
     TOGETHER = "together"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Write:
     """One document for the script `WRITE`; no `new` deletes it, and the expected text as `new` compares it."""
 
@@ -50,15 +50,18 @@ def insertion(keys: Keys, record: Record, lifetime: Lifetime) -> Write:
     if not keys.indexes:
         return Write(keys, record.id, new=record.text, lifetime=lifetime)
     unique, sets = keys.entries(record.document)
-    return Write(keys, record.id, new=record.text, lifetime=lifetime, unique=unique, sets=tuple(sets))
+    return Write(keys, record.id, "", record.text, lifetime, (), (), unique, sets)
 
 
-def replacement(keys: Keys, old: Record, new: Record | None, lifetime: Lifetime = "") -> Write:
+def replacement(
+    keys: Keys, old: Record, new: Record | None, lifetime: Lifetime = "", *, entries: bool = False
+) -> Write:
+    """`entries` has those that the document needs written also where they should be there."""
     text = "" if new is None else new.text
-    if not keys.indexes:
+    if not entries and (not keys.indexes or (new is not None and lifetime == "" and _same(keys, old, new))):
         return Write(keys, old.id, expected=old.text, new=text, lifetime=lifetime)
     unique, sets = keys.entries(old.document)
-    new_unique, new_sets = keys.entries(new.document) if new is not None else ({}, set())
+    new_unique, new_sets = keys.entries(new.document) if new is not None else ({}, [])
     return Write(
         keys,
         old.id,
@@ -68,8 +71,16 @@ def replacement(keys: Keys, old: Record, new: Record | None, lifetime: Lifetime 
         removed=[key for key in unique if key not in new_unique],
         left=[key for key in sets if key not in new_sets],
         unique=new_unique,
-        sets=tuple(new_sets),
+        sets=new_sets,
     )
+
+
+def _same(keys: Keys, old: Record, new: Record) -> bool:
+    """Whether both are sure to have the same entries; to Python, a nested True and 1 are equal."""
+    if keys.has_nested_conditions:
+        return False
+    before, after = old.document.get, new.document.get
+    return [*map(before, keys.indexed)] == [*map(after, keys.indexed)]
 
 
 class Records(ABC):
@@ -126,7 +137,7 @@ class StoredRecords(Records):
 
     async def batches(self, client: Any, where: Predicate, size: int) -> AsyncIterator[list[Record]]:
         planned = plan(where, self.keys)
-        meets = None if planned.exact or where == ALL else matcher(where)
+        meets = None if planned.exact else matcher(where)
         decode = self.documents.decode
         ready: list[Record] = []
         async for texts in self._texts(client, planned, size):
@@ -167,8 +178,14 @@ class StoredRecords(Records):
             answers += await write(client, batch, mode)
         return answers
 
-    async def count(self, client: Any) -> int:
-        """How many documents there are."""
+    async def count(self, client: Any, planned: Plan) -> int | None:
+        """How many documents an exact plan leads to, without reading them; None for another plan."""
+        if not planned.exact:
+            return None
+        if planned.ids is not None:
+            return sum(await self.per_slot(client, "EXISTS", [self.keys.document(each) for each in planned.ids]))
+        if planned.entries is not None:
+            return len(await self._lookup(client, planned.entries, unique=planned.unique, texts=False))
         return sum([len(names) async for names in self._names(client, f"{self.keys.prefix}*")])
 
     async def per_slot(self, client: Any, command: str, names: Sequence[str]) -> list[int]:
@@ -230,9 +247,13 @@ class StoredRecords(Records):
         if names:
             yield names
 
-    async def _lookup(self, client: Any, entries: Sequence[str], *, unique: bool) -> list[str | None]:
+    async def _lookup(
+        self, client: Any, entries: Sequence[str], *, unique: bool, texts: bool = True
+    ) -> list[str | None]:
         try:
-            found: list[str | None] = await run(client, LOOKUP, entries, (self.keys.prefix, int(unique)), read=True)
+            found: list[str | None] = await run(
+                client, LOOKUP, entries, (self.keys.prefix, int(unique), int(texts)), read=True
+            )
         except ResponseError as error:
             raise translated(self.keys, error) from error
         return found
@@ -282,11 +303,9 @@ async def write(client: Any, writes: Sequence[Write], mode: Mode) -> list[Any]:
         keys = each.keys
         names.append(keys.prefix + each.id)
         counts = ""
-        if keys.indexes:
-            lists = (each.removed, each.left, each.unique, each.sets)
-            for part in lists:
-                names += part
-            counts = " ".join([str(len(part)) for part in lists])
+        if each.unique or each.sets or each.removed or each.left:
+            names += (*each.removed, *each.left, *each.unique, *each.sets)
+            counts = f"{len(each.removed)} {len(each.left)} {len(each.unique)} {len(each.sets)}"
         group = groups.setdefault((keys.prefix, each.lifetime), len(groups) + 1)
         items += (group, each.expected, each.new, counts)
     header = (mode, len(groups), *(word for group in groups for word in group))

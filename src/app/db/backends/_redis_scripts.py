@@ -123,14 +123,15 @@ return answers
 """
 
 LOOKUP: Final = r"""
--- The documents that index entries lead to. What a set has of documents that are gone is taken out of it.
-local found = {}
+-- The documents that index entries lead to, or with ARGV[3] '0' a 1 for each. What a set has of documents that are
+-- gone is taken out of it.
+local found, command = {}, ARGV[3] == '1' and 'GET' or 'EXISTS'
 for _, key in ipairs(KEYS) do
   local unique = ARGV[2] == '1'
   local ids = unique and {redis.call('GET', key) or nil} or redis.call('SMEMBERS', key)
   for _, id in ipairs(ids) do
-    local text = redis.call('GET', ARGV[1] .. id)
-    if text then
+    local text = redis.call(command, ARGV[1] .. id)
+    if text and text ~= 0 then
       found[#found + 1] = text
     elseif not unique then
       redis.call('SREM', key, id)

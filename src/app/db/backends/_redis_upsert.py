@@ -46,8 +46,7 @@ async def replace_all(
 
 async def compare_and_set(client: Any, records: Records, operation: Upsert, lifetime: Lifetime) -> list[Document]:
     """Upsert all documents or none, begun again as long as others are first."""
-    keys, documents = records.keys, records.documents
-    given = [documents.encode(each) for each in operation.documents]
+    keys, documents, given = records.keys, records.documents, operation.documents
     meets = matcher(operation.guard)
     target = _Target(keys.schema, keys.indexes, operation.on, records)
     before: list[str] | None = None
@@ -56,7 +55,7 @@ async def compare_and_set(client: Any, records: Records, operation: Upsert, life
         if not all(old is None or meets(old.document) for old in found):
             raise _in_the_way(keys.schema, operation.on)
         after = [
-            new if old is None else documents.replaced(old, new.document, operation)
+            documents.encode(new) if old is None else documents.replaced(old, new, operation)
             for old, new in zip(found, given, strict=True)
         ]
         writes = [
@@ -76,7 +75,7 @@ async def compare_and_set(client: Any, records: Records, operation: Upsert, life
             if answers == [1] * len(writes):
                 return [record.document for record in after]
             for new, old, answer in zip(given, found, answers, strict=True):
-                if old is None and answer not in (1, "") and not target.is_same(documents.decode(answer), new):
+                if old is None and answer not in (1, "") and not target.is_same(documents.decode(answer).document, new):
                     raise DuplicateRecordError(keys.name, [keys.schema.key])
         before = state
 
@@ -95,35 +94,35 @@ class _Target:
         if on == (schema.key,):
             self._index = None
 
-    async def find(self, client: Any, given: Sequence[Record]) -> list[Record | None]:
+    async def find(self, client: Any, given: Sequence[Document]) -> list[Record | None]:
         places = [self._place(each) for each in given]
         wanted = [each for each, place in zip(given, places, strict=True) if place is not None]
         if not wanted:
             return [None] * len(given)
-        found = {self._place(each): each for each in await self._records.fetch(client, self._where(wanted))}
+        found = {self._place(each.document): each for each in await self._records.fetch(client, self._where(wanted))}
         return [None if place is None else found.get(place) for place in places]
 
-    def is_same(self, one: Record, other: Record) -> bool:
+    def is_same(self, one: Document, other: Document) -> bool:
         return self._place(one) == self._place(other) is not None
 
-    def _place(self, record: Record) -> str | None:
-        """The id, or the entry in the index; None for a record that is in none."""
+    def _place(self, document: Document) -> str | None:
+        """The id, or the entry in the index; None for a document that is in none."""
         if self._index is None:
-            return record.id
+            return self._records.documents.id_of(document)
         name, index = self._index
-        unique, _ = self._records.keys.entries(record.document)
-        entry = self._records.keys.entry(name, [record.document.get(field) for field in index.fields])
+        unique, _ = self._records.keys.entries(document)
+        entry = self._records.keys.entry(name, [document.get(field) for field in index.fields])
         return entry if entry in unique else None
 
-    def _where(self, wanted: Sequence[Record]) -> Predicate:
+    def _where(self, wanted: Sequence[Document]) -> Predicate:
         fields = (self._key,) if self._index is None else self._index[1].fields
         if len(fields) == 1:
-            values = tuple([record.document[fields[0]] for record in wanted])
+            values = tuple([document[fields[0]] for document in wanted])
             op, value = (Op.IN, values) if len(values) > 1 else (Op.EQ, values[0])
             same: Predicate = Compare(fields[0], op, value)
         else:
             alternatives = [
-                And(tuple(Compare(field, Op.EQ, record.document[field]) for field in fields)) for record in wanted
+                And(tuple(Compare(field, Op.EQ, document[field]) for field in fields)) for document in wanted
             ]
             same = alternatives[0] if len(alternatives) == 1 else Or(tuple(alternatives))
         return same if self._index is None else And((same, self._index[1].where))

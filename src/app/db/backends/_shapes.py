@@ -71,6 +71,8 @@ def _lower_comparison(predicate: Compare, schema: CollectionSchema) -> Predicate
         return predicate
     if op is Op.IN:
         return _in_list(predicate, field)
+    if value is None and op is Op.EQ and not field.nullable:
+        return NEVER
     numeric = field.kind in (Kind.INTEGER, Kind.FLOAT) and value is not None
     return on_column(predicate, field.kind) if numeric else predicate
 
@@ -108,6 +110,8 @@ def _in_list(predicate: Compare, field: FieldSchema) -> Predicate:
 
 def value_kind(op: Op, value: Any) -> str:
     """The kind of a value, as far as it decides the SQL text: see `LARGE`."""
+    if type(value) is str:
+        return "text"
     if op is Op.IN:
         return TEXTS if all(isinstance(item, str) for item in value) else "list"
     if isinstance(value, str):

@@ -49,6 +49,8 @@ class Dialect(ABC):
 
     sqlalchemy: ClassVar[SADialect]
     types: ClassVar[Mapping[Kind, sa.types.TypeEngine[Any]]]
+    locks_rows: ClassVar[bool] = False
+    """Whether a SELECT in a transaction can keep others from its rows, and has to for them to stay as they are."""
 
     def encode_json(self, value: Any) -> Any:
         """The parameter for a nested value, of a JSON column and of the fields beyond the model."""

@@ -77,6 +77,7 @@ class Statements:
         *,
         limits: bool,
         skips: bool,
+        lock: bool = False,
     ) -> Statement:
         """Binds `where`, the limit and the number of rows to skip."""
 
@@ -85,9 +86,19 @@ class Statements:
             if not self._table.has_at_most_one(where.predicate):
                 select = select.order_by(*self._table.order(order_by))
             select = select.limit(bind.next()) if limits else select
-            return select.offset(bind.next()) if skips else select
+            select = select.offset(bind.next()) if skips else select
+            return select.with_for_update() if lock else select
 
-        return self._statement(("find", where.shape, order_by, fields, limits, skips), build)
+        return self._statement(("find", where.shape, order_by, fields, limits, skips, lock), build)
+
+    def exists(self, where: Where) -> Statement:
+        """Binds `where`; it gives one row, or none."""
+
+        def build(bind: Binder) -> sa.Select[Any]:
+            one: sa.ColumnClause[int] = sa.literal_column("1")
+            return sa.select(one).select_from(self._table.table).where(self._live(where, bind)).limit(one)
+
+        return self._statement(("exists", where.shape), build)
 
     def count(self, where: Where, *, limits: bool) -> Statement:
         """Binds `where` and the limit."""

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -52,6 +53,7 @@ def _compare_decimals(left: str, right: str) -> int:
     return (first > second) - (first < second)
 
 
+@lru_cache(maxsize=64)  # the same moment is in many records that are written together
 def _encode_datetime(value: datetime) -> str:
     return value.isoformat(timespec="milliseconds")
 

@@ -47,9 +47,11 @@ class SQLiteTransaction(Transaction):
             raise
         return transaction
 
-    def run(self, work: Callable[[sqlite3.Connection], R]) -> asyncio.Future[R]:
-        """Run work in it; the errors are sqlite3's, and TransactionError once it is over."""
-        return self._engine.inside(self._scope, work)
+    def run(
+        self, work: Callable[[sqlite3.Connection], R], translate: Callable[[sqlite3.Error], AppError] | None = None
+    ) -> asyncio.Future[R]:
+        """Run work in it; TransactionError once it is over. Errors of its own are sqlite3's, unless translated."""
+        return self._engine.inside(self._scope, work, translate)
 
     async def commit(self) -> None:
         try:

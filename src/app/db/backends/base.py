@@ -12,7 +12,7 @@ from ...connections.base import ConnectionManager
 from ...core.constants import ConnectionType
 from ...core.errors import UnsupportedOperationError
 from ...core.registry import Registry
-from ..models.schema import FieldSchema
+from ..models.schema import FieldSchema, Kind
 from ..query.keyset import complete, following
 from ..query.operations import (
     Aggregate,
@@ -27,7 +27,8 @@ from ..query.operations import (
     Update,
     Upsert,
 )
-from ..query.pipeline import fields_read, run_pipeline
+from ..query.pipeline import run_pipeline
+from ..query.pipeline_plan import plan
 from ..query.predicates import ALL, Predicate, both
 
 Handler: TypeAlias = Callable[[Any], Awaitable[Any]]
@@ -128,12 +129,25 @@ class StorageBackend(ABC):
     def __init__(self, manager: ConnectionManager[Any], schema: CollectionSchema) -> None:
         self.manager = manager
         self.schema = schema
+        self._companions: dict[str, StorageBackend] = {}
+
+    @property
+    def companions(self) -> Mapping[str, "StorageBackend"]:
+        """The collections that are kept beside this one; the same for all views of it."""
+        return self._companions
+
+    def companion(self, schema: CollectionSchema) -> "StorageBackend":
+        """Another collection on the same connection, in the same transaction if there is one. Made once."""
+        found = self._companions.get(schema.name)
+        if found is None:
+            found = self._companions[schema.name] = type(self)(self.manager, schema)
+        return found if self.transaction is None else found.within(self.transaction)
 
     @abstractmethod
     async def insert(self, operation: Insert) -> tuple[Document, ...]: ...
 
-    async def upsert(self, operation: Upsert) -> list[Document] | int:
-        raise NotImplementedError
+    @abstractmethod
+    async def upsert(self, operation: Upsert) -> list[Document] | int: ...
 
     @abstractmethod
     async def find(self, operation: Find) -> list[Document]: ...
@@ -147,17 +161,26 @@ class StorageBackend(ABC):
     @abstractmethod
     async def count(self, operation: Count) -> int: ...
 
-    async def explain(self, operation: Explain) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    async def explain(self, operation: Explain) -> dict[str, Any]: ...
 
     async def stream(self, operation: Stream) -> AsyncIterator[list[Document]]:
         """Keyset pages: no cursor and no connection is held between two of them."""
         return self._pages(operation)
 
     async def aggregate(self, operation: Aggregate) -> list[Document]:
-        """The stages run here, over a stream of the fields that they read, with what they group by in memory."""
-        known = () if self.schema.open else fields_read(operation.stages, self.schema.key, self.schema.fields)
-        return await run_pipeline(await self.stream(Stream(operation.where, fields=known)), operation.stages)
+        """The store counts, and sorts for a limit; the other stages run here, over a stream of the fields they read."""
+        match operation.stages:
+            case ({"$count": name}, *rest):
+                number = await self.count(Count(operation.where))
+                return await run_pipeline(_batch([{name: number}] if number else []), rest)
+        sortable = [name for name, field in self.schema.fields.items() if field.kind is not Kind.JSON]
+        asked = plan(operation.stages, self.schema.key, self.schema.fields, sortable, is_open=self.schema.open)
+        if asked.limit is not None:
+            find = Find(operation.where, asked.order_by, asked.skip, asked.limit, asked.fields)
+            return await run_pipeline(_batch(await self.find(find)), asked.stages)
+        stream = Stream(operation.where, fields=asked.fields)
+        return await run_pipeline(await self.stream(stream), asked.stages)
 
     @abstractmethod
     async def prepare(self) -> None:
@@ -230,3 +253,7 @@ BackendRegistry: Registry[type[StorageBackend]] = Registry(
     },
     entry_point_group="manystore.backends",
 )
+
+
+async def _batch(documents: list[Document]) -> AsyncIterator[list[Document]]:
+    yield documents

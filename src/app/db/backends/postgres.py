@@ -9,7 +9,7 @@ from ...connections._postgres_connection import Connection as OurConnection
 from ...connections._postgres_exchange import Exchanges, fetch
 from ...connections.base import ConnectionManager
 from ...core.errors import AppError, DuplicateRecordError, MigrationError
-from ..query.operations import Document, Insert, OnConflict, Upsert
+from ..query.operations import Document, Explain, Insert, OnConflict, Upsert
 from ..query.predicates import ALL
 from ._names import check_collection
 from ._postgres_bulk import BULK, BulkStatements, arrays, run_bulk
@@ -69,8 +69,7 @@ class PostgresBackend(SQLBackend):
         skips = operation.on_conflict is OnConflict.SKIP
         if skips or self.schema.expires or len(operation.documents) < BULK:
             return await super().insert(operation)
-        rows = self._rows.encode_all(operation.documents, None)
-        await self._change(lambda connection: copy_in(connection, self._table, rows))
+        await self._change(lambda connection: copy_in(connection, self._table, operation.documents))
         return operation.documents
 
     async def upsert(self, operation: Upsert) -> list[Document] | int:
@@ -80,11 +79,11 @@ class PostgresBackend(SQLBackend):
         statement = self._bulk.upsert(
             operation.on, operation.keep, operation.increments, guard, returns=operation.returning
         )
-        rows = self._rows.encode_all(operation.documents, self._expires_at(operation.ttl))
-        parameters = statement.parameters([*arrays(self._table, rows), *guard.values])
+        given = arrays(self._table, operation.documents, self._expires_at(operation.ttl))
+        parameters = statement.parameters([*given, *guard.values])
 
         def complete(number: int, _: list[Row]) -> None:
-            if number < len(rows):
+            if number < len(operation.documents):
                 raise DuplicateRecordError(self.schema.name, operation.on)
 
         check = None if operation.guard == ALL else complete
@@ -104,9 +103,10 @@ class PostgresBackend(SQLBackend):
     async def _write(self, write: Write) -> tuple[int, list[Row]]:
         return await self._change(lambda connection: run(connection, write))
 
-    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
+    async def explain(self, operation: Explain) -> dict[str, Any]:
+        sql, parameters = self._find(operation.find)
         [[plan]] = await self._read(f"EXPLAIN (FORMAT JSON) {sql}", parameters)
-        return {"index": _index_of(plan[0]["Plan"]), "plan": plan}
+        return {"store": "postgres", "index": _index_of(plan[0]["Plan"]), "plan": plan}
 
     async def _change(self, work: Callable[[Connection], Awaitable[R]]) -> R:
         """Run it in the transaction, or on a connection of its own."""

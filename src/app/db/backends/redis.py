@@ -18,7 +18,7 @@ from ...core.errors import (
 from ..models.schema import Kind
 from ..query.evaluate import ordered
 from ..query.operations import Count, Delete, Document, Explain, Find, Insert, OnConflict, Order, Stream, Update, Upsert
-from ..query.predicates import ALL, Compare, Op, Predicate, both, comparisons
+from ..query.predicates import ALL, Compare, Op, Predicate, both
 from . import _redis_upsert
 from ._redis_documents import Documents, splice_arguments
 from ._redis_keys import Keys
@@ -63,11 +63,6 @@ class RedisBackend(StorageBackend):
         self._buffered: Records | None = None
         # A record has one writer at a time on a loop: a hundred that compare and set would try five thousand times.
         self._turns: WeakValueDictionary[tuple[Any, str], asyncio.Lock] = WeakValueDictionary()
-        self._indexed = {
-            name
-            for index in schema.indexes
-            for name in (*index.fields, *(each.path.partition(".")[0] for each in comparisons(index.where)))
-        }
         self._ready: Any = None
 
     @classmethod
@@ -183,11 +178,11 @@ class RedisBackend(StorageBackend):
         client = await self._client()
         limit = operation.limit
         planned = plan(operation.where, self.collection)
-        if self.transaction is None and planned.exact and planned.ids is not None:
-            names = [self.collection.document(each) for each in planned.ids]
-            number = sum(await self._stored.per_slot(client, "EXISTS", names))
-        elif self.transaction is None and operation.where == ALL and limit is None:
-            number = await self._stored.count(client)
+        counted = None
+        if self.transaction is None and (limit is None or not planned.scans):
+            counted = await self._stored.count(client, planned)
+        if counted is not None:
+            number = counted
         elif not planned.scans:
             number = len(await self._records.fetch(client, operation.where))
         else:
@@ -236,7 +231,9 @@ class RedisBackend(StorageBackend):
         pending = await stored.fetch(client, ALL)
         while pending:
             try:
-                answers = await stored.write(client, [replacement(keys, each, each) for each in pending], Mode.EACH)
+                answers = await stored.write(
+                    client, [replacement(keys, each, each, entries=True) for each in pending], Mode.EACH
+                )
             except DuplicateRecordError as error:
                 raise MigrationError(
                     f"{keys.name}: stored records have the same {', '.join(error.fields)}, so that cannot be made "
@@ -278,7 +275,7 @@ class RedisBackend(StorageBackend):
             case _:
                 return None
         guards = null_fields(operation.guard)
-        if guards is None or not self._indexed.isdisjoint(
+        if guards is None or not self.collection.indexed.isdisjoint(
             {*operation.changes, *operation.appends, *operation.increments}
         ):
             return None

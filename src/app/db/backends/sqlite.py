@@ -2,19 +2,21 @@
 
 import re
 import sqlite3
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ...connections.base import ConnectionManager
 from ...connections.sqlite import SQLiteEngine
 from ...core.errors import AppError, DuplicateRecordError, InvalidChangeError, StoreUnavailableError
-from ..query.operations import Explain
 from ._sql_backend import SQLBackend, Write
 from ._sql_rows import Row
 from ._sqlite_dialect import SQLiteDialect, register_functions
 from ._sqlite_schema import ensure_table
 from ._sqlite_transaction import SQLiteTransaction, apart
 from .base import Capability
+
+R = TypeVar("R")
 
 
 class SQLiteBackend(SQLBackend):
@@ -35,60 +37,57 @@ class SQLiteBackend(SQLBackend):
         return await SQLiteTransaction.begin(manager.live or await manager.connect())
 
     async def prepare(self) -> None:
-        await self._engine()
+        if self._live() is not None:
+            return
+        engine: SQLiteEngine = self.manager.live or await self.manager.connect()
+        transaction = self.transaction
+        if transaction is None:
+            await engine.transact(self._ensure, translate=self._translated)
+            self._ready = engine
+        else:
+            await transaction.run(partial(apart, self._ensure), self._translated)
+            transaction.ready |= {self._table}
 
     @property
     def native(self) -> Any:
         return self.manager.live
 
-    async def _read(self, sql: str, parameters: Row) -> list[Row]:
-        engine = self._live() or await self._engine()
-        try:
-            if self.transaction is None:
-                return await engine.read(sql, parameters)
-            return await self.transaction.run(partial(_fetch, sql, parameters))
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
+    def _read(self, sql: str, parameters: Row) -> Awaitable[list[Row]]:
+        engine = self._live()
+        if engine is None:
+            return self._first_use(partial(self._read, sql, parameters))
+        if self.transaction is not None:
+            return self.transaction.run(partial(_fetch, sql, parameters), self._translated)
+        return engine.read(sql, parameters, translate=self._translated)
 
-    async def _write(self, write: Write) -> tuple[int, list[Row]]:
-        engine = self._live() or await self._engine()
+    def _write(self, write: Write) -> Awaitable[tuple[int, list[Row]]]:
+        engine = self._live()
+        if engine is None:
+            return self._first_use(partial(self._write, write))
         alone = write.alone
         work = partial(_run_one if alone else _run, write)
-        try:
-            if self.transaction is None:
-                return await engine.transact(work, atomic=alone)
-            return await self.transaction.run(work if alone else partial(apart, work))
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
+        if self.transaction is not None:
+            return self.transaction.run(work if alone else partial(apart, work), self._translated)
+        large = len(write.rows) >= _LARGE
+        return engine.transact(work, atomic=alone, large=large, translate=self._translated)
 
-    async def explain(self, operation: Explain) -> dict[str, Any]:
-        sql, parameters = self._find(operation.find)
+    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
         steps = [str(detail) for *_, detail in await self._read(f"EXPLAIN QUERY PLAN {sql}", parameters)]
         # A scan may go along an index too, for the order, and still look at every record.
         found = next(filter(None, map(_SEARCH.match, steps)), None)
-        return {"store": "sqlite", "index": found and found["index"], "plan": steps}
+        return {"index": found and found["index"], "plan": steps}
 
     def _live(self) -> SQLiteEngine | None:
-        """The engine where there is nothing to wait for."""
+        """The open engine, where the table is known to be as the model has it."""
         engine: SQLiteEngine | None = self.manager.live
-        return engine if engine is self._ready else None
-
-    async def _engine(self) -> SQLiteEngine:
-        """The open engine, with the table as the model has it."""
-        engine: SQLiteEngine = self.manager.live or await self.manager.connect()
-        transaction = self.transaction
-        if engine is self._ready or (transaction is not None and self._table in transaction.ready):
+        if engine is self._ready:
             return engine
-        try:
-            if transaction is None:
-                await engine.transact(self._ensure)
-                self._ready = engine
-            else:
-                await transaction.run(partial(apart, self._ensure))
-                transaction.ready |= {self._table}
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-        return engine
+        transaction = self.transaction
+        return engine if transaction is not None and self._table in transaction.ready else None
+
+    async def _first_use(self, then: Callable[[], Awaitable[R]]) -> R:
+        await self.prepare()
+        return await then()
 
     def _ensure(self, connection: sqlite3.Connection) -> None:
         register_functions(connection)
@@ -105,6 +104,8 @@ class SQLiteBackend(SQLBackend):
         return StoreUnavailableError(f"{self.schema.name}: SQLite failed: {error}")
 
 
+_LARGE = 100
+"""Rows from which on sharing a commit saves less than the savepoint that it needs."""
 _SEARCH = re.compile(r"SEARCH \S.* USING (?:COVERING )?INDEX (?P<index>.+?)(?: \(|$)")
 
 

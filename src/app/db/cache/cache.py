@@ -166,6 +166,12 @@ class Cache:
                 value = await self._wait_for(key, tags, tokens, lock)
                 if value is not MISSING:
                     return value
+            else:
+                # Another may have loaded it since this one looked.
+                now, entry = await self.store.get(tags, key)
+                if entry is not None and list(entry.tokens) == now:
+                    await self.store.release(lock)
+                    return entry.value
         except AppError as error:
             self._failed(error)
             return await load()

@@ -1,16 +1,20 @@
 """What stands between every repository and every store, in one order."""
 
+from .audit import Audit
 from .base import CacheRule, Declaration, Middleware, Store, Visibility, chain
 from .caching import Caching
+from .history import History
 from .soft_delete import SoftDelete
 from .timestamps import Timestamps
 from .versioning import Versions
 
 __all__ = [
     "ORDER",
+    "Audit",
     "CacheRule",
     "Caching",
     "Declaration",
+    "History",
     "Middleware",
     "SoftDelete",
     "Store",
@@ -20,5 +24,9 @@ __all__ = [
     "chain",
 ]
 
-ORDER: tuple[type[Middleware], ...] = (Caching, Timestamps, SoftDelete, Versions)
-"""From the repository to the store. Each applies by itself where the model asks for it."""
+ORDER: tuple[type[Middleware], ...] = (Caching, Timestamps, SoftDelete, Versions, Audit, History)
+"""From the repository to the store. Each applies by itself where the model or the repository asks for it.
+
+First what answers without the store, then what rewrites an operation, then what keeps a journal of what is really
+written.
+"""

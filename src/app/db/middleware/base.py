@@ -1,18 +1,23 @@
 """One cross-cutting rule for all operations of all stores, and the chain they are called in."""
 
+import asyncio
+import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 
-from ..backends.base import CollectionSchema, Handler, StorageBackend
+from ...core.errors import DuplicateRecordError, TransactionError
+from ..backends.base import Capability, CollectionSchema, Handler, StorageBackend, Transaction
 from ..cache.cache import Cache
 from ..query.operations import Operation
 
+R = TypeVar("R")
 CallNext: TypeAlias = Callable[[Operation], Awaitable[Any]]
 
 
@@ -39,6 +44,8 @@ class Declaration:
 
     model: type[BaseModel]
     visibility: Visibility = Visibility.LIVE
+    keeps_history: bool = False
+    audited: bool = False
     cache: CacheRule | None = None
 
 
@@ -83,28 +90,72 @@ class Store:
 
     def beside(self, schema: CollectionSchema) -> StorageBackend:
         """Another collection on the same connection, without middleware, in the same transaction if there is one."""
-        backend = type(self.backend)(self.backend.manager, schema)
-        transaction = self.backend.transaction
-        return backend if transaction is None else backend.within(transaction)
+        return self.backend.companion(schema)
 
-    @asynccontextmanager
-    async def atomically(self) -> "AsyncIterator[Store]":
-        """The same store in a transaction, which is the caller's where there is one, and else commits at the end.
+    async def has_transactions(self) -> bool:
+        """Whether `atomically` can be used, which some stores know only once they are connected."""
+        if self.backend.transaction is not None:
+            return True
+        await self.backend.prepare()
+        return Capability.TRANSACTIONS in self.backend.capabilities
 
-        UnsupportedOperationError where the store has no transactions.
+    async def atomically(
+        self, work: Callable[["Store"], Awaitable[R]], *, turn: Hashable = None, again_on_duplicate: bool = False
+    ) -> R:
+        """Do several operations as one, on the same store in a transaction.
+
+        In the caller's transaction they take part in it, and what is raised is the caller's to undo. Else they commit
+        at the end, and are done again from the beginning, at most for some twenty times, where another writer was in
+        the way (with `again_on_duplicate` once more where a unique value was taken meanwhile). Those on this loop that
+        have the same `turn` go one after the other, and so are in nobody's way.
         """
         if self.backend.transaction is not None:
-            yield self
+            return await work(self)
+        async with self.in_turn(turn):
+            attempt, duplicates = 0, int(again_on_duplicate)
+            while True:
+                attempt += 1
+                # Inside the transaction it would be done for each of them, and undone with it.
+                for each in (self.backend, *self.backend.companions.values()):
+                    await each.prepare()
+                transaction = await self.backend.begin(self.backend.manager)
+                try:
+                    return await self._within(transaction, work)
+                except TransactionError:
+                    if attempt == _ATTEMPTS:
+                        raise
+                except DuplicateRecordError:
+                    duplicates -= 1
+                    if duplicates < 0:
+                        raise
+                await asyncio.sleep(random.uniform(0, min(0.001 * 2**attempt, 0.05)))  # noqa: S311 - no secret
+
+    @asynccontextmanager
+    async def in_turn(self, turn: Hashable) -> AsyncIterator[None]:
+        """Wait for those on this loop that have the same turn of the collection; None waits for nobody."""
+        if turn is None:
+            yield
             return
-        await self.backend.prepare()
-        transaction = await self.backend.begin(self.backend.manager)
+        name = (asyncio.get_running_loop(), self.backend.manager, self.backend.schema.name, turn)
+        lock = _turns.get(name)
+        if lock is None:
+            lock = _turns[name] = asyncio.Lock()
+        async with lock:
+            yield
+
+    async def _within(self, transaction: Transaction, work: Callable[["Store"], Awaitable[R]]) -> R:
         try:
             backend = self.backend.within(transaction)
-            yield Store(backend, self._inner, chain(self._inner, backend))
+            result = await work(Store(backend, self._inner, chain(self._inner, backend)))
         except BaseException:
             await transaction.end(commit=False)
             raise
         await transaction.end(commit=True)
+        return result
+
+
+_ATTEMPTS = 20
+_turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
 
 def chain(middleware: Sequence[Middleware], backend: StorageBackend) -> dict[type[Operation], Handler]:

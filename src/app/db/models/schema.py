@@ -1,9 +1,9 @@
 """What a pydantic model tells the stores: its fields and their kinds, and the way between entity and document."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -16,8 +16,9 @@ from ...core.errors import (
     MigrationError,
     did_you_mean,
 )
-from ..query.predicates import Predicate, comparisons
-from .values import STORED_AS_IS, storable
+from ..query.predicates import Compare, Predicate, comparisons
+from .plain import plain_field, plain_fields
+from .values import storable
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -63,9 +64,16 @@ class FieldSchema:
 
     has_validators: bool
     """Whether functions take part, which may not keep what they returned before."""
+    plain: SchemaValidator | None = None
+    """`validator`, then `storable`, in one; it may refuse what they accept."""
 
     def accept(self, value: Any) -> Any:
         """The value as it is stored; ValueError, with no value in it, for what the field or the stores refuse."""
+        if self.plain is not None:
+            try:
+                return self.plain.validate_python(value)
+            except ValidationError:
+                pass  # what is wrong with it, if anything, is said below
         stored = storable(self._validated(value))
         if self.has_validators and storable(self._validated(stored)) != stored:
             raise ValueError(_NOT_IDEMPOTENT)
@@ -96,11 +104,13 @@ class ModelSchema(Generic[ModelT]):
     def __init__(self, model: type[ModelT], key: str) -> None:
         self.model = model
         self.key = key
-        self.fields = _read_fields(model)
+        schemas, definitions, config = _core_fields(model)
+        self.fields = {name: _read_field(name, model, schema, definitions, config) for name, schema in schemas.items()}
         if key not in self.fields:
             raise ConfigurationError(f"{model.__name__} has no field {key!r} to be found by; derive it from Entity")
         self.open = model.model_config.get("extra") == "allow"
-        self._validate = model.__pydantic_validator__.validate_python
+        self._read: Callable[[Mapping[str, Any]], ModelT] = _lax(model)
+        self._plain = plain_fields(schemas).validate_python
         self.has_rules = bool(model.__pydantic_decorators__.model_validators)
         """Whether the model has validators of the whole record, which a change of some fields has to satisfy."""
         self._has_validators = self.has_rules or any(field.has_validators for field in self.fields.values())
@@ -110,11 +120,15 @@ class ModelSchema(Generic[ModelT]):
         if not isinstance(entity, self.model):
             raise TypeError(f"expected a {self.model.__name__}, not {type(entity).__name__}")
         values = entity.__dict__
+        if not self.open:
+            try:
+                return cast("dict[str, Any]", self._plain(values))
+            except ValidationError:
+                pass  # what it is that cannot be stored, if anything, is said below
         document = {}
         try:
             for name in self.fields:
-                value = values[name]
-                document[name] = value if type(value) in STORED_AS_IS else storable(value)
+                document[name] = storable(values[name])
             if self.open:
                 for name, value in (entity.__pydantic_extra__ or {}).items():
                     document[name] = storable(value)
@@ -140,7 +154,7 @@ class ModelSchema(Generic[ModelT]):
 
     def _read_again(self, document: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            entity = self._validate(document, strict=False, by_name=True, by_alias=False)
+            entity = self._read(document)
         except ValidationError as error:
             raise InvalidChangeError(f"{self.model.__name__}: refused as a whole: {_reasons(error)}") from None
         return self.document(entity)
@@ -148,13 +162,22 @@ class ModelSchema(Generic[ModelT]):
     def entity(self, document: Mapping[str, Any]) -> ModelT:
         """The model again. Lax, since what is stored has plain values where a strict model has enums or sets."""
         try:
-            return cast("ModelT", self._validate(document, strict=False, by_name=True, by_alias=False))
+            return self._read(document)
         except ValidationError as error:
-            names = sorted({str(each["loc"][0]) for each in error.errors(include_input=False) if each["loc"]})
-            raise MigrationError(
-                f"a stored record does not fit {self.model.__name__} ({', '.join(names)}: {_reasons(error)}): "
-                "migrate the records, or let the model accept them"
-            ) from None
+            raise self._misfit(error) from None
+
+    def entities(self, documents: Iterable[Mapping[str, Any]]) -> list[ModelT]:
+        try:
+            return [*map(self._read, documents)]
+        except ValidationError as error:
+            raise self._misfit(error) from None
+
+    def _misfit(self, error: ValidationError) -> MigrationError:
+        names = sorted({str(each["loc"][0]) for each in error.errors(include_input=False) if each["loc"]})
+        return MigrationError(
+            f"a stored record does not fit {self.model.__name__} ({', '.join(names)}: {_reasons(error)}): "
+            "migrate the records, or let the model accept them"
+        )
 
     def check_number(self, name: str, by: object) -> None:
         """InvalidChangeError unless the field is a number, and `by` one that can be added to it."""
@@ -171,6 +194,8 @@ class ModelSchema(Generic[ModelT]):
 
     def check_paths(self, where: Predicate) -> None:
         """InvalidFilterError for a path that begins with no field of the model."""
+        if type(where) is Compare and where.path in self.fields:
+            return
         for each in comparisons(where):
             name = each.path.partition(".")[0]
             if name not in self.fields and not self.open:
@@ -221,7 +246,24 @@ def schema_of(model: type[ModelT], key: str = "id") -> ModelSchema[ModelT]:
     return ModelSchema(model, key)
 
 
-def _read_fields(model: type[BaseModel]) -> dict[str, FieldSchema]:
+def _lax(model: type[ModelT]) -> Callable[[Mapping[str, Any]], ModelT]:
+    """Validation by field names, whatever the model's aliases and strictness; its options cost a sixth of the time."""
+    validate = model.__pydantic_validator__.validate_python
+    if not _has_options(model.__pydantic_core_schema__):
+        return validate
+    return partial(validate, strict=False, by_name=True, by_alias=False)
+
+
+def _has_options(schema: Any) -> bool:
+    """Whether there is a strict field or an alias, anywhere in it."""
+    if isinstance(schema, dict):
+        found = schema.get("strict") or "validation_alias" in schema
+        return bool(found) or any(_has_options(each) for each in schema.values())
+    return isinstance(schema, list | tuple) and any(map(_has_options, schema))
+
+
+def _core_fields(model: type[BaseModel]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Pydantic's own description: the schema of each field, the definitions they refer to, and the configuration."""
     model.model_rebuild()
     definitions: dict[str, Any] = {}
     schema: Any = model.__pydantic_core_schema__
@@ -233,10 +275,7 @@ def _read_fields(model: type[BaseModel]) -> dict[str, FieldSchema]:
     fields = schema["schema"]
     while fields["type"] != "model-fields":
         fields = fields["schema"]
-    return {
-        name: _read_field(name, model, fields["fields"][name]["schema"], definitions, config)
-        for name in model.model_fields
-    }
+    return {name: fields["fields"][name]["schema"] for name in model.model_fields}, definitions, config
 
 
 def _read_field(
@@ -253,6 +292,7 @@ def _read_field(
         default=lambda: info.get_default(call_default_factory=True, validated_data={}),
         has_validators=_has_functions(schema),
         validator=SchemaValidator(whole if definitions else schema, config),
+        plain=None if definitions or _has_functions(schema) else plain_field(schema, config),
     )
 
 

@@ -35,8 +35,12 @@ def to_milliseconds(value: datetime) -> datetime:
             value = value.astimezone(UTC)
         except OverflowError:
             raise ValueError("a datetime must lie between the years 1 and 9999 in UTC") from None
-    beyond = value.microsecond % 1000
-    return value.replace(microsecond=value.microsecond - beyond, fold=0) if beyond or value.fold else value
+    rest = value.microsecond % 1000
+    # A difference has no fold, and takes a third of the time of `replace`.
+    return value - _MICROSECONDS[rest] if rest or value.fold else value
+
+
+_MICROSECONDS: Final = tuple(timedelta(microseconds=each) for each in range(1000))
 
 
 def check_text(value: str) -> str:
@@ -73,16 +77,13 @@ def _same(value: Any) -> Any:
     return value
 
 
-STORED_AS_IS: frozenset[type] = frozenset({type(None), bool, bytes, UUID, date, time, timedelta})
-"""Types of which every store keeps every value."""
-
 _SCALARS: Mapping[type, Callable[[Any], Any]] = {
     str: check_text,
     int: check_integer,
     float: check_float,
     datetime: to_milliseconds,
     Decimal: check_decimal,
-    **dict.fromkeys(STORED_AS_IS, _same),
+    **dict.fromkeys((type(None), bool, bytes, UUID, date, time, timedelta), _same),
 }
 
 
@@ -99,6 +100,8 @@ def storable(value: Any, depth: int = MAX_NESTING) -> Any:
     check = _SCALARS.get(type(value))
     if check is not None:
         return check(value)
+    if type(value) is list and depth > 0:
+        return [storable(item, depth - 1) for item in value]
     if isinstance(value, Enum):
         return _one(value.value)
     for base in type(value).__mro__:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from .predicates import ALL, Predicate
 
@@ -26,7 +26,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """Store all documents or none. The result is the documents that were stored."""
+    """Store all documents or none. The result is the documents that were stored.
+
+    They were made for this operation, so middleware may write into them: a second copy of a thousand is felt.
+    """
 
     documents: tuple[Document, ...]
     on_conflict: OnConflict = OnConflict.RAISE
@@ -43,6 +46,9 @@ class Find:
     limit: int | None = None
     fields: tuple[str, ...] = ()
     """The fields that are wanted; none named means all."""
+    lock: bool = False
+    """Whether no other transaction may change them before this one ends. Where a store finds that out at the commit,
+    or has one writer at a time, nothing is locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +137,16 @@ class Count:
 
 
 Operation: TypeAlias = Insert | Upsert | Find | Stream | Explain | Aggregate | Update | Delete | Count
+
+OperationT = TypeVar("OperationT", bound=Operation)
+
+
+def altered(operation: OperationT, **values: Any) -> OperationT:
+    """As `dataclasses.replace`, in less than half of its time, which is most of what a middleware takes."""
+    new = object.__new__(type(operation))
+    names: tuple[str, ...] = type(operation).__match_args__
+    for name in names:
+        object.__setattr__(new, name, getattr(operation, name))
+    for name, value in values.items():
+        object.__setattr__(new, name, value)
+    return new

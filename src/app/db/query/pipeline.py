@@ -12,7 +12,7 @@ from ...core.errors import InvalidFilterError, did_you_mean
 from .accumulators import ACCUMULATORS
 from .operations import Document
 from .ordering import check_field, read_rows
-from .pipeline_expressions import check_expression, check_output, source
+from .pipeline_expressions import check_expression, check_output, head, source
 from .pipeline_steps import steps
 from .predicates import ALL, MAX_DEPTH, Predicate, both, check_path, comparisons, to_predicate
 
@@ -69,33 +69,6 @@ async def run_pipeline(batches: AsyncIterator[list[Document]], stages: Sequence[
     return result
 
 
-def fields_read(stages: Sequence[Stage], key: str, fields: Collection[str]) -> tuple[str, ...]:
-    """Which of the stored fields the result depends on; none named means all of them."""
-    names: set[str] = set()
-    for stage in stages:
-        [(name, spec)] = stage.items()
-        match name:
-            case "$match":
-                names |= {_head(each.path) for each in comparisons(spec)}
-            case "$sort":
-                names |= set(map(_head, spec))
-            case "$unwind":
-                names.add(_head(spec["path"][1:]))
-            case "$addFields":
-                names |= {*map(_head, spec), *_sources(list(spec.values()))}
-            case "$project" if False not in spec.values():
-                names |= {*_sources(list(spec.values())), *(_head(path) for path, kept in spec.items() if kept is True)}
-                break
-            case "$group":
-                names |= set(_sources(spec))
-                break
-            case "$count":
-                break
-    else:
-        return ()
-    return tuple(each for each in fields if each in names) or (key,)
-
-
 @dataclass(frozen=True, slots=True)
 class _Scope:
     """The documents at one stage."""
@@ -107,7 +80,7 @@ class _Scope:
 
     def check(self, path: str) -> None:
         if self.fields is not None:
-            check_field(_head(path), self.fields, "at this stage of the pipeline")
+            check_field(head(path), self.fields, "at this stage of the pipeline")
 
     def having(self, names: Collection[str]) -> "_Scope":
         return self if self.fields is None else _Scope(self.key, self.fields | frozenset(names))
@@ -149,14 +122,14 @@ def _project(spec: Any, scope: _Scope) -> _Checked:
             result[path] = check_expression(value, f"$project {path}", scope.check)
         elif wanted[path]:
             result[path] = True
-    heads = frozenset(map(_head, result))
+    heads = frozenset(map(head, result))
     return [{"$project": result}], _Scope(scope.key if scope.key in heads else None, heads)
 
 
 def _add_fields(spec: Any, scope: _Scope) -> _Checked:
     given = _flat(_filled(spec, "$addFields"), "$addFields")
     checked = {path: check_expression(each, f"$addFields {path}", scope.check) for path, each in given.items()}
-    return [{"$addFields": checked}], scope.having([_head(path) for path in checked])
+    return [{"$addFields": checked}], scope.having([head(path) for path in checked])
 
 
 def _group(spec: Any, scope: _Scope) -> _Checked:
@@ -282,21 +255,3 @@ def _flat(spec: Mapping[str, Any], stage: str) -> dict[str, Any]:
 def _kept(value: Any) -> bool | None:
     """Whether `$project` keeps the field or leaves it out; None where it computes it."""
     return bool(value) if isinstance(value, bool | int | float) else None
-
-
-def _sources(expression: Any) -> list[str]:
-    """The fields that an expression, or a dict or list of them, reads."""
-    match expression:
-        case str() if expression.startswith("$"):
-            return [_head(expression[1:])]
-        case {"$literal": _}:
-            return []
-        case Mapping():
-            return [name for each in expression.values() for name in _sources(each)]
-        case list():
-            return [name for each in expression for name in _sources(each)]
-    return []
-
-
-def _head(path: str) -> str:
-    return path.partition(".")[0]

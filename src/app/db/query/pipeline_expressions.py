@@ -80,6 +80,24 @@ def follow(value: Any, names: list[str]) -> Any:
     return value
 
 
+def sources(expression: Expression) -> list[str]:
+    """The fields that an expression, or a dict or list of them, reads."""
+    match expression:
+        case str() if expression.startswith("$"):
+            return [head(expression[1:])]
+        case {"$literal": _}:
+            return []
+        case Mapping():
+            return [name for each in expression.values() for name in sources(each)]
+        case list():
+            return [name for each in expression for name in sources(each)]
+    return []
+
+
+def head(path: str) -> str:
+    return path.partition(".")[0]
+
+
 def _plain(value: Any, place: str) -> Any:
     try:
         return storable(value)

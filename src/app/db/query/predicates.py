@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, NoReturn, TypeAlias
+from functools import lru_cache
+from typing import Any, Final, NoReturn, TypeAlias, cast, get_args
 
 from ...core.errors import InvalidFilterError, did_you_mean
 from ..models.values import Scalar, storable
@@ -85,6 +86,7 @@ MAX_COMPARISONS: Final = 400
 """In one filter, the values of an `in` counted once. Stores limit the depth of an expression (SQLite to 1,000)."""
 MAX_PATH: Final = 500
 _PATH = re.compile(r"\w[\w \-]*(?:\.\w[\w \-]*)*")
+_SCALARS = frozenset(get_args(Scalar))
 _ORDERABLE = (int, float, Decimal, str, datetime, date)
 
 
@@ -92,7 +94,11 @@ def to_predicate(given: Filter) -> Predicate:
     """Read a filter; None and an empty dict match everything. InvalidFilterError for anything not in the language."""
     if given is None:
         return ALL
-    predicate = _from_dict(given, MAX_DEPTH) if isinstance(given, Mapping) else _checked(given, MAX_DEPTH)
+    predicate: Predicate
+    if type(given) is dict or isinstance(given, Mapping):  # the second asks an ABC, which takes its time
+        predicate = _from_dict(given, MAX_DEPTH)
+    else:
+        predicate = _checked(given, MAX_DEPTH)
     if not isinstance(predicate, Compare) and sum(1 for _ in comparisons(predicate)) > MAX_COMPARISONS:
         raise InvalidFilterError(f"a filter may have {MAX_COMPARISONS} comparisons, no more; 'in' takes a list")
     return predicate
@@ -167,6 +173,8 @@ def comparisons(predicate: Predicate) -> Iterator[Compare]:
 
 def check_path(path: object) -> str:
     """Return the path if the grammar has it: names of letters, digits, `_`, `-` and spaces, joined by dots."""
+    if type(path) is str and _is_path(path):
+        return path
     if isinstance(path, str) and len(path) > MAX_PATH:
         raise InvalidFilterError(f"a field path has at most {MAX_PATH} characters, not {len(path)}")
     if not isinstance(path, str) or not _PATH.fullmatch(path):
@@ -176,18 +184,24 @@ def check_path(path: object) -> str:
     return path
 
 
+@lru_cache(maxsize=1024)
+def _is_path(path: str) -> bool:
+    """The answer of a plain string is remembered: an application has few paths and asks for them all the time."""
+    return len(path) <= MAX_PATH and _PATH.fullmatch(path) is not None
+
+
 def _scalar(path: str, value: Any) -> Scalar:
     """The value as stores keep it: an enum member's own, a datetime in UTC and milliseconds."""
     try:
         plain = storable(value)
     except ValueError as error:
         raise InvalidFilterError(f"{path}: {error}") from None
-    if not isinstance(plain, Scalar):
+    if type(plain) not in _SCALARS and not isinstance(plain, Scalar):
         raise InvalidFilterError(
             f"{path}: cannot compare with a {type(value).__name__}; "
             "give a single value, or use 'in' with a list, 'contains', or a dotted path"
         )
-    return plain
+    return cast("Scalar", plain)
 
 
 def _equals(path: str, value: Any) -> Predicate:
@@ -285,8 +299,8 @@ def _from_dict(given: Mapping[str, Any], depth: int) -> Predicate:
 
 
 def _from_condition(path: str, value: Any, depth: int) -> Predicate:
-    if not isinstance(value, Mapping):
-        return compare(path, "=", value)
+    if type(value) in _SCALARS or not isinstance(value, Mapping):
+        return _equals(path, value)
     if depth == 0:
         raise _too_deep()
     if not value:

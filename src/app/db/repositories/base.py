@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Self, TypeVar, cast
 
 from pydantic import BaseModel
@@ -31,15 +32,15 @@ from ..query.operations import (
 from ..query.ordering import OrderBy, read_order, read_rows
 from ..query.pipeline import check_pipeline
 from ..query.predicates import ALL, And, Compare, Filter, Op, Predicate, always, compare, to_predicate
+from .journaled import JournaledRepository
 from .pages import Page
-from .placed import PlacedRepository
 from .source import RepositorySource
 from .unit_of_work import UnitOfWork
 
 EntityT = TypeVar("EntityT", bound=BaseModel)
 
 
-class Repository(PlacedRepository[EntityT]):
+class Repository(JournaledRepository[EntityT]):
     """One collection of one model. One call is one statement of the store, and atomic.
 
     A subclass names its model (`Repository[User]`) and what it needs of the store. Made without arguments it acts on
@@ -50,14 +51,14 @@ class Repository(PlacedRepository[EntityT]):
     async def create(self, entity: EntityT) -> EntityT:
         """Store a new record; DuplicateRecordError names the field whose value is taken."""
         [stored] = await self._run(Insert((self.schema.new_document(entity),), ttl=self._binding.ttl))
-        return self._entity(stored)
+        return cast("EntityT", self.schema.entity(stored))
 
     async def create_many(self, entities: Iterable[EntityT]) -> list[EntityT]:
         """Store all or none."""
-        documents = tuple(self.schema.new_document(entity) for entity in entities)
+        documents = tuple(map(self.schema.new_document, entities))
         if not documents:
             return []
-        return [self._entity(each) for each in await self._run(Insert(documents, ttl=self._binding.ttl))]
+        return self.schema.entities(await self._run(Insert(documents, ttl=self._binding.ttl)))
 
     async def put_if_absent(self, entity: EntityT) -> bool:
         """Store a new record unless its id is taken; whether it was stored."""
@@ -71,7 +72,7 @@ class Repository(PlacedRepository[EntityT]):
         with timestamps its `created_at`. One atomic step. DuplicateRecordError where another unique value is taken.
         """
         [stored] = await self._run(self._upsert((entity,), on))
-        return self._entity(stored)
+        return cast("EntityT", self.schema.entity(stored))
 
     async def upsert_many(self, entities: Iterable[EntityT], *, on: str | Sequence[str] = ()) -> int:
         """As `upsert`, for all or none; how many there were. No two may have the same values of `on`."""
@@ -96,7 +97,7 @@ class Repository(PlacedRepository[EntityT]):
             return []
         documents = await self._run(Find(Compare(self.key, Op.IN, tuple(dict.fromkeys(keys)))))
         found = {document[self.key]: document for document in documents}
-        return [self._entity(found[key]) for key in keys if key in found]
+        return [self.schema.entity(found[key]) for key in keys if key in found]
 
     async def find(
         self,
@@ -109,7 +110,7 @@ class Repository(PlacedRepository[EntityT]):
         """Return what matches. `order_by` is `"name"`, `"-name"`, or a list of these or of `("name", "desc")`."""
         order = read_order(order_by, self.schema.fields)
         operation = Find(self._where(filter), order, read_rows(skip), read_rows(limit))
-        return [self._entity(each) for each in await self._run(operation)]
+        return self.schema.entities(await self._run(operation))
 
     find_many = find
 
@@ -290,21 +291,11 @@ class Repository(PlacedRepository[EntityT]):
 
     async def _first(self, where: Predicate) -> EntityT | None:
         documents = await self._run(Find(where, limit=1))
-        return self._entity(documents[0]) if documents else None
+        return self.schema.entity(documents[0]) if documents else None
 
     async def _update_one(self, operation: Update) -> EntityT | None:
         documents = await self._run(operation)
-        return self._entity(documents[0]) if documents else None
-
-    def _entity(self, document: Mapping[str, Any]) -> EntityT:
-        return cast("EntityT", self.schema.entity(document))
-
-    def _key(self, value: Any) -> Any:
-        """The id in the type of the key field, or None for what no record can have as id."""
-        try:
-            return self.schema.fields[self.key].accept(value)
-        except ValueError:
-            return None
+        return self.schema.entity(documents[0]) if documents else None
 
     def _by_key(self, value: Any) -> Compare | None:
         key = self._key(value)
@@ -330,8 +321,8 @@ class Repository(PlacedRepository[EntityT]):
                 f"on: {', '.join(map(str, names))} is neither the key of {self.model.__name__} nor the fields of one "
                 "of its unique indexes, so two records could have the same"
             )
-        documents = tuple(self.schema.new_document(entity) for entity in entities)
-        values = {tuple(document[name] for name in names) for document in documents}
+        documents = tuple(map(self.schema.new_document, entities))
+        values = set(map(itemgetter(*names), documents))
         if len(values) < len(documents):
             raise InvalidChangeError(f"two of the records to upsert have the same {', '.join(names)}")
         return Upsert(documents, names, ttl=self._binding.ttl, returning=returning)

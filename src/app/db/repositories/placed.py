@@ -35,6 +35,10 @@ class PlacedRepository(Generic[EntityT]):
     indexes: ClassVar[tuple[Index, ...]] = ()
     ttl: ClassVar[float | None] = None
     """Seconds that a record lives after it was written."""
+    keeps_history: ClassVar[bool] = False
+    """Whether every state of a record is kept (`history`, `as_of`, `revert`); its model has to be Versioned."""
+    audited: ClassVar[bool] = False
+    """Whether every write leaves a row that says who did what (`audit_log`)."""
     cache: ClassVar[CachePolicy | None] = None
     """Keep what is read by id or by a unique field."""
 
@@ -154,7 +158,12 @@ class PlacedRepository(Generic[EntityT]):
             collection=self.COLLECTION_NAME,
             indexes=self.indexes,
             ttl=self.ttl,
-            declaration=Declaration(self.model, cache=self._cache_rule(placement)),
+            declaration=Declaration(
+                self.model,
+                keeps_history=_first(placement.keeps_history, self.keeps_history),
+                audited=_first(placement.audited, self.audited),
+                cache=self._cache_rule(placement),
+            ),
         )
 
     def _cache_rule(self, placement: Placement) -> CacheRule | None:
@@ -170,7 +179,14 @@ class PlacedRepository(Generic[EntityT]):
         return view
 
     def _run(self, operation: Operation) -> Awaitable[Any]:
-        return self._binding.handlers[type(operation)](operation)
+        return (self._bound or self._binding).handlers[type(operation)](operation)
+
+    def _key(self, value: Any) -> Any:
+        """The id in the type of the key field, or None for what no record can have as id."""
+        try:
+            return self.schema.fields[self.key].accept(value)
+        except ValueError:
+            return None
 
     def _partner(self, name: Any) -> "PlacedRepository[Any]":
         """Another repository, for a transaction of this one's connection."""
@@ -186,3 +202,7 @@ class PlacedRepository(Generic[EntityT]):
         view._origin, view._visibility = self, visibility  # noqa: SLF001 - another instance of this class
         view._bound = view._view = None  # noqa: SLF001
         return view
+
+
+def _first(placed: bool | None, declared: bool) -> bool:
+    return declared if placed is None else placed

@@ -27,6 +27,8 @@ class Placement:
     manager: ConnectionManager[Any]
     collection: str | None = None
     ttl: float | None = None
+    keeps_history: bool | None = None
+    audited: bool | None = None
     policy: CachePolicy | None = None
     cache: Cache | None = None
     """Where answers are kept; None means beside the connection."""

@@ -78,8 +78,7 @@ class RepositorySource:
 
     def _results(self, documents: Iterable[Mapping[str, Any]], selection: tuple[str, ...]) -> list[Any]:
         if not selection:
-            entity = self._schema.entity
-            return [entity(document) for document in documents]
+            return self._schema.entities(documents)
         return [{path: self._selected(document, path) for path in selection} for document in documents]
 
     def _selected(self, document: Mapping[str, Any], path: str) -> Any:

@@ -1,8 +1,10 @@
 """The contract of a storage backend as test classes: derive one, give it `open_place`, and every test runs on it."""
 
+from .audit import AuditContract
 from .base import Contract, OpenPlace, Place
 from .caching import CachingContract
 from .changes import ChangeContract
+from .history import HistoryContract
 from .lifecycles import SoftDeleteContract, VersionContract
 from .pages import PageContract, StreamContract
 from .queries import QueryContract
@@ -11,9 +13,11 @@ from .transactions import TransactionContract
 from .upserts import UpsertContract
 
 __all__ = [
+    "AuditContract",
     "CachingContract",
     "ChangeContract",
     "Contract",
+    "HistoryContract",
     "OpenPlace",
     "PageContract",
     "Place",

@@ -139,6 +139,13 @@ class CachingContract(Contract):
         await drafts.update("2", {"title": "a"})
         assert (await drafts.find_one({"title": "a"}) or Kept(title="")).id == "2"
 
+    async def test_a_restored_record_is_found_by_its_value(self, drafts: KeptDrafts) -> None:
+        await drafts.create_many([Kept(id="1", title="a"), Kept(id="2", title="b")])
+        await drafts.delete("1")
+        assert await drafts.find_one({"title": "a"}) is None
+        await drafts.restore("1")
+        assert await drafts.find_one({"title": "a"}) == await drafts.get("1")
+
     async def test_a_failed_write_leaves_the_cache_right(self, drafts: KeptDrafts) -> None:
         await drafts.create_many([Kept(id="1", title="a"), Kept(id="2", title="b")])
         before = await drafts.get("1")

@@ -1,0 +1,15 @@
+"""The specification's name for a repository whose writes are audited."""
+
+from typing import ClassVar, TypeVar
+
+from pydantic import BaseModel
+
+from .base import Repository
+
+EntityT = TypeVar("EntityT", bound=BaseModel)
+
+
+class AuditedRepository(Repository[EntityT]):
+    """Keeps an audit log: `class Orders(AuditedRepository[Order])`, and `await orders.audit_log()`."""
+
+    audited: ClassVar[bool] = True
