@@ -8,7 +8,7 @@ import bson
 import pytest
 from bson import Decimal128, ObjectId
 from bson.codec_options import CodecOptions
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import UnsupportedOperationError
@@ -196,6 +196,8 @@ def test_bytes_sort_by_a_text_of_them() -> None:
 
 
 @often
+@example(Decimal("1" * 34), Decimal("1" * 34 + ".5"), Op.LT)
+@example(Decimal("1" * 34), Decimal("1" * 34 + ".5"), Op.GE)
 @given(numbers, numbers, st.sampled_from([Op.EQ, Op.LT, Op.LE, Op.GT, Op.GE]))
 def test_numbers_beyond_bson_compare_exactly(number: Decimal, value: Decimal, op: Op) -> None:
     for entity, path in ((Sample(exact=number), "exact"), (Sample(nested={"a": number}), "nested.a")):
