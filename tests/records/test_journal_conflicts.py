@@ -22,9 +22,15 @@ class Counters(AuditedRepository[Counter]):
     pass
 
 
-async def test_two_processes_see_each_other_before_they_write(config: dict[str, Any], store: str) -> None:
+@pytest.mark.parametrize("with_transactions", [True, False], ids=["transactions", "intents"])
+async def test_two_processes_see_each_other_before_they_write(
+    config: dict[str, Any], store: str, monkeypatch: pytest.MonkeyPatch, *, with_transactions: bool
+) -> None:
     if stands_in(store):
         pytest.skip("the stand-in for MongoDB loses updates")
+    if not with_transactions:
+        backend = BackendRegistry.get(store)
+        monkeypatch.setattr(backend, "capabilities", backend.capabilities - {Capability.TRANSACTIONS})
     async with DataLayer.from_config(config) as one, DataLayer.from_config(config) as other:
         writers = [layer.repository(AuditedProducts) for layer in (one, other)]
         await writers[0].create(Product(id="1", name="a"))
