@@ -141,7 +141,7 @@ def _single(name: str, operand: Any, value: Any) -> bool:
         case "$in":
             return any(compare(value, each) == 0 for each in operand)
         case "$type":
-            return bool(type_of(value) == operand)
+            return type_of(value) == str(operand)
         case "$regex":
             return isinstance(value, str) and re.search(operand, value) is not None
     if type_of(value) != type_of(operand):

@@ -53,6 +53,7 @@ PIPELINES: list[list[dict[str, Any]]] = [
         {"$sort": {"stock": -1, "id": 1}},
         {"$group": {"_id": "$name", "first": {"$first": "$stock"}, "ids": {"$last": "$id"}}},
     ],
+    [{"$sort": {"tags": -1, "id": 1}}, {"$limit": 20}, {"$project": {"tags": 1}}],
     [{"$sort": {"address.city": -1, "id": 1}}, {"$limit": 20}, {"$project": {"address": 1}}],
     [{"$match": {"stock": 99}}, {"$count": "n"}],
     [{"$set": {"cost": "$price"}}, {"$match": {"cost": {"$lt": 1.05}}}, {"$sort": {"cost": 1}}],

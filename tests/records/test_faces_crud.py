@@ -127,17 +127,21 @@ async def test_what_is_refused(users: UserCRUD) -> None:
     assert PyObjectId is not str
 
 
-async def test_its_own_place_and_indexes(config: dict[str, Any], store: str) -> None:
+async def test_its_own_place_and_indexes(config: dict[str, Any], store: str, tmp_path: Path) -> None:
     class Unique(CRUDBase[User]):
         indexes = (Index("email", unique=True),)
 
-    data = DataLayer.from_config(config)
-    users = Unique(User, "members", data.connection(store))
-    await users.create({"name": "a", "email": "a"})
-    with pytest.raises(DuplicateRecordError):
-        await users.create({"name": "b", "email": "a"})
-    assert await users.repository.query().where("email", "=", "a").count() == 1
-    await data.close()
+    there = DataLayer.from_config(config)
+    async with DataLayer.from_config({"data_dir": str(tmp_path / "here")}) as here:
+        users = Unique(User, "members", there.connection(store))
+        await users.create({"name": "a", "email": "a"})
+        assert users.repository.COLLECTION_NAME == "members"
+        with pytest.raises(DuplicateRecordError):
+            await users.create({"name": "b", "email": "a"})
+        assert await users.repository.query().where("email", "=", "a").count() == 1
+        assert await Unique(User, "members").count() == await Unique(User, "members", here).count() == 0
+        assert await Unique(User, "members", there).count() == 1
+    await there.close()
 
 
 async def test_a_store_that_is_down_is_known_at_the_start(tmp_path: Path) -> None:

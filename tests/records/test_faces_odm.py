@@ -74,6 +74,8 @@ async def test_the_quick_start(make: Make) -> None:
     assert await backend.all() == []
     assert backend.get_raw_model() is MyDoc
     await backend.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        await backend.all()
 
 
 async def test_the_errors(users: ODMBackend[UserDoc]) -> None:
@@ -108,8 +110,8 @@ async def test_find(users: ODMBackend[UserDoc]) -> None:
     assert await names(F.age > 20, sort=[("age", -1), ("name", 1)]) == "ACD"
     assert await names(age=25, name="Dan") == "D"
     assert await names(sort="+age", skip=1, limit=2) in ("CD", "DC")
-    found = await users.find({"age": {"$gt": 20}}, projection_model=NameOnly, sort="name", skip=1, limit=1)
-    assert found == [NameOnly(name="Cyd")]
+    found = await users.find({"age": {"$gt": 20}}, projection_model=NameOnly, sort="-name", skip=1, limit=2)
+    assert found == [NameOnly(name="Cyd"), NameOnly(name="Ada")]
     for wrong in ({"$where": "1"}, {"nmae": "x"}, {"age": {"$regex": "x"}}):
         with pytest.raises(InvalidFilterError):
             await users.find(wrong)

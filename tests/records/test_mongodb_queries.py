@@ -30,6 +30,7 @@ NAIVE: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=4)
 SCHEMA = CollectionSchema("samples", "id", schema_of(Sample).fields)
 DOCUMENTS = Documents(SCHEMA)
 QUERIES = Queries(SCHEMA, DOCUMENTS)
+samples = samples_of("mongodb")
 IDS = ["00", "507f1f77bcf86cd799439011", "507f1f77bcf86cd79943901", "z", "507f1f77bcf86cd799439012", "", "5"]
 
 often = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,6 +12,8 @@ from app.core.errors import DuplicateRecordError
 from app.db import DataLayer, Entity, F, Repository, SoftDeletable
 from app.db.backends import Index
 from app.db.query import compare
+from app.db.query.keyset import following
+from app.db.query.operations import Explain, Find, Order
 
 
 class Offer(Entity, SoftDeletable):
@@ -130,3 +132,10 @@ async def test_only_the_columns_that_are_wanted_are_read(offers: Offers) -> None
     await manager.execute_command("UPDATE offers SET details = 'no JSON'")
     assert await offers.query().select("name", "note").execute() == [{"name": "a", "note": ""}]
     assert [each async for each in offers.query().select("note").stream()] == [{"note": ""}]
+
+
+async def test_a_page_begins_where_the_index_says(offers: Offers) -> None:
+    order = (Order("kind"), Order("id"))
+    explain = Explain(Find(following(["a", "1"], order), order[:1], limit=10))
+    explained = await offers._binding.backend.explain(explain)
+    assert explained["plan"][0] == "SEARCH offers USING INDEX offers_kind_index (kind>?)"

@@ -206,6 +206,19 @@ def test_leaving_closes_everything(config: dict[str, Any]) -> None:
     data.close()
 
 
+async def test_two_threads_get_one_repository(config: dict[str, Any]) -> None:
+    both = threading.Barrier(2)
+
+    class Slow(Products):
+        def __init__(self, db: Any = None) -> None:
+            super().__init__(db)
+            both.wait(10)
+
+    async with DataLayer.from_config(config) as layer:
+        made = await asyncio.gather(*(asyncio.to_thread(layer.repository, Slow) for _ in range(2)))
+    assert made[0] is made[1]
+
+
 async def test_where_a_loop_runs_it_refuses_to_block_it(config: dict[str, Any]) -> None:
     data = DataLayer.from_config(config).sync()
     with pytest.raises(ConfigurationError, match="await"):

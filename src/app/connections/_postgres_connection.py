@@ -36,6 +36,8 @@ class Connection(psycopg.AsyncConnection[Row]):
     address = ""
     expired = False
     made = 0.0
+    cursors: "dict[str, tuple[bytes, psycopg.AsyncRawCursor[Row]]]"
+    """One for each statement of ours, see `_postgres_exchange`."""
     _poll: "select.poll | None" = None
 
     @classmethod
@@ -56,6 +58,7 @@ class Connection(psycopg.AsyncConnection[Row]):
             connection.timeout = within
             connection.address = address
             connection.made = monotonic()
+            connection.cursors = {}
             return connection
         # Not `from` the driver's: its text repeats what it took for user and database, which may be a password.
         failed(ours)

@@ -58,7 +58,7 @@ class Sync:
         held = Held(self._target)
         entered = self._portal.call(held.enter)
         self._held.append(held)
-        return self if entered is self._target else self._face(entered)
+        return self._face(entered)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -38,6 +38,7 @@ _TYPES: Final[Mapping[Kind, type]] = {
     Kind.UUID: UUID,
     Kind.BYTES: bytes,
 }
+_STORED_AS_IS: Final = frozenset(_TYPES) - {Kind.DATE, Kind.DECIMAL}
 _DECODERS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     Kind.DATETIME: aware,
     Kind.DATE: date.fromisoformat,
@@ -65,6 +66,12 @@ class Documents:
     def __init__(self, schema: CollectionSchema) -> None:
         self._schema = schema
         self._fields = {name: self._describe(name, field) for name, field in schema.fields.items()}
+        self._as_is = {
+            name: (self._fields[name].stored, _TYPES[field.kind])
+            for name, field in schema.fields.items()
+            if field.kind in _STORED_AS_IS and name != schema.key
+        }
+        """What every record has most of: the name in the store, and the type of a value that goes in as it is."""
         self._decimals = [name for name, field in schema.fields.items() if field.kind is Kind.DECIMAL]
         self._ours = {each.stored for each in self._fields.values()} | {EXPIRES} | set(map(sidecar, self._decimals))
 
@@ -99,7 +106,12 @@ class Documents:
         """What to set, and what to remove that might be there."""
         values: dict[str, Any] = {}
         removed: list[str] = []
+        as_is = self._as_is
         for name, value in changes.items():
+            place = as_is.get(name)
+            if place is not None and type(value) is place[1]:
+                values[place[0]] = value
+                continue
             values[self.stored_name(name)] = self.encode_field(name, value)
             if name in self._decimals:
                 if value is None or fits_decimal128(value):

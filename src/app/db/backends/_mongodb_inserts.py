@@ -9,7 +9,7 @@ from pymongo.errors import BulkWriteError
 
 from ...core.errors import AppError, DuplicateRecordError, UnsupportedOperationError
 from ..query.operations import Document, Insert, OnConflict, Upsert
-from ..query.predicates import And, Compare, Op, Predicate, both
+from ..query.predicates import ALL, And, Compare, Op, Predicate, both
 from ._mongodb_access import Access, Collection, Stored
 from ._mongodb_documents import KEY
 from ._mongodb_errors import write_errors
@@ -173,8 +173,12 @@ async def _upsert_all(
 
 
 def _upserted(access: Access, operation: Upsert, document: Document) -> tuple[Stored, Any]:
-    values = {**access.documents.encode(document), **access.expiry(operation.ttl)}
-    query = access.filter(both(_same(access, operation, document), operation.guard))
+    values, absent = access.documents.assignments(document)
+    values.update(access.expiry(operation.ttl))
+    if operation.on == (access.schema.key,) and operation.guard == ALL and not access.schema.expires:
+        query = {KEY: values[KEY]}  # as the filter would be, once for each of a thousand
+    else:
+        query = access.filter(both(_same(access, operation, document), operation.guard))
     kept = {access.documents.stored_name(name) for name in operation.keep} | {KEY}
     at_insert = {name: value for name, value in values.items() if name in kept and name not in query}
     at_any = {name: value for name, value in values.items() if name not in kept}
@@ -183,7 +187,6 @@ def _upserted(access: Access, operation: Upsert, document: Document) -> tuple[St
     update: Stored = {"$set": at_any} if at_any else {}
     if at_insert:
         update["$setOnInsert"] = at_insert
-    _, absent = access.documents.assignments(document)
     if absent:
         update["$unset"] = dict.fromkeys(absent, "")
     return query, update

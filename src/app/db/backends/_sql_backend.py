@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ...connections.base import ConnectionManager
 from ...core.errors import DuplicateRecordError
-from ..query.operations import Count, Delete, Document, Find, Insert, OnConflict, Update, Upsert
+from ..query.operations import Count, Delete, Document, Explain, Find, Insert, OnConflict, Update, Upsert
 from ..query.predicates import ALL, Predicate, both
 from ._shapes import lower, shape
 from ._sql import Dialect
@@ -63,6 +63,10 @@ class SQLBackend(StorageBackend):
     def _write(self, write: Write) -> Awaitable[tuple[int, list[Row]]]:
         """As `_read`, atomically: the number of records it touched, and what it returned, in the order of its rows."""
 
+    @abstractmethod
+    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
+        """How the store would run a SELECT: `index`, the name of the one that finds the rows or None, and `plan`."""
+
     @property
     def collection(self) -> sa.Table:
         return self._table.table
@@ -80,10 +84,10 @@ class SQLBackend(StorageBackend):
 
     async def upsert(self, operation: Upsert) -> list[Document] | int:
         guard = self._where(operation.guard)
-        statement = self._statements.upsert(
-            operation.on, operation.keep, operation.increments, guard, returns=operation.returning
-        )
+        on, returning = operation.on, operation.returning
+        statement = self._statements.upsert(on, operation.keep, operation.increments, guard, returns=returning)
         rows = self._rows.encode_all(operation.documents, self._expires_at(operation.ttl))
+        del operation  # with its documents: the rows have all, and it may be many that wait
         if guard.values:
             columns = len(rows[0])
             tail = statement.parameters([None] * columns + guard.values)[columns:]
@@ -91,14 +95,14 @@ class SQLBackend(StorageBackend):
 
         def complete(number: int, _: list[Row]) -> None:
             if number < len(rows):
-                raise DuplicateRecordError(self.schema.name, operation.on)
+                raise DuplicateRecordError(self.schema.name, on)
 
         # Of a single row that is missing, nothing is there to undo.
         check = complete if len(rows) > 1 else None
-        write = Write(statement.sql, rows, returns=operation.returning, first=self._purge(), check=check)
+        write = Write(statement.sql, rows, returns=returning, first=self._purge(), check=check)
         number, returned = await self._write(write)
         complete(number, returned)
-        return [self._rows.decode(row) for row in returned] if operation.returning else number
+        return [self._rows.decode(row) for row in returned] if returning else number
 
     async def find(self, operation: Find) -> list[Document]:
         sql, parameters = self._find(operation)
@@ -159,6 +163,9 @@ class SQLBackend(StorageBackend):
         statement = self._statements.count(where, limits=limits)
         [[number]] = await self._read(statement.sql, statement.parameters(values))
         return int(number)
+
+    async def explain(self, operation: Explain) -> dict[str, Any]:
+        return {"store": str(self.manager.connection_type), **await self._plan(*self._find(operation.find))}
 
     def _find(self, operation: Find) -> tuple[str, Row]:
         where = self._where(operation.where)

@@ -49,6 +49,7 @@ class MongoDBBackend(StorageBackend):
         super().__init__(manager, schema)
         self._access = Access(manager, schema)
         self._updates = Updates()
+        self._seen: Collection | None = None
 
     async def prepare(self) -> None:
         await self._connected()
@@ -140,9 +141,11 @@ class MongoDBBackend(StorageBackend):
 
     async def _connected(self) -> Collection:
         collection = await self._access.connected()
-        if self.capabilities is MongoDBBackend.capabilities and not self._access.has_transactions:
+        if collection is not self._seen:
             # Seen on connecting only; of the class, since a model is bound to a store before that.
-            self.__dict__["capabilities"] = _WITHOUT_TRANSACTIONS
+            self._seen = collection
+            if self.capabilities is MongoDBBackend.capabilities and not self._access.has_transactions:
+                self.__dict__["capabilities"] = _WITHOUT_TRANSACTIONS
         return collection
 
     def _cursor(self, collection: Collection, find: Find, batch_size: int = _MANY) -> "AsyncCursor[Stored] | _Computed":
@@ -159,7 +162,7 @@ class MongoDBBackend(StorageBackend):
             query,
             fields,
             skip=skip,
-            limit=limit or 0,
+            limit=-1 if limit == 1 else limit or 0,  # one is answered in one batch, with no cursor behind it
             sort=list(sort.items()) or None,
             batch_size=min(batch_size, limit or batch_size),
             session=access.session,
