@@ -4,7 +4,6 @@ A test that comes to pass on it fails, so that the list stays true. Against a re
 """
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -92,10 +91,6 @@ GAPS: dict[str, tuple[str, ...]] = {
         "test_journal.py::TestAudit::test_the_actor",
         "test_journal.py::TestAudit::test_asking_the_log",
         "test_journal.py::TestAudit::test_moments_are_those_of_the_writes",
-        "test_journal.py::TestChangesWithAJournal::test_update_takes_a_dict_or_a_partial_model",
-        "test_journal.py::TestVersionsWithAJournal::test_a_version_is_not_set_by_the_caller",
-        "test_journal.py::TestChangesWithIntents::test_update_takes_a_dict_or_a_partial_model",
-        "test_journal.py::TestVersionsWithIntents::test_a_version_is_not_set_by_the_caller",
         "test_journal_killed.py::test_a_killed_write_is_all_there_or_not_acknowledged[mongodb-intents]",
         "test_middleware.py::test_what_is_deleted_is_out_of_reach_of_every_write",
         "test_middleware.py::test_the_views_see_what_they_say",
@@ -173,15 +168,8 @@ def expect_gaps(items: Sequence[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xfail(reason=f"stand-in: {gap}", run=False))
 
 
-# The contract once more, with a journal beside the records; what fails there as well fails for the same reason.
-_JOURNALED = re.compile(
-    r"^test_journal\.py::(Test(?:Records|Upserts|SoftDeletes|Versions|Changes))With\w+::(?!test_update_takes|test_a_version_is_not)"
-)
-
-
 def _gaps(node: str, table: dict[str, tuple[str, ...]]) -> Iterator[str]:
-    place = _JOURNALED.sub(r"test_contract.py::\1::", node.partition("records/")[2])
-    place = place.replace("WithoutTransactions::", "::")
+    place = node.partition("records/")[2].replace("WithoutTransactions::", "::")
     for gap, tests in table.items():
         for test in tests:
             if place.startswith(test if "[" in test else f"{test}["):
