@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.core.errors import ConfigurationError, OutcomeUnknownError, TransactionError
-from app.db import AuditedRepository, DataLayer, Entity, Versioned
+from app.db import AuditedRepository, DataLayer, Entity, Versioned, acting_as
 from app.db.backends import BackendRegistry, Capability
 from app.testing.models import Account, Accounts, AuditedProducts, Product
 
@@ -126,3 +126,16 @@ async def test_the_settings_decide_over_the_class(config: dict[str, Any], store:
         assert [state.version for state in await counters.history("1")] == [1]
         with pytest.raises(ConfigurationError, match="audit: true"):
             await counters.audit_log()
+
+
+def test_without_await(config: dict[str, Any], store: str) -> None:
+    if stands_in(store):
+        pytest.skip("the stand-in for MongoDB gives a datetime back as text")
+    with DataLayer.from_config(config).sync() as data:
+        accounts = data.repository(Accounts)
+        with acting_as("alice"):
+            accounts.create(Account(id="1", name="a"))
+            with accounts.transaction() as tx:
+                tx.update("1", {"balance": 1})
+        assert [entry.actor for entry in accounts.audit_log("1")] == ["alice", "alice"]
+        assert [state.entity.balance for state in accounts.history("1")] == [0, 1]
