@@ -117,11 +117,16 @@ async def test_what_may_be_several_is_sorted(offers: Offers) -> None:
         Offer(name="same", price=Decimal(i), kind=kind, note=note)
         for i, (kind, note) in enumerate([("x", "3"), ("x", "1"), ("x", "2"), ("it's 100%: ?", "0")])
     )
+    for each in "ca":  # one of them deleted, so that both may have the price
+        await offers.create(Offer(id=each, name=each, price=Decimal(9), note=each))
+        await offers.delete("c")
+    is_partial = offers.query().where("name", "=", "same").where("kind", "=", "it's 100%: ?")
+    assert [each.note for each in await is_partial.order_by("note").execute()] == ["0"]
     for query, notes in (
         (offers.query().where("name", "=", "same"), ["0", "1", "2", "3"]),
         (offers.query().where("name", "=", "same").where("kind", "=", "x"), ["1", "2", "3"]),
         (offers.query().where("price", "in", [0, 1]), ["1", "3"]),
-        (offers.with_deleted().query().where("price", "=", 1), ["1"]),
+        (offers.with_deleted().query().where("price", "=", 9), ["a", "c"]),
     ):
         assert [each.note for each in await query.order_by("note").execute()] == notes
 

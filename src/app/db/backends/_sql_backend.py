@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ...connections.base import ConnectionManager
 from ...core.errors import DuplicateRecordError
-from ..query.operations import Count, Delete, Document, Explain, Find, Insert, OnConflict, Update, Upsert
+from ..query.operations import Count, Delete, Document, Find, Insert, OnConflict, Update, Upsert
 from ..query.predicates import ALL, Predicate, both
 from ._shapes import lower, shape
 from ._sql import Dialect
@@ -62,10 +62,6 @@ class SQLBackend(StorageBackend):
     @abstractmethod
     def _write(self, write: Write) -> Awaitable[tuple[int, list[Row]]]:
         """As `_read`, atomically: the number of records it touched, and what it returned, in the order of its rows."""
-
-    @abstractmethod
-    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
-        """How the store would run a SELECT: `index`, the name of the one that finds the rows or None, and `plan`."""
 
     @property
     def collection(self) -> sa.Table:
@@ -163,9 +159,6 @@ class SQLBackend(StorageBackend):
         statement = self._statements.count(where, limits=limits)
         [[number]] = await self._read(statement.sql, statement.parameters(values))
         return int(number)
-
-    async def explain(self, operation: Explain) -> dict[str, Any]:
-        return {"store": str(self.manager.connection_type), **await self._plan(*self._find(operation.find))}
 
     def _find(self, operation: Find) -> tuple[str, Row]:
         where = self._where(operation.where)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from ...connections.base import ConnectionManager
 from ...connections.sqlite import SQLiteEngine
 from ...core.errors import AppError, DuplicateRecordError, InvalidChangeError, StoreUnavailableError
+from ..query.operations import Explain
 from ._sql_backend import SQLBackend, Write
 from ._sql_rows import Row
 from ._sqlite_dialect import SQLiteDialect, register_functions
@@ -71,11 +72,12 @@ class SQLiteBackend(SQLBackend):
         large = len(write.rows) >= _LARGE
         return engine.transact(work, atomic=alone, large=large, translate=self._translated)
 
-    async def _plan(self, sql: str, parameters: Row) -> dict[str, Any]:
+    async def explain(self, operation: Explain) -> dict[str, Any]:
+        sql, parameters = self._find(operation.find)
         steps = [str(detail) for *_, detail in await self._read(f"EXPLAIN QUERY PLAN {sql}", parameters)]
         # A scan may go along an index too, for the order, and still look at every record.
         found = next(filter(None, map(_SEARCH.match, steps)), None)
-        return {"index": found and found["index"], "plan": steps}
+        return {"store": "sqlite", "index": found and found["index"], "plan": steps}
 
     def _live(self) -> SQLiteEngine | None:
         """The open engine, where the table is known to be as the model has it."""
