@@ -310,7 +310,7 @@ async def test_memory_is_bounded() -> None:
         async def load(number: int = number) -> dict[str, int]:
             return {"number": number}
 
-        await cache.get(f"{number}", (f"tag {number}",), load, ttl=60, absent_ttl=1)
+        await cache.get(f"{number}", (f"tag {number}",), load, CachePolicy(60))
     store = cache.store
     assert isinstance(store, MemoryStore)
     assert len(store._entries._values) == 10
