@@ -59,6 +59,18 @@ class TestCaching(contract.CachingContract):
     pass
 
 
+class TestHistory(contract.HistoryContract):
+    pass
+
+
+class TestAudit(contract.AuditContract):
+    pass
+
+
+class TestAggregates(contract.AggregateContract):
+    pass
+
+
 class TestTransactions(contract.TransactionContract):
     pass
 

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.core.errors import ConfigurationError
+from app.core.errors import ConfigurationError, StoreUnavailableError
 from app.db import DataLayer, Entity, Repository
 from app.db.repositories.user_repository import UserRepository
 
@@ -52,12 +52,14 @@ async def test_placed_on_nothing_is_refused_and_never_a_silent_sqlite(tmp_path: 
     assert not list(tmp_path.glob("*.db"))
 
 
-async def test_the_first_of_its_types_decides_even_where_it_cannot_be_served(tmp_path: Path) -> None:
-    """Else the records would be on SQLite today, and on MongoDB with a version that serves it."""
-    connections = {"mongodb": {"url": "mongodb://localhost"}, "sqlite": {}}
+async def test_the_best_of_its_types_decides_even_where_it_cannot_be_reached(tmp_path: Path) -> None:
+    """Else the records would be on SQLite today, and on MongoDB tomorrow."""
+    connections = {"mongodb": {"url": "mongodb://127.0.0.1:9", "timeout": 0.2}, "sqlite": {}}
     async with DataLayer.from_config({"data_dir": str(tmp_path), "connections": connections}) as data:
-        with pytest.raises(ValueError, match="mongodb"):
-            data.repository("user")
+        users = data.repository("user")
+        assert users.manager is data.connection("mongodb")
+        with pytest.raises(StoreUnavailableError):
+            await users.count()
     assert not list(tmp_path.glob("*.db"))
 
 
@@ -95,12 +97,12 @@ async def test_a_model_is_enough(tmp_path: Path) -> None:
         assert products.COLLECTION_NAME == "products"
 
 
-async def test_a_store_of_a_later_version_says_so(tmp_path: Path) -> None:
+async def test_a_store_that_holds_no_records_says_so(tmp_path: Path) -> None:
     settings = {
         "data_dir": str(tmp_path),
-        "connections": {"mongodb": {"url": "mongodb://localhost"}},
-        "repositories": {"user": {"connection": "mongodb"}},
+        "connections": {"chromadb": {}},
+        "repositories": {"user": {"connection": "chromadb"}},
     }
     async with DataLayer.from_config(settings) as data:
-        with pytest.raises(ValueError, match=r"no storage backend named 'mongodb'.*there is: redis, sqlite"):
+        with pytest.raises(ValueError, match=r"no storage backend named 'chromadb'.*there is: mongodb, postgres"):
             data.repository("user")

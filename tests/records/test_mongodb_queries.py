@@ -8,7 +8,7 @@ import bson
 import pytest
 from bson import Decimal128, ObjectId
 from bson.codec_options import CodecOptions
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import UnsupportedOperationError
@@ -193,3 +193,22 @@ def test_bytes_sort_by_a_text_of_them() -> None:
         for op, expected in ((Op.LT, True), (Op.LE, True), (Op.GT, False), (Op.GE, False)):
             assert meets(asked(Compare("data", op, high)), stored(plain(Sample(data=low), "1"))) is expected
     assert not meets(asked(Compare("data", Op.LT, b"a")), stored(plain(Sample(), "1")))
+
+
+@often
+@example(Decimal("1" * 34), Decimal("1" * 34 + ".5"), Op.LT)
+@example(Decimal("1" * 34), Decimal("1" * 34 + ".5"), Op.GE)
+@given(numbers, numbers, st.sampled_from([Op.EQ, Op.LT, Op.LE, Op.GT, Op.GE]))
+def test_numbers_beyond_bson_compare_exactly(number: Decimal, value: Decimal, op: Op) -> None:
+    for entity, path in ((Sample(exact=number), "exact"), (Sample(nested={"a": number}), "nested.a")):
+        document = plain(entity, "1")
+        where = Compare(path, op, value)
+        assert meets(asked(where), stored(document)) is matches(where, document)
+
+
+@pytest.mark.parametrize("prefix", ["\ud7ff", "\U0010ffff", "a\U0010ffff", "\U0001f600", "z"], ids=ascii)
+def test_the_end_of_a_range_of_texts(prefix: str) -> None:
+    where = Compare("text", Op.STARTSWITH, prefix)
+    for text in (prefix, f"{prefix}a", f"{prefix}\U0010ffff", "\ue000", "b", "\ud7fe", "\U0010ffff"):
+        document = plain(Sample(text=text), "1")
+        assert meets(asked(where), stored(document)) is matches(where, document)

@@ -277,3 +277,25 @@ async def test_the_drivers_log_of_commands_is_off_unless_it_is_asked_for(
     caplog.set_level(logging.DEBUG)
     await products.create(Product(name=PLANTED))
     assert PLANTED not in caplog.text
+
+
+async def test_upserts_that_came_second_find_the_first(wire: Wire, products: Products) -> None:
+    refused = {"index": 0, "code": 11000, "errmsg": "", "keyPattern": {"_id": 1}}
+    answers = iter([{"n": 0, "nModified": 0, "writeErrors": [refused]}, {"n": 2, "nModified": 2}])
+    wire.answer = lambda sent: next(answers) if "update" in sent else None
+    assert await products.upsert_many([Product(id="1", name="a"), Product(id="2", name="b")]) == 2
+    assert names(wire.take()) == ["update", "abortTransaction", "update", "commitTransaction"]
+
+
+async def test_a_stream_begins_again_where_its_connection_had_died(wire: Wire, products: Products) -> None:
+    lost = [True]
+
+    def answer(sent: Command) -> Command | None:
+        if "find" in sent and lost:
+            lost.clear()
+            raise ConnectionResetError
+        return found(STORED) if "find" in sent else None
+
+    wire.answer = answer
+    assert [each.id async for each in products.stream()] == ["1"]
+    assert names(wire.take()) == ["find", "find"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import WatchError
 
 from app.db.models.values import utc_now
 
@@ -116,16 +117,38 @@ class RawRedis(Side):
         return [Product.model_validate_json(text) for text in texts]
 
     async def bulk_upsert(self, batch: list[Data]) -> int:
-        """Without a guard against a second writer of the same records, which ours has."""
         products = [Product(**data) for data in batch]
-        present = await self._redis.mget([f"products:{product.id}" for product in products])
-        for product, text in zip(products, present, strict=True):
-            if text is not None:
-                product.__dict__["created_at"] = Product.model_validate_json(text).created_at
-        entries, members = _entries(products, [product.model_dump_json() for product in products])
-        await self._redis.mset(entries)
-        await self._add(members)
-        return len(batch)
+        names = [keys(product) for product in products]
+        documents, skus = [each[0] for each in names], [each[1] for each in names]
+        async with self._redis.pipeline() as pipeline:
+            while True:
+                await pipeline.watch(*documents, *skus)
+                present = await pipeline.mget(documents)
+                owners = await pipeline.mget(skus)
+                if any(owner not in (None, product.id) for owner, product in zip(owners, products, strict=True)):
+                    raise ValueError("a sku is taken")
+                pipeline.multi()
+                for product, text in zip(products, present, strict=True):
+                    if text is not None:
+                        self._keep(pipeline, product, Product.model_validate_json(text))
+                entries, members = _entries(products, [product.model_dump_json() for product in products])
+                pipeline.mset(entries)
+                for key, ids in members.items():
+                    pipeline.sadd(key, *ids)
+                try:
+                    await pipeline.execute()
+                except WatchError:
+                    continue
+                return len(batch)
+
+    @staticmethod
+    def _keep(pipeline: Any, product: Product, old: Product) -> None:
+        """What stays of the old one, and what of its index entries does not."""
+        product.__dict__["created_at"] = old.created_at
+        if old.sku != product.sku:
+            pipeline.delete(keys(old)[1])
+        if old.category != product.category:
+            pipeline.srem(keys(old)[2], old.id)
 
     async def _add(self, members: dict[str, list[str]]) -> None:
         async with self._redis.pipeline() as pipeline:

@@ -1,10 +1,9 @@
 """A document of the model as MongoDB has it, and back."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from bson import Decimal128, Int64
@@ -52,12 +51,8 @@ def sidecar(name: str) -> str:
     return f"~{name}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    name: str
-    stored: str
-    schema: FieldSchema
-    decode: Callable[[Any], Any] | None
+_Place: TypeAlias = tuple[str, str, Callable[[Any], Any] | None]
+"""A field: its name in the model and in the store, and how a value comes out; None means as it is."""
 
 
 class Documents:
@@ -65,19 +60,20 @@ class Documents:
 
     def __init__(self, schema: CollectionSchema) -> None:
         self._schema = schema
-        self._fields = {name: self._describe(name, field) for name, field in schema.fields.items()}
+        self._places = [self._place(name, field) for name, field in schema.fields.items()]
+        self._stored = {name: stored for name, stored, _ in self._places}
         self._as_is = {
-            name: (self._fields[name].stored, _TYPES[field.kind])
+            name: (self._stored[name], _TYPES[field.kind])
             for name, field in schema.fields.items()
             if field.kind in _STORED_AS_IS and name != schema.key
         }
         """What every record has most of: the name in the store, and the type of a value that goes in as it is."""
         self._decimals = [name for name, field in schema.fields.items() if field.kind is Kind.DECIMAL]
-        self._ours = {each.stored for each in self._fields.values()} | {EXPIRES} | set(map(sidecar, self._decimals))
+        self._ours = {*self._stored.values()} | {EXPIRES} | set(map(sidecar, self._decimals))
 
     def stored_name(self, name: str) -> str:
-        field = self._fields.get(name)
-        return encode_top_level(name) if field is None else field.stored
+        stored = self._stored.get(name)
+        return encode_top_level(name) if stored is None else stored
 
     def encode(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """The whole document, to be inserted."""
@@ -130,14 +126,12 @@ class Documents:
         document: Document = {}
         name = ""
         try:
-            for field in self._wanted(fields):
-                name = field.name
-                if field.stored in stored:
-                    value = stored[field.stored]
-                    decode = field.decode
+            for name, place, decode in self._wanted(fields) if fields else self._places:
+                if place in stored:
+                    value = stored[place]
                     document[name] = value if decode is None or value is None else decode(value)
-                elif not field.schema.required:
-                    document[name] = storable(field.schema.default())
+                elif not self._schema.fields[name].required:
+                    document[name] = storable(self._schema.fields[name].default())
             for name in self._decimals:
                 if sidecar(name) in stored and name in document:
                     document[name] = Decimal(stored[sidecar(name)]["text"])
@@ -152,20 +146,19 @@ class Documents:
             ) from error
         return document
 
-    def _wanted(self, fields: tuple[str, ...]) -> Iterable[_Field]:
-        if not fields:
-            return self._fields.values()
-        return [self._fields[name] for name in (self._schema.key, *fields) if name in self._fields]
+    def _wanted(self, fields: tuple[str, ...]) -> list[_Place]:
+        names = {self._schema.key, *fields}
+        return [place for place in self._places if place[0] in names]
 
     def _stored_with_sidecar(self, name: str) -> list[str]:
         names = [self.stored_name(name)]
         return [*names, sidecar(name)] if name in self._decimals else names
 
-    def _describe(self, name: str, field: FieldSchema) -> _Field:
+    def _place(self, name: str, field: FieldSchema) -> _Place:
         if name == self._schema.key:
             decode = decode_id if field.kind is Kind.TEXT else _DECODERS.get(field.kind)
-            return _Field(name, KEY, field, decode)
-        return _Field(name, name, field, _plain_int if field.kind is Kind.INTEGER else _DECODERS.get(field.kind))
+            return name, KEY, decode
+        return name, name, _plain_int if field.kind is Kind.INTEGER else _DECODERS.get(field.kind)
 
     def _converted(self, name: str, kind: Kind, value: Any) -> Any:
         if kind is Kind.FLOAT and type(value) is int:

@@ -71,6 +71,8 @@ def _lower_comparison(predicate: Compare, schema: CollectionSchema) -> Predicate
         return predicate
     if op is Op.IN:
         return _in_list(predicate, field)
+    if value is None and op is Op.EQ and not field.nullable:
+        return NEVER
     numeric = field.kind in (Kind.INTEGER, Kind.FLOAT) and value is not None
     return on_column(predicate, field.kind) if numeric else predicate
 

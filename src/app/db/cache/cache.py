@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ...core.errors import AppError
 from ...core.utils.logger import get_logger
-from .store import CacheStore, Entry
+from .store import CacheStore, Entry, Tokens
 
 logger = get_logger(__name__)
 
@@ -50,6 +50,7 @@ class Cache:
         self._flights: dict[tuple[asyncio.AbstractEventLoop, str, tuple[str, ...]], asyncio.Future[Any]] = {}
         self._broken_until = 0.0
         self._owed: set[str] = set()
+        self._troubled = False
 
     async def get(
         self,
@@ -62,17 +63,20 @@ class Cache:
     ) -> Any:
         """Return the answer, loaded when there is none that holds. None is kept for `absent_ttl` seconds."""
         try:
-            tokens, entry = await self._read(tags, key)
+            if self._troubled:
+                await self._recover()
+            tokens, entry = await self.store.get(tags, key)
+            if entry is not None and entry.tokens == tokens:
+                self.stats.hits += 1
+                return entry.value
+            known = await self._completed(tags, tokens)
         except AppError as error:
             self._failed(error)
             return await load()
-        if entry is not None and entry.tokens == tokens:
-            self.stats.hits += 1
-            return entry.value
         self.stats.misses += 1
-        if tokens is None or _WRITING in tokens:
+        if known is None or _WRITING in known:
             return await load()
-        return await self._load_once(key, tags, tokens, load, ttl=ttl, absent_ttl=absent_ttl)
+        return await self._load_once(key, tags, known, load, ttl=ttl, absent_ttl=absent_ttl)
 
     async def writing(self, tags: Sequence[str]) -> None:
         """Say before a write that answers with these tags do not hold, and that none is to be kept."""
@@ -84,32 +88,32 @@ class Cache:
 
     async def _mark(self, tags: Sequence[str], token: str, seconds: float) -> None:
         try:
-            await self._usable()
+            if self._troubled:
+                await self._recover()
             await self.store.mark(dict.fromkeys(tags, token), seconds)
         except AppError as error:
             self._owed.update(tags)
             self._failed(error)
 
-    async def _read(self, tags: Sequence[str], key: str) -> tuple[tuple[str, ...] | None, Entry | None]:
-        """The tokens of the tags, made for those that have none; None when that was in vain."""
-        await self._usable()
-        tokens, entry = await self.store.get(tags, key)
+    async def _completed(self, tags: Sequence[str], tokens: Tokens) -> tuple[str, ...] | None:
+        """The tokens, made for the tags that have none; None when that was in vain."""
         if None in tokens:
             for tag, token in zip(tags, tokens, strict=True):
                 if token is None:
                     await self.store.claim(tag, _token(), _TAG_SECONDS)
-            tokens, entry = await self.store.get(tags, key)
+            tokens, _ = await self.store.get(tags, "")
         known = tuple(token for token in tokens if token is not None)
-        return (known if len(known) == len(tags) else None), entry
+        return known if len(known) == len(tags) else None
 
-    async def _usable(self) -> None:
-        """Raise what is broken at once; pay what is owed since it was."""
+    async def _recover(self) -> None:
+        """Raise what is broken at once, for a while; then pay what is owed since."""
         if time.monotonic() < self._broken_until:
             raise _BrokenError
         if self._owed:
             owed = list(self._owed)
             await self.store.mark(dict.fromkeys(owed, _token()), _TAG_SECONDS)
             self._owed.difference_update(owed)
+        self._troubled = bool(self._owed)
 
     async def _load_once(
         self,
@@ -169,7 +173,7 @@ class Cache:
             else:
                 # Another may have loaded it since this one looked.
                 now, entry = await self.store.get(tags, key)
-                if entry is not None and list(entry.tokens) == now:
+                if entry is not None and entry.tokens == now:
                     await self.store.release(lock)
                     return entry.value
         except AppError as error:
@@ -196,15 +200,17 @@ class Cache:
         while time.monotonic() < deadline:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.05)
-            [*now, busy], entry = await self.store.get([*tags, lock], key)
-            if entry is not None and list(entry.tokens) == now:
+            (*found, busy), entry = await self.store.get([*tags, lock], key)
+            now = tuple(found)
+            if entry is not None and entry.tokens == now:
                 return entry.value
-            if busy is None or tuple(now) != tokens:
+            if busy is None or now != tokens:
                 return MISSING
         return MISSING
 
     def _failed(self, error: AppError) -> None:
         self.stats.failures += 1
+        self._troubled = True
         if not isinstance(error, _BrokenError):
             self._broken_until = time.monotonic() + _BROKEN_SECONDS
             logger.warning("the cache failed and is left alone for %g s: %s", _BROKEN_SECONDS, error)

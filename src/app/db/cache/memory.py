@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
-from .store import CacheStore, Entry
+from .store import CacheStore, Entry, Tokens
 
 T = TypeVar("T")
 
@@ -30,10 +30,10 @@ class MemoryStore(CacheStore):
         self._tags: _Recent[str] = _Recent(max_entries)
         self._lock = threading.Lock()
 
-    async def get(self, tags: Sequence[str], key: str) -> tuple[list[str | None], Entry | None]:
+    async def get(self, tags: Sequence[str], key: str) -> tuple[Tokens, Entry | None]:
         now = time.monotonic()
         with self._lock:
-            tokens = [self._tags.get(tag, now) for tag in tags]
+            tokens = tuple([self._tags.get(tag, now) for tag in tags])
             found = self._entries.get(key, now)
         if found is None:
             return tokens, None

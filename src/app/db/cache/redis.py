@@ -5,7 +5,7 @@ from typing import Any
 
 from ...connections.base import ConnectionManager
 from ..backends._json import decode_json, encode_json
-from .store import CacheStore, Entry
+from .store import CacheStore, Entry, Tokens
 
 
 class RedisStore(CacheStore):
@@ -16,10 +16,10 @@ class RedisStore(CacheStore):
         self._tags = f"{prefix}tag:"
         self._answers = f"{prefix}answer:"
 
-    async def get(self, tags: Sequence[str], key: str) -> tuple[list[str | None], Entry | None]:
+    async def get(self, tags: Sequence[str], key: str) -> tuple[Tokens, Entry | None]:
         client = self._manager.live or await self._manager.connect()
         *tokens, text = await client.mget([*[f"{self._tags}{tag}" for tag in tags], f"{self._answers}{key}"])
-        return tokens, None if text is None else _read(text)
+        return tuple(tokens), None if text is None else _read(text)
 
     async def put(self, key: str, entry: Entry, seconds: float) -> None:
         client = self._manager.live or await self._manager.connect()

@@ -3,7 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
+
+Tokens: TypeAlias = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class CacheStore(ABC):
     """
 
     @abstractmethod
-    async def get(self, tags: Sequence[str], key: str) -> tuple[list[str | None], Entry | None]:
+    async def get(self, tags: Sequence[str], key: str) -> tuple[Tokens, Entry | None]:
         """The tokens of the tags and the entry, in one step or with the tokens read first."""
 
     @abstractmethod

@@ -143,7 +143,8 @@ def _holds_secret(annotation: Any, within: frozenset[Any]) -> bool:
         return True
     if issubclass(annotation, BaseModel):
         return any(True for _ in _secret_fields(annotation, within))
-    if dataclasses.is_dataclass(annotation) or typing.is_typeddict(annotation):
+    is_typed_dict = issubclass(annotation, dict) and hasattr(annotation, "__total__")
+    if dataclasses.is_dataclass(annotation) or is_typed_dict or hasattr(annotation, "_fields"):
         hints = typing.get_type_hints(annotation)
         return any(name in SECRET_NAMES or _holds_secret(each, within) for name, each in hints.items())
     return False

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
 from ...core.errors import AppError, OutcomeUnknownError, TransactionError
+from ..backends.base import Capability
 from ..models.values import Scalar
 from ..query.operations import Delete, Document, Find, Insert, OnConflict, Update, Upsert
 from ..query.predicates import ALL, And, Compare, Op, Predicate, both
@@ -173,20 +174,27 @@ _ATTEMPTS = 20
 
 
 async def _upsert(operation: Upsert, store: Store, before: Iterable[Document]) -> list[Document]:
-    """What is new as an insert, which fails where another writer stored the record after the look at it."""
+    """What is new as an insert, which fails where another writer stored the record after the look at it.
+
+    Stores without savepoints find that out by themselves, at the commit. Where there is no transaction nothing does.
+    """
+    if Capability.SAVEPOINTS not in store.backend.capabilities:
+        return list(await store.run(replace(operation, returning=True)))
     there = {tuple(document[name] for name in operation.on) for document in before}
     places: dict[bool, list[int]] = {True: [], False: []}
     for place, document in enumerate(operation.documents):
         places[tuple(document[name] for name in operation.on) in there].append(place)
     stored: dict[int, Document] = {}
-    if places[True]:
-        known = tuple(operation.documents[place] for place in places[True])
-        changed = await store.run(replace(operation, documents=known, returning=True))
-        stored |= dict(zip(places[True], changed, strict=True))
-    if places[False]:
-        new = tuple(operation.documents[place] for place in places[False])
-        inserted = await store.run(Insert(new, OnConflict.RAISE, operation.ttl))
-        stored |= dict(zip(places[False], inserted, strict=True))
+    # Both or none of the two, whatever the caller of a transaction makes of an error.
+    async with store.backend.transaction.savepoint() if all(places.values()) else nullcontext():
+        if places[True]:
+            known = tuple(operation.documents[place] for place in places[True])
+            changed = await store.run(replace(operation, documents=known, returning=True))
+            stored |= dict(zip(places[True], changed, strict=True))
+        if places[False]:
+            new = tuple(operation.documents[place] for place in places[False])
+            inserted = await store.run(Insert(new, OnConflict.RAISE, operation.ttl))
+            stored |= dict(zip(places[False], inserted, strict=True))
     return [stored[place] for place in sorted(stored)]
 
 

@@ -1,7 +1,7 @@
 """Reads of single records from a cache, and the marks that every write leaves there."""
 
 import copy
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Any, Final, Self
 
 from ..backends._json import encode_json
@@ -26,10 +26,12 @@ class Caching(Middleware):
 
     def __init__(self, rule: CacheRule, *, reads: bool) -> None:
         self._cache = rule.cache
-        self._rule = rule
+        self._ttl = rule.ttl or 0
+        self._absent_ttl = min(self._ttl, rule.absent_ttl)
         self._reads = reads and rule.ttl is not None
         self._transaction: Transaction | None = None
         self._name = ""
+        self._all = ""
         self._key = ""
         self._unique: frozenset[str] = frozenset()
 
@@ -43,6 +45,7 @@ class Caching(Middleware):
         each = copy.copy(self)
         each._transaction = store.backend.transaction  # noqa: SLF001 - another of this class
         each._name = collection_id(store.backend)  # noqa: SLF001
+        each._all = f"{each._name}:*"  # noqa: SLF001
         each._key = schema.key  # noqa: SLF001
         each._unique = unique_fields(schema)  # noqa: SLF001
         return each
@@ -72,7 +75,7 @@ class Caching(Middleware):
             return found[0] if found else None
 
         tag = self._tag(where.path, where.value)
-        document = await self._get(tag, (tag, self._all), load)
+        document = await self._cache.get(tag, (tag, self._all), load, ttl=self._ttl, absent_ttl=self._absent_ttl)
         return [] if document is None else [document]
 
     async def _find_by_value(self, where: Compare, call_next: CallNext) -> list[dict[str, Any]]:
@@ -83,7 +86,7 @@ class Caching(Middleware):
             return loaded[0][self._key] if loaded else None
 
         tag = self._tag(where.path, where.value)
-        key = await self._get(tag, (tag, self._all), load)
+        key = await self._cache.get(tag, (tag, self._all), load, ttl=self._ttl, absent_ttl=self._absent_ttl)
         if loaded or key is None:
             return loaded
         found = await self._find_by_key(Compare(self._key, Op.EQ, key), call_next)
@@ -91,10 +94,6 @@ class Caching(Middleware):
             return found
         # The record has another value by now; who has this one is not known here.
         return list(await call_next(Find(where, limit=1)))
-
-    async def _get(self, key: str, tags: Sequence[str], load: Any) -> Any:
-        ttl = self._rule.ttl or 0
-        return await self._cache.get(key, tags, load, ttl=ttl, absent_ttl=min(ttl, self._rule.absent_ttl))
 
     async def _write(self, operation: Insert | Upsert | Update | Delete, call_next: CallNext) -> Any:
         tags = (*self._tags(operation), method_tag(self._name))
@@ -129,10 +128,6 @@ class Caching(Middleware):
         if isinstance(where, Compare) and where.path == self._key and where.op is Op.EQ:
             return self._tag(self._key, where.value)
         return None
-
-    @property
-    def _all(self) -> str:
-        return f"{self._name}:*"
 
     def _tag(self, field: str, value: Any) -> str:
         return f"{self._name}:{field}:{value if type(value) is str else encode_json(value)}"

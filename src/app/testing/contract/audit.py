@@ -205,6 +205,9 @@ class AuditContract(Contract):
             with acting_as("alice"):
                 await tx.update("1", {"balance": 1})
                 await tx.upsert_many([Account(id="1", name="x"), Account(id="2", name="b")])
+            if Capability.SAVEPOINTS in accounts.capabilities:
+                with pytest.raises(DuplicateRecordError):
+                    await tx.upsert_many([Account(id="2", name="c"), Account(id="3", name="x")])
         entries = await oldest_first(accounts)
         assert [(entry.action, entry.actor) for entry in entries[:2]] == [("CREATE", None), ("UPDATE", "alice")]
         assert sorted(entry.action for entry in entries[2:]) == ["CREATE", "UPDATE"]

@@ -13,7 +13,8 @@ from ...core.errors import (
     RecordNotFoundError,
     StaleRecordError,
 )
-from ...db.backends.base import Capability
+from ...db.backends.base import Capability, Index
+from ...db.middleware.history import StateRow
 from ...db.repositories.base import Repository
 from ..models import Account, Accounts, Drafts, Product
 from .base import Contract, Place
@@ -25,6 +26,11 @@ class InterruptedWorkError(Exception):
 
 class UnnumberedProducts(Repository[Product]):
     keeps_history = True
+
+
+class StoredStates(Repository[StateRow]):
+    COLLECTION_NAME = "accounts_history"
+    indexes = (Index("record"),)
 
 
 class Renaming(BaseModel):
@@ -157,7 +163,7 @@ class HistoryContract(Contract):
             await accounts.revert("1", 1)
         assert await whole(accounts) == {"1": [1, 2, 3, 4], "2": [1]}
 
-    async def test_what_is_removed_for_good_takes_its_states_along(self, accounts: Accounts) -> None:
+    async def test_what_is_removed_for_good_takes_its_states_along(self, place: Place, accounts: Accounts) -> None:
         await accounts.create_many(Account(id=f"{i}", name=f"{i}") for i in range(6))
         await accounts.update_many(None, {"balance": 1}, everything=True)
         assert await accounts.delete("0", hard=True)
@@ -168,6 +174,8 @@ class HistoryContract(Contract):
         for gone in "0123":
             assert await accounts.history(gone) == []
             assert await accounts.as_of(gone, datetime.now(UTC)) is None
+        stored: StoredStates = place(StoredStates)
+        assert sorted([state.record async for state in stored.stream()]) == ["4", "4", "5", "5"]
         again = await accounts.create(Account(id="0", name="again"))
         assert [state.entity for state in await accounts.history("0")] == [again]
 
