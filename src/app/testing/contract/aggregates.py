@@ -1,6 +1,6 @@
 """Pipelines: what a store does of them itself, and what is done with its documents."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,7 +15,7 @@ from ..models import Address, Product, Products
 from .base import Contract, Place
 
 
-async def batches_of(documents: list[dict[str, Any]], size: int = 2) -> AsyncIterator[list[dict[str, Any]]]:
+async def batches_of(documents: list[dict[str, Any]], size: int = 2) -> AsyncGenerator[list[dict[str, Any]], None]:
     for start in range(0, len(documents), size):
         yield documents[start : start + size]
 
