@@ -13,6 +13,11 @@ from app.testing.models import Account, Accounts, AuditedProducts, Product
 from .stand_in import stands_in
 
 
+def without_transactions(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = BackendRegistry.get(store)
+    monkeypatch.setattr(backend, "capabilities", backend.capabilities - {Capability.TRANSACTIONS})
+
+
 class Counter(Entity, Versioned):
     name: str = ""
     number: int = 0
@@ -29,8 +34,7 @@ async def test_two_processes_see_each_other_before_they_write(
     if stands_in(store):
         pytest.skip("the stand-in for MongoDB loses updates")
     if not with_transactions:
-        backend = BackendRegistry.get(store)
-        monkeypatch.setattr(backend, "capabilities", backend.capabilities - {Capability.TRANSACTIONS})
+        without_transactions(store, monkeypatch)
     async with DataLayer.from_config(config) as one, DataLayer.from_config(config) as other:
         writers = [layer.repository(AuditedProducts) for layer in (one, other)]
         await writers[0].create(Product(id="1", name="a"))
@@ -42,9 +46,14 @@ async def test_two_processes_see_each_other_before_they_write(
         ]
 
 
-async def test_two_processes_upsert_one_new_record(config: dict[str, Any], store: str) -> None:
+@pytest.mark.parametrize("with_transactions", [True, False], ids=["transactions", "intents"])
+async def test_two_processes_upsert_one_new_record(
+    config: dict[str, Any], store: str, monkeypatch: pytest.MonkeyPatch, *, with_transactions: bool
+) -> None:
     if stands_in(store):
         pytest.skip("the stand-in for MongoDB ignores $setOnInsert")
+    if not with_transactions:
+        without_transactions(store, monkeypatch)
     async with DataLayer.from_config(config) as one, DataLayer.from_config(config) as other:
         writers = [layer.repository(Accounts) for layer in (one, other)]
         for number in range(15):
