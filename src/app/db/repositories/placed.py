@@ -177,9 +177,9 @@ class PlacedRepository(Generic[EntityT]):
 
     def _cache_rule(self, placement: Placement) -> CacheRule | None:
         policy = placement.policy or self.cache
-        if policy is None:
-            return CacheRule(cache_of(placement), None, 0) if self._has_cached_methods else None
-        return CacheRule(cache_of(placement), policy.ttl, policy.absent_ttl)
+        if policy is None and not self._has_cached_methods:
+            return None
+        return CacheRule(cache_of(placement), policy)
 
     def within(self, transaction: Transaction) -> Self:
         """The same repository, taking part in a transaction of its connection."""
