@@ -67,6 +67,10 @@ class TestAudit(contract.AuditContract):
     pass
 
 
+class TestAggregates(contract.AggregateContract):
+    pass
+
+
 class TestTransactions(contract.TransactionContract):
     pass
 

@@ -54,7 +54,8 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def postgres_schemas(postgres_server: str) -> Iterator[Callable[[], str]]:
     """Makes an empty schema at each call, and gives the url of a database that begins with it."""
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
+    # A lock that a test has left open is an error and no end of waiting.
+    with psycopg.connect(postgres_server, autocommit=True, options="-c lock_timeout=10s") as connection:
         made: list[str] = []
 
         def make() -> str:

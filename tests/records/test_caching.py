@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -226,23 +227,27 @@ async def test_a_writer_that_is_killed_leaves_nothing_stale(
             assert (await drafts.get_or_raise("1")).body == body
 
 
-async def test_answers_end(tmp_path: Path) -> None:
+async def test_answers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Shorts(Repository[Kept]):
         COLLECTION_NAME = "shorts"
-        cache = CachePolicy(ttl=0.05, absent_ttl=0.02)
+        cache = CachePolicy(ttl=100, absent_ttl=10)
 
+    now = 0.0
+    monkeypatch.setattr("app.db.cache.memory.time", SimpleNamespace(monotonic=lambda: now))
     async with DataLayer.from_config({"data_dir": str(tmp_path), "connections": {"sqlite": {}}}) as data:
         shorts = data.repository(Shorts)
         assert await shorts.get("1") is None
-        # Behind the library's back, as another program would.
+        # Behind the cache's back, as another program would.
         plain = data.repository(Plain)
         await plain.create(Kept(id="1", title="a"))
+        now = 8.9
         assert await shorts.get("1") is None
-        await asyncio.sleep(0.03)
+        now = 11.1
         assert await shorts.get("1") is not None
         await plain.update("1", {"body": "x"})
+        now += 89.9
         assert (await shorts.get_or_raise("1")).body == ""
-        await asyncio.sleep(0.06)
+        now += 20.2
         assert (await shorts.get_or_raise("1")).body == "x"
 
 
@@ -310,7 +315,7 @@ async def test_memory_is_bounded() -> None:
         async def load(number: int = number) -> dict[str, int]:
             return {"number": number}
 
-        await cache.get(f"{number}", (f"tag {number}",), load, ttl=60, absent_ttl=1)
+        await cache.get(f"{number}", (f"tag {number}",), load, CachePolicy(60))
     store = cache.store
     assert isinstance(store, MemoryStore)
     assert len(store._entries._values) == 10

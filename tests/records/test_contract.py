@@ -57,5 +57,9 @@ class TestCaching(contract.CachingContract):
     pass
 
 
+class TestAggregates(contract.AggregateContract):
+    pass
+
+
 class TestTransactions(contract.TransactionContract):
     pass

@@ -6,11 +6,16 @@ from typing import Any
 import pytest
 
 from app.core.errors import ConfigurationError, OutcomeUnknownError, TransactionError
-from app.db import AuditedRepository, DataLayer, Entity, Versioned
+from app.db import AuditedRepository, DataLayer, Entity, Versioned, acting_as
 from app.db.backends import BackendRegistry, Capability
 from app.testing.models import Account, Accounts, AuditedProducts, Product
 
 from .stand_in import stands_in
+
+
+def without_transactions(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = BackendRegistry.get(store)
+    monkeypatch.setattr(backend, "capabilities", backend.capabilities - {Capability.TRANSACTIONS})
 
 
 class Counter(Entity, Versioned):
@@ -29,8 +34,7 @@ async def test_two_processes_see_each_other_before_they_write(
     if stands_in(store):
         pytest.skip("the stand-in for MongoDB loses updates")
     if not with_transactions:
-        backend = BackendRegistry.get(store)
-        monkeypatch.setattr(backend, "capabilities", backend.capabilities - {Capability.TRANSACTIONS})
+        without_transactions(store, monkeypatch)
     async with DataLayer.from_config(config) as one, DataLayer.from_config(config) as other:
         writers = [layer.repository(AuditedProducts) for layer in (one, other)]
         await writers[0].create(Product(id="1", name="a"))
@@ -42,9 +46,14 @@ async def test_two_processes_see_each_other_before_they_write(
         ]
 
 
-async def test_two_processes_upsert_one_new_record(config: dict[str, Any], store: str) -> None:
+@pytest.mark.parametrize("with_transactions", [True, False], ids=["transactions", "intents"])
+async def test_two_processes_upsert_one_new_record(
+    config: dict[str, Any], store: str, monkeypatch: pytest.MonkeyPatch, *, with_transactions: bool
+) -> None:
     if stands_in(store):
         pytest.skip("the stand-in for MongoDB ignores $setOnInsert")
+    if not with_transactions:
+        without_transactions(store, monkeypatch)
     async with DataLayer.from_config(config) as one, DataLayer.from_config(config) as other:
         writers = [layer.repository(Accounts) for layer in (one, other)]
         for number in range(15):
@@ -126,3 +135,16 @@ async def test_the_settings_decide_over_the_class(config: dict[str, Any], store:
         assert [state.version for state in await counters.history("1")] == [1]
         with pytest.raises(ConfigurationError, match="audit: true"):
             await counters.audit_log()
+
+
+def test_without_await(config: dict[str, Any], store: str) -> None:
+    if stands_in(store):
+        pytest.skip("the stand-in for MongoDB gives a datetime back as text")
+    with DataLayer.from_config(config).sync() as data:
+        accounts = data.repository(Accounts)
+        with acting_as("alice"):
+            accounts.create(Account(id="1", name="a"))
+            with accounts.transaction() as tx:
+                tx.update("1", {"balance": 1})
+        assert [entry.actor for entry in accounts.audit_log("1")] == ["alice", "alice"]
+        assert [state.entity.balance for state in accounts.history("1")] == [0, 1]

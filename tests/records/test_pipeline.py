@@ -1,7 +1,7 @@
 """What the stages of a pipeline mean."""
 
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import permutations
@@ -21,7 +21,7 @@ SALES: list[dict[str, Any]] = [
 ]
 
 
-async def batches_of(documents: list[dict[str, Any]], size: int = 2) -> AsyncIterator[list[dict[str, Any]]]:
+async def batches_of(documents: list[dict[str, Any]], size: int = 2) -> AsyncGenerator[list[dict[str, Any]], None]:
     for start in range(0, len(documents), size):
         yield documents[start : start + size]
 
@@ -153,7 +153,7 @@ async def test_sort() -> None:
 
 
 async def test_a_sort_before_a_limit_holds_no_more_than_it_gives() -> None:
-    async def batches() -> AsyncIterator[list[dict[str, Any]]]:
+    async def batches() -> AsyncGenerator[list[dict[str, Any]], None]:
         for start in range(0, 20_000, 500):
             yield [{"id": n, "v": (n * 7919) % 100_003} for n in range(start, start + 500)]
 
@@ -172,7 +172,7 @@ async def test_limit_ends_the_stream() -> None:
     taken = []
     ended = []
 
-    async def batches() -> AsyncIterator[list[dict[str, Any]]]:
+    async def batches() -> AsyncGenerator[list[dict[str, Any]], None]:
         try:
             for number in range(100):
                 taken.append(number)

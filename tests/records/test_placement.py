@@ -74,3 +74,16 @@ async def test_the_settings_name_the_collection(config: dict[str, Any], store: s
         await fill(products, "a")
         assert products.collection.name == "wares"
         assert await products.count() == 1
+
+
+async def test_a_class_names_its_collection_in_either_way(data: DataLayer) -> None:
+    class Shelf(Repository[Product]):
+        collection = "shelf"
+
+    class Case(Repository[Product]):
+        COLLECTION_NAME = "shelf"
+
+    await data.repository(Shelf).create(Product(id="1", name="a"))
+    assert (await data.repository(Case).get_or_raise("1")).name == "a"
+    assert data.repository(Shelf).collection is not None
+    assert Shelf.COLLECTION_NAME == "shelf"

@@ -225,6 +225,21 @@ async def test_a_statement_that_takes_too_long(url: str, products: Products) -> 
         assert (await slow.get_or_raise("1")).stock == 1
 
 
+async def test_closing_rolls_back_what_is_open(url: str) -> None:
+    async with layer(url) as data, layer(url) as other:
+        products = data.repository(Products)
+        await products.create(Product(id="1", name="a"))
+        begun = products.transaction()
+        tx = await begun.__aenter__()
+        await tx.update("1", {"stock": 1})
+        await data.close()
+        async with asyncio.timeout(1):
+            assert await other.repository(Products).increment("1", "stock", 5) == 5
+        with pytest.raises(TransactionError):
+            await tx.get("1")
+        await begun.rollback()
+
+
 async def test_first_use_in_a_transaction_that_is_rolled_back(data: DataLayer) -> None:
     with pytest.raises(ZeroDivisionError):
         async with data.transaction("postgres") as tx:

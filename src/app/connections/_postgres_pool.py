@@ -44,7 +44,7 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
         self.operation_timeout = timeout
         self.known = set()
         self.first_use = asyncio.Lock()
-        self._in_use = 0
+        self._lent: set[Connection] = set()
         self._failing: set[asyncio.Task[None]] = set()
         super().__init__(
             conninfo,
@@ -70,7 +70,7 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
             self._nconns_min = min(self._nconns_min, len(self._pool))
             self._stats["requests_num"] += 1
             idle._pool = self  # noqa: SLF001 - as there
-            self._in_use += 1
+            self._lent.add(idle)
             if not idle.has_news():
                 return idle
             await self._look_at(idle)
@@ -91,7 +91,7 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
             try:
                 connection = await self.getconn(max(deadline - monotonic(), 0.001))
             except PoolTimeout as error:
-                if self._in_use < self.max_size:
+                if len(self._lent) < self.max_size:
                     raise StoreUnavailableError(
                         f"PostgreSQL at {self.address} gave no connection within {self.timeout:g} s"
                     ) from error
@@ -101,7 +101,7 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
                 ) from error
             except PoolClosed as error:
                 raise StoreUnavailableError(f"the pool of {self.name!r} is closed") from error
-            self._in_use += 1
+            self._lent.add(connection)
             if not connection.has_news():
                 return connection
             await self._look_at(connection)
@@ -110,7 +110,7 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
             await self.give(connection)
 
     async def give(self, connection: Connection) -> None:
-        self._in_use -= 1
+        self._lent.discard(connection)
         connection.timeout = self.operation_timeout
         if connection.expired and not connection.lost:
             await connection.close()  # a cancellation may still be under way, and would hit the next statement
@@ -140,9 +140,15 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
             raise _EndedError from error
 
     async def end(self) -> None:
-        """Close the pool, then give back the server, if it runs for us."""
+        """Close the pool, then give back the server, if it runs for us.
+
+        A transaction that is open is rolled back. A statement that runs ends first, as its connection does with it.
+        """
         try:
             await self.close(timeout=1)
+            for connection in self._lent:
+                if connection.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                    await connection.close()
         finally:
             lease, self.lease = self.lease, None
             if lease is not None:
@@ -151,7 +157,7 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
     def abandon(self) -> None:
         """Close the sockets, from no loop at all."""
         self._closed = True
-        for connection in self._pool:
+        for connection in (*self._pool, *self._lent):
             connection.pgconn.finish()
         lease, self.lease = self.lease, None
         if lease is not None:
@@ -163,7 +169,7 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
             "max_size": self.max_size,
             "size": found["pool_size"],
             "idle": found["pool_available"],
-            "in_use": self._in_use,
+            "in_use": len(self._lent),
             "waiting": found.get("requests_waiting", 0),
         }
 

@@ -153,7 +153,7 @@ def _column_work(table: Table, present: Mapping[str, _Column]) -> list[_Work]:
         if column.name in present:
             _check_column(table, column, present[column.name])
         else:
-            work.append(_Work(_add_column(table, column), f"added the column {name}.{column.name}"))
+            work.append(_Work(table.add_column(column), f"added the column {name}.{column.name}"))
     unknown = [each for each in present if each not in table.table.c and each not in (EXTRA, EXPIRES)]
     if unknown:
         statements = "; ".join(f"ALTER TABLE {table.quote(name)} DROP COLUMN {table.quote(each)}" for each in unknown)
@@ -187,24 +187,6 @@ def _check_column(table: Table, column: sa.Column[Any], present: _Column) -> Non
             f"the {allows} allows None in {name}.{column.name} and the {refuses} does not: "
             f"run ALTER TABLE {table.quote(name)} ALTER COLUMN {table.quote(column.name)} {change}"
         )
-
-
-def _add_column(table: Table, column: sa.Column[Any]) -> str:
-    """The default becomes part of the column, so it is also what a process with the older model writes."""
-    name = table.schema.name
-    add = f"ALTER TABLE {table.quote(name)} ADD COLUMN {table.quote(column.name)} {_kind(table, column)}"
-    if column.name == EXTRA:
-        default = "'{}'"
-    elif column.name == EXPIRES:
-        default = "NULL"
-    elif table.schema.fields[column.name].required:
-        raise MigrationError(
-            f"the table {name} has no column {column.name!r}, which the model requires: give the field a default, "
-            f"or run {add} NOT NULL DEFAULT …, with the value that old records shall have"
-        )
-    else:
-        default = table.default_literal(column.name)
-    return f"{add}{'' if column.nullable else ' NOT NULL'} DEFAULT {default}"
 
 
 def _kind(table: Table, column: sa.Column[Any]) -> str:

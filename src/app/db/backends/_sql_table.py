@@ -5,7 +5,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.errors import ConfigurationError, InvalidFilterError, UnsupportedOperationError, did_you_mean
+from ...core.errors import (
+    ConfigurationError,
+    InvalidFilterError,
+    MigrationError,
+    UnsupportedOperationError,
+    did_you_mean,
+)
 from ..models.schema import FieldSchema, Kind
 from ..models.values import storable
 from ..query.keyset import complete
@@ -80,7 +86,25 @@ class Table:
     def ddl(self, element: sa.ClauseElement) -> str:
         return str(element.compile(dialect=self.dialect.sqlalchemy)).strip()
 
-    def default_literal(self, name: str) -> str:
+    def add_column(self, column: sa.Column[Any]) -> str:
+        """The default becomes part of the column, so it is also what a process with the older model writes."""
+        name = self.schema.name
+        kind = column.type.compile(self.dialect.sqlalchemy)
+        add = f"ALTER TABLE {self.quote(name)} ADD COLUMN {self.quote(column.name)} {kind}"
+        if column.name == EXTRA:
+            default = "'{}'"
+        elif column.name == EXPIRES:
+            default = "NULL"
+        elif self.schema.fields[column.name].required:
+            raise MigrationError(
+                f"the table {name} has no column {column.name!r}, which the model requires: give the field a default, "
+                f"or run {add} NOT NULL DEFAULT …, with the value that old records shall have"
+            )
+        else:
+            default = self._default_literal(column.name)
+        return f"{add}{'' if column.nullable else ' NOT NULL'} DEFAULT {default}"
+
+    def _default_literal(self, name: str) -> str:
         """The field's default as SQL text, since DDL takes no parameters."""
         try:
             default = storable(self.schema.fields[name].default())

@@ -49,7 +49,8 @@ def _alter(connection: sqlite3.Connection, table: Table, present: dict[str, _Col
         if column.name in present:
             _compare(name, column, present[column.name])
         else:
-            _add_column(connection, table, column)
+            connection.execute(table.add_column(column))
+            logger.info("added the column %s.%s", name, column.name)
     unknown = [each for each in present if each not in table.table.c and each not in (EXTRA, EXPIRES)]
     if unknown:
         statements = "; ".join(f"ALTER TABLE {table.quote(name)} DROP COLUMN {table.quote(each)}" for each in unknown)
@@ -74,25 +75,6 @@ def _compare(name: str, column: sa.Column[Any], present: _Column) -> None:
             f"the {allows} allows None in {name}.{column.name} and the {refuses} does not: "
             "write a migration that rebuilds the table"
         )
-
-
-def _add_column(connection: sqlite3.Connection, table: Table, column: sa.Column[Any]) -> None:
-    """The default becomes part of the column, so it is also what a process with the older model writes."""
-    name = table.schema.name
-    add = f"ALTER TABLE {table.quote(name)} ADD COLUMN {table.quote(column.name)} {_kind(column)}"
-    if column.name == EXTRA:
-        default = "'{}'"
-    elif column.name == EXPIRES:
-        default = "NULL"
-    elif table.schema.fields[column.name].required:
-        raise MigrationError(
-            f"the table {name} has no column {column.name!r}, which the model requires: give the field a default, "
-            f"or run {add} NOT NULL DEFAULT …, with the value that old records shall have"
-        )
-    else:
-        default = table.default_literal(column.name)
-    connection.execute(f"{add}{'' if column.nullable else ' NOT NULL'} DEFAULT {default}")
-    logger.info("added the column %s.%s", name, column.name)
 
 
 def _kind(column: sa.Column[Any]) -> str:

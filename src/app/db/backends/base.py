@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -164,7 +164,7 @@ class StorageBackend(ABC):
     @abstractmethod
     async def explain(self, operation: Explain) -> dict[str, Any]: ...
 
-    async def stream(self, operation: Stream) -> AsyncIterator[list[Document]]:
+    async def stream(self, operation: Stream) -> AsyncGenerator[list[Document], None]:
         """Keyset pages: no cursor and no connection is held between two of them."""
         return self._pages(operation)
 
@@ -214,7 +214,7 @@ class StorageBackend(ABC):
         view.transaction = transaction
         return view
 
-    async def _pages(self, operation: Stream) -> AsyncIterator[list[Document]]:
+    async def _pages(self, operation: Stream) -> AsyncGenerator[list[Document], None]:
         order = complete(operation.order_by, self.schema.key)
         names = {each.field for each in order}
         fields = operation.fields and tuple(dict.fromkeys((*operation.fields, *names)))
@@ -255,5 +255,5 @@ BackendRegistry: Registry[type[StorageBackend]] = Registry(
 )
 
 
-async def _batch(documents: list[Document]) -> AsyncIterator[list[Document]]:
+async def _batch(documents: list[Document]) -> AsyncGenerator[list[Document], None]:
     yield documents

@@ -1,7 +1,7 @@
 """Collections of MongoDB, one command for each operation."""
 
 import copy
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import pymongo
@@ -98,7 +98,7 @@ class MongoDBBackend(StorageBackend):
         decode, fields = self._access.documents.decode, operation.fields
         return [decode(each, fields) for each in found]
 
-    async def stream(self, operation: Stream) -> AsyncIterator[list[Document]]:
+    async def stream(self, operation: Stream) -> AsyncGenerator[list[Document], None]:
         """A cursor, closed with the stream. Without an order it is by id, so that no index moves what is changed."""
         return self._batches(await self._connected(), operation)
 
@@ -194,7 +194,7 @@ class MongoDBBackend(StorageBackend):
         field = self.schema.fields.get(self.schema.key if name == KEY else name)
         return field is not None and field.kind is Kind.BYTES
 
-    async def _batches(self, collection: Collection, operation: Stream) -> AsyncIterator[list[Document]]:
+    async def _batches(self, collection: Collection, operation: Stream) -> AsyncGenerator[list[Document], None]:
         find = Find(operation.where, operation.order_by, fields=operation.fields)
         decode = self._access.documents.decode
         size = operation.batch_size

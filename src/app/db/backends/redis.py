@@ -1,7 +1,7 @@
 """Collections as JSON strings in Redis, one key for each document, with index entries that scripts keep in step."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Self, cast
 from weakref import WeakValueDictionary
@@ -125,7 +125,7 @@ class RedisBackend(StorageBackend):
             documents = documents[operation.skip : end]
         return _selected(documents, operation.fields)
 
-    async def stream(self, operation: Stream) -> AsyncIterator[list[Document]]:
+    async def stream(self, operation: Stream) -> AsyncGenerator[list[Document], None]:
         """An order needs all documents at once, so it is for what ids or an index find; then they are held here.
 
         Without an order a batch is held, and eight bytes for each document that was seen.
@@ -307,7 +307,7 @@ class RedisBackend(StorageBackend):
             return int(answer is not None)
         return [] if answer is None else [documents.decode(answer).document]
 
-    async def _batches(self, client: Any, operation: Stream) -> AsyncIterator[list[Document]]:
+    async def _batches(self, client: Any, operation: Stream) -> AsyncGenerator[list[Document], None]:
         if not operation.order_by:
             async for batch in self._records.batches(client, operation.where, operation.batch_size):
                 yield _selected([record.document for record in batch], operation.fields)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ...core.errors import AppError
 from ...core.utils.logger import get_logger
+from .policy import CachePolicy
 from .store import CacheStore, Entry, Tokens
 
 logger = get_logger(__name__)
@@ -41,6 +42,16 @@ class CacheStats:
     failures: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    key: str
+    tags: Sequence[str]
+    tokens: tuple[str, ...]
+    """Of the tags, before it is loaded."""
+    load: Callable[[], Awaitable[Any]]
+    policy: CachePolicy
+
+
 class Cache:
     """One cache for any number of repositories. A store that is broken makes reads slower, never wrong."""
 
@@ -52,16 +63,8 @@ class Cache:
         self._owed: set[str] = set()
         self._troubled = False
 
-    async def get(
-        self,
-        key: str,
-        tags: Sequence[str],
-        load: Callable[[], Awaitable[Any]],
-        *,
-        ttl: float,
-        absent_ttl: float,
-    ) -> Any:
-        """Return the answer, loaded when there is none that holds. None is kept for `absent_ttl` seconds."""
+    async def get(self, key: str, tags: Sequence[str], load: Callable[[], Awaitable[Any]], policy: CachePolicy) -> Any:
+        """Return the answer, loaded when there is none that holds."""
         try:
             if self._troubled:
                 await self._recover()
@@ -76,7 +79,7 @@ class Cache:
         self.stats.misses += 1
         if known is None or _WRITING in known:
             return await load()
-        return await self._load_once(key, tags, known, load, ttl=ttl, absent_ttl=absent_ttl)
+        return await self._load_once(_Question(key, tags, known, load, policy))
 
     async def writing(self, tags: Sequence[str]) -> None:
         """Say before a write that answers with these tags do not hold, and that none is to be kept."""
@@ -115,19 +118,10 @@ class Cache:
             self._owed.difference_update(owed)
         self._troubled = bool(self._owed)
 
-    async def _load_once(
-        self,
-        key: str,
-        tags: Sequence[str],
-        tokens: tuple[str, ...],
-        load: Callable[[], Awaitable[Any]],
-        *,
-        ttl: float,
-        absent_ttl: float,
-    ) -> Any:
+    async def _load_once(self, question: "_Question") -> Any:
         """One task of this loop loads, the others wait for it. It takes as many others' turn as it is cancelled."""
         loop = asyncio.get_running_loop()
-        flight = (loop, key, tokens)
+        flight = (loop, question.key, question.tokens)
         while True:
             running = self._flights.get(flight)
             if running is None:
@@ -139,7 +133,7 @@ class Cache:
         future: asyncio.Future[Any] = loop.create_future()
         self._flights[flight] = future
         try:
-            value = await self._load(key, tags, tokens, load, ttl=ttl, absent_ttl=absent_ttl)
+            value = await self._load(question)
         except BaseException as error:
             if isinstance(error, Exception):
                 future.set_exception(error)
@@ -153,21 +147,13 @@ class Cache:
         finally:
             self._flights.pop(flight, None)
 
-    async def _load(
-        self,
-        key: str,
-        tags: Sequence[str],
-        tokens: tuple[str, ...],
-        load: Callable[[], Awaitable[Any]],
-        *,
-        ttl: float,
-        absent_ttl: float,
-    ) -> Any:
+    async def _load(self, question: "_Question") -> Any:
+        key, tags = question.key, question.tags
         lock = f"loading:{key}"
         try:
             mine = await self.store.claim(lock, "1", _LOADING_SECONDS)
             if not mine:
-                value = await self._wait_for(key, tags, tokens, lock)
+                value = await self._wait_for(question, lock)
                 if value is not MISSING:
                     return value
             else:
@@ -178,13 +164,13 @@ class Cache:
                     return entry.value
         except AppError as error:
             self._failed(error)
-            return await load()
+            return await question.load()
         try:
-            value = await load()
-            # They are not all to end at once.
-            seconds = (absent_ttl if value is None else ttl) * uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+            value = await question.load()
+            seconds = question.policy.absent_ttl if value is None else question.policy.ttl
+            seconds *= uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - they are not all to end at once
             try:
-                await self.store.put(key, Entry(tokens, value), seconds)
+                await self.store.put(key, Entry(question.tokens, value), seconds)
             except AppError as error:
                 self._failed(error)
             return value
@@ -193,18 +179,18 @@ class Cache:
                 with suppress(AppError):
                     await self.store.release(lock)
 
-    async def _wait_for(self, key: str, tags: Sequence[str], tokens: tuple[str, ...], lock: str) -> Any:
+    async def _wait_for(self, question: "_Question", lock: str) -> Any:
         """The answer that another process is loading; MISSING when it does not come or would not hold."""
         deadline = time.monotonic() + _LOADING_SECONDS
         pause = 0.002
         while time.monotonic() < deadline:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.05)
-            (*found, busy), entry = await self.store.get([*tags, lock], key)
+            (*found, busy), entry = await self.store.get([*question.tags, lock], question.key)
             now = tuple(found)
             if entry is not None and entry.tokens == now:
                 return entry.value
-            if busy is None or now != tokens:
+            if busy is None or now != question.tokens:
                 return MISSING
         return MISSING
 

@@ -15,3 +15,4 @@ class CachePolicy:
     def __post_init__(self) -> None:
         if not (self.ttl > 0 and self.absent_ttl > 0):
             raise ConfigurationError("a cache keeps answers for a positive number of seconds")
+        object.__setattr__(self, "absent_ttl", min(self.ttl, self.absent_ttl))

@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
-from ...core.errors import AppError, OutcomeUnknownError, TransactionError
+from ...core.errors import AppError, DuplicateRecordError, OutcomeUnknownError, TransactionError
+from ..backends.base import Capability
 from ..models.values import Scalar
 from ..query.operations import Delete, Document, Find, Insert, OnConflict, Update, Upsert
 from ..query.predicates import ALL, And, Compare, Op, Predicate, both
 from ._affected import Documents, Writing, affected, keyed, narrowed, turn_of
-from ._audit_rows import AuditRows, Stage, log_of
+from ._audit_rows import Action, AuditRows, Stage, log_of
 from .base import CallNext, Declaration, Middleware, Store
 from .history import record_text
 from .versioning import VERSION
@@ -102,7 +103,13 @@ class Audit(Middleware):
             planned = _planned(operation, before, self._key)
             if not before and not planned:
                 return (await self._change(operation, self._store, {})).result  # type: ignore[arg-type]  # nothing to do
-            done = await self._announced(operation, before, planned)
+            try:
+                done = await self._announced(operation, before, planned)
+            except DuplicateRecordError:
+                # Of one that was stored, or changed, after the look at it; the next look finds that.
+                if not isinstance(operation, Upsert) or attempt > _DUPLICATES:
+                    raise
+                done = None
             if done is not None:
                 return done.result
             await asyncio.sleep(0.001 * attempt)
@@ -123,9 +130,13 @@ class Audit(Middleware):
                 with suppress(AppError):  # what stays is found not to have been done
                     await log.delete(Delete(_ids(intents.values())))
             raise
-        written = await self._removed(before) if isinstance(operation, Delete) and done.result else {*done.after}
-        left = [row for key, row in intents.items() if key not in written]
         try:
+            written = await self._removed(before) if isinstance(operation, Delete) and done.result else {*done.after}
+            left = [row for key, row in intents.items() if key not in written]
+            unforeseen = self._rows_of({}, {key: done.after[key] for key in written if key not in intents}, Stage.DONE)
+            if unforeseen:  # by an upsert of several, of records that another writer stored after the look at them
+                changes = tuple({**row, "action": Action.UPDATE.value} for row in unforeseen.values())
+                await log.insert(Insert(changes))
             if left:
                 await log.delete(Delete(_ids(left)))
             if written:
@@ -141,7 +152,14 @@ class Audit(Middleware):
         if isinstance(operation, Insert):
             return await self._carry_out(operation, self._store)
         if isinstance(operation, Upsert):
-            stored = await self._store.run(replace(operation, returning=True))
+            if len(operation.documents) > 1:
+                stored = await self._store.run(replace(operation, returning=True))
+            elif before:
+                [(key, document)] = before.items()
+                guard = both(operation.guard, _unchanged(document, planned[key]))
+                stored = await self._store.run(replace(operation, guard=guard, returning=True))
+            else:
+                stored = await self._store.run(Insert(operation.documents, OnConflict.RAISE, operation.ttl))
             result = stored if operation.returning else len(stored)
             return _Outcome(result, before, keyed(stored, self._key))
         if len(before) == 1:
@@ -170,23 +188,31 @@ class Audit(Middleware):
 
 
 _ATTEMPTS = 20
+_DUPLICATES = 2
 
 
 async def _upsert(operation: Upsert, store: Store, before: Iterable[Document]) -> list[Document]:
-    """What is new as an insert, which fails where another writer stored the record after the look at it."""
+    """What is new as an insert, which fails where another writer stored the record after the look at it.
+
+    Stores without savepoints find that out by themselves, at the commit. Where there is no transaction nothing does.
+    """
+    if Capability.SAVEPOINTS not in store.backend.capabilities:
+        return list(await store.run(replace(operation, returning=True)))
     there = {tuple(document[name] for name in operation.on) for document in before}
     places: dict[bool, list[int]] = {True: [], False: []}
     for place, document in enumerate(operation.documents):
         places[tuple(document[name] for name in operation.on) in there].append(place)
     stored: dict[int, Document] = {}
-    if places[True]:
-        known = tuple(operation.documents[place] for place in places[True])
-        changed = await store.run(replace(operation, documents=known, returning=True))
-        stored |= dict(zip(places[True], changed, strict=True))
-    if places[False]:
-        new = tuple(operation.documents[place] for place in places[False])
-        inserted = await store.run(Insert(new, OnConflict.RAISE, operation.ttl))
-        stored |= dict(zip(places[False], inserted, strict=True))
+    # Both or none of the two, whatever the caller of a transaction makes of an error.
+    async with store.backend.transaction.savepoint() if all(places.values()) else nullcontext():
+        if places[True]:
+            known = tuple(operation.documents[place] for place in places[True])
+            changed = await store.run(replace(operation, documents=known, returning=True))
+            stored |= dict(zip(places[True], changed, strict=True))
+        if places[False]:
+            new = tuple(operation.documents[place] for place in places[False])
+            inserted = await store.run(Insert(new, OnConflict.RAISE, operation.ttl))
+            stored |= dict(zip(places[False], inserted, strict=True))
     return [stored[place] for place in sorted(stored)]
 
 

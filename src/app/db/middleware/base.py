@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from ...core.errors import DuplicateRecordError, TransactionError
 from ..backends.base import Capability, CollectionSchema, Handler, StorageBackend, Transaction
 from ..cache.cache import Cache
+from ..cache.policy import CachePolicy
 from ..query.operations import Operation
 
 R = TypeVar("R")
@@ -31,11 +32,10 @@ class Visibility(Enum):
 
 @dataclass(frozen=True, slots=True)
 class CacheRule:
-    """What a repository keeps in which cache. Without a `ttl` single records are not kept, and writes mark it only."""
+    """What a repository keeps in which cache. Without a policy single records are not kept, and writes only mark it."""
 
     cache: Cache
-    ttl: float | None
-    absent_ttl: float
+    policy: CachePolicy | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ from typing import Any, Final, Self
 
 from ..backends._json import encode_json
 from ..backends.base import CollectionSchema, StorageBackend, Transaction
+from ..cache.policy import CachePolicy
 from ..query.operations import Delete, Find, Insert, Update, Upsert
 from ..query.predicates import ALL, Compare, Op, Predicate
 from .base import CacheRule, CallNext, Declaration, Middleware, Store, Visibility
 from .soft_delete import IS_LIVE
 
 _MOST_TAGS: Final = 100
+_NONE: Final = CachePolicy(1)
 
 
 class Caching(Middleware):
@@ -26,9 +28,8 @@ class Caching(Middleware):
 
     def __init__(self, rule: CacheRule, *, reads: bool) -> None:
         self._cache = rule.cache
-        self._ttl = rule.ttl or 0
-        self._absent_ttl = min(self._ttl, rule.absent_ttl)
-        self._reads = reads and rule.ttl is not None
+        self._policy = rule.policy or _NONE
+        self._reads = reads and rule.policy is not None
         self._transaction: Transaction | None = None
         self._name = ""
         self._all = ""
@@ -75,7 +76,7 @@ class Caching(Middleware):
             return found[0] if found else None
 
         tag = self._tag(where.path, where.value)
-        document = await self._cache.get(tag, (tag, self._all), load, ttl=self._ttl, absent_ttl=self._absent_ttl)
+        document = await self._cache.get(tag, (tag, self._all), load, self._policy)
         return [] if document is None else [document]
 
     async def _find_by_value(self, where: Compare, call_next: CallNext) -> list[dict[str, Any]]:
@@ -86,7 +87,7 @@ class Caching(Middleware):
             return loaded[0][self._key] if loaded else None
 
         tag = self._tag(where.path, where.value)
-        key = await self._cache.get(tag, (tag, self._all), load, ttl=self._ttl, absent_ttl=self._absent_ttl)
+        key = await self._cache.get(tag, (tag, self._all), load, self._policy)
         if loaded or key is None:
             return loaded
         found = await self._find_by_key(Compare(self._key, Op.EQ, key), call_next)

@@ -53,7 +53,7 @@ class Find:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """The result is an async iterator over lists of at most `batch_size` documents; no more are held at once.
+    """The result is an async generator of lists of at most `batch_size` documents; no more are held at once.
 
     Without `order_by` the order is the store's. What is written meanwhile may be seen or not; what was there all the
     time is seen once.

@@ -3,8 +3,8 @@
 The stages are as MongoDB documents them, but that a missing field is None: it is counted, pushed and given out as None.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -52,14 +52,11 @@ def check_pipeline(
     return where, tuple(stages)
 
 
-async def run_pipeline(batches: AsyncIterator[list[Document]], stages: Sequence[Stage]) -> list[Document]:
+async def run_pipeline(batches: AsyncGenerator[list[Document], None], stages: Sequence[Stage]) -> list[Document]:
     """Run checked stages. Groups, what a `$sort` holds and the result are in memory, and one batch."""
     chain = steps(stages)
     result: list[Document] = []
-    async with AsyncExitStack() as stack:
-        close = getattr(batches, "aclose", None)
-        if close is not None:
-            stack.push_async_callback(close)
+    async with aclosing(batches):
         async for documents in batches:
             result += _through(chain, documents)
             if any(step.full for step in chain):

@@ -53,9 +53,7 @@ def cached(*, ttl: float, absent_ttl: float = 5.0) -> Callable[[Method[Repositor
             async def load() -> Any:
                 return encode(await method(self, *args, **kwargs), self.schema)
 
-            answer = await rule.cache.get(
-                key, (method_tag(collection),), load, ttl=policy.ttl, absent_ttl=min(policy.ttl, policy.absent_ttl)
-            )
+            answer = await rule.cache.get(key, (method_tag(collection),), load, policy)
             result: R = decode(answer, self.schema)
             return result
 

@@ -116,6 +116,8 @@ class JournaledRepository(PlacedRepository[EntityT]):
                 f"{type(self).__name__} keeps no audit log: set `audited = True` in the class, or `audit: true` in its "
                 "entry under `repositories`"
             )
+        if id is not None and self._key(id) is None:
+            return []
         where = self._entries_of(id, actor, action, since, until)
         if after is not None:
             where = both(where, following([after.at, after.id], _NEWEST_FIRST))

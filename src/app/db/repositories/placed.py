@@ -3,7 +3,7 @@
 import copy
 import weakref
 from collections.abc import Awaitable
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -29,7 +29,7 @@ class PlacedRepository(Generic[EntityT]):
     """Finds its store: at each call where it was made without one, so that it acts on the current DataLayer."""
 
     COLLECTION_NAME: ClassVar[str] = ""
-    """The table or collection; by default the model's name in plural."""
+    """The table or collection; by default the model's name in plural. `collection = "…"` says the same."""
     key: ClassVar[str] = "id"
     """The field that identifies a record."""
     indexes: ClassVar[tuple[Index, ...]] = ()
@@ -50,6 +50,11 @@ class PlacedRepository(Generic[EntityT]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        named = cls.__dict__.get("collection")
+        if isinstance(named, str):
+            # `collection = "products"` in the class says what it is called; on an instance it is the store's handle.
+            cls.COLLECTION_NAME = named
+            del cls.collection
         for base in cls.__dict__.get("__orig_bases__", ()):
             origin = get_origin(base)
             if not (isinstance(origin, type) and issubclass(origin, PlacedRepository)):
@@ -124,10 +129,14 @@ class PlacedRepository(Generic[EntityT]):
         """The driver's own object, for what this contract has not. It knows nothing of soft deletes and the like."""
         return self._binding.backend.native
 
-    @property
-    def collection(self) -> Any:
-        """The store's own handle of the collection: on SQL stores the SQLAlchemy table."""
-        return self._binding.backend.collection
+    if TYPE_CHECKING:
+        collection: Any
+    else:
+
+        @property
+        def collection(self) -> Any:
+            """The store's own handle of the collection: on SQL stores the SQLAlchemy table."""
+            return self._binding.backend.collection
 
     @property
     def _binding(self) -> Binding:
@@ -168,9 +177,9 @@ class PlacedRepository(Generic[EntityT]):
 
     def _cache_rule(self, placement: Placement) -> CacheRule | None:
         policy = placement.policy or self.cache
-        if policy is None:
-            return CacheRule(cache_of(placement), None, 0) if self._has_cached_methods else None
-        return CacheRule(cache_of(placement), policy.ttl, policy.absent_ttl)
+        if policy is None and not self._has_cached_methods:
+            return None
+        return CacheRule(cache_of(placement), policy)
 
     def within(self, transaction: Transaction) -> Self:
         """The same repository, taking part in a transaction of its connection."""

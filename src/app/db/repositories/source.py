@@ -1,6 +1,7 @@
 """What a query of `repository.query()` asks of its repository: checked operations in, entities or selections out."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any, Protocol, cast
 
 from pydantic import BaseModel
@@ -51,9 +52,10 @@ class RepositorySource:
 
     async def stream(self, find: Find, selection: tuple[str, ...], batch_size: int) -> AsyncIterator[Any]:
         batches = await self._run(Stream(find.where, find.order_by, read_size(batch_size), find.fields))
-        async for documents in batches:
-            for result in self._results(documents, selection):
-                yield result
+        async with aclosing(batches):  # whoever leaves in the middle frees what the store holds for it
+            async for documents in batches:
+                for result in self._results(documents, selection):
+                    yield result
 
     async def page(self, find: Find, selection: tuple[str, ...], size: int, after: str | None) -> Page[Any]:
         order = complete(find.order_by, self._schema.key)

@@ -1,5 +1,6 @@
 """The contract of a storage backend as test classes: derive one, give it `open_place`, and every test runs on it."""
 
+from .aggregates import AggregateContract
 from .audit import AuditContract
 from .base import Contract, OpenPlace, Place
 from .caching import CachingContract
@@ -13,6 +14,7 @@ from .transactions import TransactionContract
 from .upserts import UpsertContract
 
 __all__ = [
+    "AggregateContract",
     "AuditContract",
     "CachingContract",
     "ChangeContract",

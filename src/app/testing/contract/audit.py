@@ -191,9 +191,9 @@ class AuditContract(Contract):
             await log(action="NEVER")
 
     async def test_in_a_transaction(self, accounts: Accounts) -> None:
+        await accounts.create(Account(id="1", name="a"))
         if Capability.TRANSACTIONS not in accounts.capabilities:
             pytest.skip("the store has no transactions")
-        await accounts.create(Account(id="1", name="a"))
         with pytest.raises(InterruptedWorkError):
             async with accounts.transaction() as tx:
                 await tx.update("1", {"balance": 1})
@@ -205,6 +205,10 @@ class AuditContract(Contract):
             with acting_as("alice"):
                 await tx.update("1", {"balance": 1})
                 await tx.upsert_many([Account(id="1", name="x"), Account(id="2", name="b")])
+            if Capability.SAVEPOINTS in accounts.capabilities:
+                with pytest.raises(DuplicateRecordError):
+                    await tx.upsert_many([Account(id="2", name="c"), Account(id="3", name="x")])
+        assert [each.name for each in await accounts.all()] == ["x", "b"]
         entries = await oldest_first(accounts)
         assert [(entry.action, entry.actor) for entry in entries[:2]] == [("CREATE", None), ("UPDATE", "alice")]
         assert sorted(entry.action for entry in entries[2:]) == ["CREATE", "UPDATE"]

@@ -186,9 +186,9 @@ class HistoryContract(Contract):
         assert [(state.version, state.entity.balance) for state in states] == [(i + 1, i) for i in range(21)]
 
     async def test_in_a_transaction(self, accounts: Accounts) -> None:
+        await accounts.create(Account(id="1", name="a"))
         if Capability.TRANSACTIONS not in accounts.capabilities:
             pytest.skip("the store has no transactions")
-        await accounts.create(Account(id="1", name="a"))
         with pytest.raises(InterruptedWorkError):
             async with accounts.transaction() as tx:
                 await tx.update("1", {"balance": 1})
