@@ -65,11 +65,14 @@ def main() -> None:
 
 
 def _head() -> str:
+    given = " ".join(sys.argv[1:])
+    command = f'make bench ARGS="{given}"' if given else "make bench"
+    machine = f"{os.cpu_count()} cores ({_processor()}), {platform.system()} {platform.release()}"
+    load = " ".join(f"{each:.1f}" for each in os.getloadavg())
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    machine = f"{os.cpu_count()} cores, {_processor()}, {platform.system()} {platform.release()}"
     return (
-        f"Made on {time.strftime('%Y-%m-%d')} by `python -m benchmarks.records {' '.join(sys.argv[1:])}`".rstrip(" `")
-        + f"`\non {machine}; Python {platform.python_version()}, {packages}."
+        f"Made by `{command}` on {time.strftime('%Y-%m-%d')}, on {machine} with a load of {load} before;\n"
+        f"Python {platform.python_version()}, {packages}."
     )
 
 

@@ -20,7 +20,7 @@ _FILLED = 1000  # records that are there all the time
 @dataclass(frozen=True, slots=True)
 class Plan:
     rounds: int = 7
-    operations: int = 192
+    operations: int = 128
     """In one measurement, of operations on one record."""
     bulk_rounds: int = 3
     bulk_tasks: tuple[int, ...] = TASKS

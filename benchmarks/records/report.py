@@ -52,15 +52,23 @@ def verdicts(results: Results, ours: str = "manystore") -> list[str]:
         for tasks in TASKS:
             reached = mean(results, names, tasks, ours)
             if reached is not None and reached > target:
-                found.append(f"{results.store}, {label}, {tasks} tasks: {reached:.2f} × raw, the target is {target}")
+                found.append(
+                    f"{results.store}, {label}, {_tasks(tasks)}: {reached:.2f} × raw, the target is {target:.2f}"
+                )
             for peer in results.sides:
                 if peer in (RAW, ours):
                     continue
                 against = mean(results, names, tasks, ours, peer)
                 limit = 1.10 if peer == "pydantic-mongo" else 1.0
                 if against is not None and against > limit:
-                    found.append(f"{results.store}, {label}, {tasks} tasks: {against:.2f} × {peer}")
+                    found.append(
+                        f"{results.store}, {label}, {_tasks(tasks)}: {against:.2f} × {peer}, the target is {limit:.2f}"
+                    )
     return found
+
+
+def _tasks(number: int) -> str:
+    return f"{number} task" if number == 1 else f"{number} tasks"
 
 
 def _cell(value: float | None, mark: str = "") -> str:

@@ -9,6 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
+from redis.asyncio import Redis
+
 from app.connections.embedded import postgres as embedded_postgres
 from app.connections.embedded import redis as embedded_redis
 
@@ -47,8 +50,10 @@ async def sqlite(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
 async def postgres(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
     lease = await embedded_postgres.acquire(directory / "postgres")
     try:
+        async with await psycopg.AsyncConnection.connect(lease.url) as connection:
+            version = connection.info.parameter_status("server_version")
         yield (
-            "embedded PostgreSQL",
+            f"PostgreSQL {version}",
             [
                 Ours("postgres", {"url": lease.url, **_LIMITS}, directory),
                 RawPostgres(lease.url),
@@ -65,8 +70,10 @@ async def postgres(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
 async def redis(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
     lease = await embedded_redis.acquire(directory / "redis")
     try:
+        async with Redis.from_url(lease.url) as client:
+            version = (await client.info())["redis_version"]
         yield (
-            "embedded Redis",
+            f"Redis {version}",
             [
                 Ours("redis", {"url": f"{lease.url}?db=0", **_LIMITS}, directory),
                 RawRedis(f"{lease.url}?db=1"),
