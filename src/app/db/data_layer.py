@@ -251,6 +251,12 @@ def _repository_class(name: object) -> type[Repository[Any]]:
     if isinstance(name, type) and issubclass(name, Repository):
         return name
     if isinstance(name, type) and issubclass(name, BaseModel):
+        registered = RepositoryRegistry.classes_of(name)
+        if len(registered) > 1:
+            names = ", ".join(repr(each.registered_name) for each in registered)
+            raise ConfigurationError(f"{name.__name__} has several repositories: ask for one of {names}")
+        if registered:
+            return registered[0]
         return type(f"{name.__name__}Repository", (Repository,), {"model": name})
     raise TypeError(f"repository(…) takes a registered name, a Repository class or a pydantic model, not {name!r}")
 

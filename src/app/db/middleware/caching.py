@@ -1,12 +1,15 @@
 """Reads of single records from a cache, and the marks that every write leaves there."""
 
 import copy
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from datetime import date, datetime
 from typing import Any, Final, Self
+from uuid import UUID
 
 from ..backends._json import encode_json
 from ..backends.base import CollectionSchema, StorageBackend, Transaction
 from ..cache.policy import CachePolicy
+from ..models.schema import Kind
 from ..query.operations import Delete, Find, Insert, Update, Upsert
 from ..query.predicates import ALL, Compare, Op, Predicate
 from .base import CacheRule, CallNext, Declaration, Middleware, Store, Visibility
@@ -34,7 +37,8 @@ class Caching(Middleware):
         self._name = ""
         self._all = ""
         self._key = ""
-        self._unique: frozenset[str] = frozenset()
+        self._unique: Mapping[str, type] = {}
+        self._types: Mapping[str, type] = {}
 
     @classmethod
     def declared(cls, declaration: Declaration) -> Self | None:
@@ -49,6 +53,8 @@ class Caching(Middleware):
         each._all = f"{each._name}:*"  # noqa: SLF001
         each._key = schema.key  # noqa: SLF001
         each._unique = unique_fields(schema)  # noqa: SLF001
+        key = _TYPES.get(schema.fields[schema.key].kind)
+        each._types = {**each._unique, **({schema.key: key} if key else {})}  # noqa: SLF001
         return each
 
     def __call__(self, operation: Find | Insert | Upsert | Update | Delete, call_next: CallNext) -> Awaitable[Any]:
@@ -63,12 +69,12 @@ class Caching(Middleware):
             or operation.fields
             or not isinstance(where, Compare)
             or where.op is not Op.EQ
-            or where.value is None
+            or type(where.value) is not self._types.get(where.path)
         ):
             return call_next(operation)
         if where.path == self._key:
             return self._find_by_key(where, call_next)
-        return self._find_by_value(where, call_next) if where.path in self._unique else call_next(operation)
+        return self._find_by_value(where, call_next)
 
     async def _find_by_key(self, where: Compare, call_next: CallNext) -> list[dict[str, Any]]:
         async def load() -> Any:
@@ -120,9 +126,9 @@ class Caching(Middleware):
             return (self._all,)
         if isinstance(operation, Delete):
             return (key,)
-        if "deleted_at" in operation.changes or operation.increments.keys() & self._unique:
+        if "deleted_at" in operation.changes or operation.increments.keys() & self._unique.keys():
             return (self._all,)
-        changed = operation.changes.keys() & self._unique
+        changed = operation.changes.keys() & self._unique.keys()
         return (key, *[self._tag(name, operation.changes[name]) for name in changed])
 
     def _one(self, where: Predicate) -> str | None:
@@ -134,13 +140,25 @@ class Caching(Middleware):
         return f"{self._name}:{field}:{value if type(value) is str else encode_json(value)}"
 
 
-def unique_fields(schema: CollectionSchema) -> frozenset[str]:
-    """The fields whose values are unique by themselves."""
-    return frozenset(
+_TYPES: Final[Mapping[Kind, type]] = {
+    Kind.TEXT: str,
+    Kind.INTEGER: int,
+    Kind.UUID: UUID,
+    Kind.DATETIME: datetime,
+    Kind.DATE: date,
+}
+"""Where a value has one spelling. What is asked with a value of another type (5.0 or "5" for 5) goes past the cache."""
+
+
+def unique_fields(schema: CollectionSchema) -> Mapping[str, type]:
+    """The fields whose values are unique by themselves, with the type of these; none that lie in another one."""
+    names = (
         index.fields[0]
         for index in schema.indexes
         if index.unique and len(index.fields) == 1 and index.where in (ALL, IS_LIVE)
     )
+    kinds = {name: schema.fields[name].kind for name in names if name in schema.fields}
+    return {name: _TYPES[kind] for name, kind in kinds.items() if kind in _TYPES}
 
 
 def collection_id(backend: StorageBackend) -> str:

@@ -8,7 +8,7 @@ from ...core.errors import InvalidChangeError
 from ..backends.base import CollectionSchema
 from ..models.base import SoftDeletable
 from ..models.values import utc_now
-from ..query.operations import Aggregate, Count, Delete, Explain, Find, Stream, Update, Upsert, altered
+from ..query.operations import Aggregate, Count, Delete, Explain, Find, Insert, Stream, Update, Upsert, altered
 from ..query.predicates import Compare, Not, Op, Predicate, both
 from .base import CallNext, Declaration, Middleware, Visibility
 
@@ -25,7 +25,7 @@ _VISIBLE: dict[Visibility, Predicate | None] = {
 class SoftDelete(Middleware):
     """The one point where deleted records are left out."""
 
-    handles = (Find, Stream, Explain, Aggregate, Count, Upsert, Update, Delete)
+    handles = (Find, Stream, Explain, Aggregate, Count, Insert, Upsert, Update, Delete)
 
     def __init__(self, visibility: Visibility = Visibility.LIVE) -> None:
         self._visible = _VISIBLE[visibility]
@@ -40,7 +40,7 @@ class SoftDelete(Middleware):
 
     def __call__(
         self,
-        operation: Find | Stream | Explain | Aggregate | Count | Upsert | Update | Delete,
+        operation: Find | Stream | Explain | Aggregate | Count | Insert | Upsert | Update | Delete,
         call_next: CallNext,
     ) -> Awaitable[Any]:
         if isinstance(operation, Delete) and not operation.hard:
@@ -54,7 +54,10 @@ class SoftDelete(Middleware):
             )
         if isinstance(operation, Update) and operation.changes.get("deleted_at") is not None:
             raise InvalidChangeError("deleted_at: set by deleting, not by a caller; None restores a deleted record")
-        if self._visible is None:
+        if isinstance(operation, Insert | Upsert):
+            for document in operation.documents:
+                document["deleted_at"] = None
+        if self._visible is None or isinstance(operation, Insert):
             return call_next(operation)
         if isinstance(operation, Update | Upsert | Delete):
             return call_next(altered(operation, guard=both(operation.guard, self._visible)))

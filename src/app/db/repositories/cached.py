@@ -1,6 +1,7 @@
 """Methods of a repository whose answers are kept until something is written to its collection."""
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -48,7 +49,9 @@ def cached(*, ttl: float, absent_ttl: float = 5.0) -> Callable[[Method[Repositor
             arguments = dict(list(bound.arguments.items())[1:])
             collection = collection_id(binding.backend)
             visibility = binding.declaration.visibility.value
-            key = f"{collection}:{visibility}:{name}:{_plain(arguments, name)}"
+            # A method that is inherited may read what only the subclass has.
+            kind = f"{type(self).__module__}.{type(self).__qualname__}"
+            key = f"{collection}:{visibility}:{kind}:{name}:{_digest(arguments, name)}"
 
             async def load() -> Any:
                 return encode(await method(self, *args, **kwargs), self.schema)
@@ -100,8 +103,9 @@ def decode(value: Any, schema: ModelSchema[Any]) -> Any:
     return value
 
 
-def _plain(arguments: dict[str, Any], name: str) -> str:
+def _digest(arguments: dict[str, Any], name: str) -> str:
+    """Stands for the arguments in a key, where those that are secret could be read."""
     try:
-        return encode_json(storable(arguments))
+        return hashlib.sha256(encode_json(storable(arguments)).encode()).hexdigest()
     except ValueError as error:
         raise ConfigurationError(f"@cached: an argument of {name} is no plain value: {error}") from None

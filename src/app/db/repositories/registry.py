@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from pydantic import BaseModel
+
 from ...core import current
 from ...core.registry import Registry
 
@@ -52,6 +54,11 @@ class RepositoryRegistry:
     @staticmethod
     def get_class(name: str) -> "type[Repository[Any]]":
         return _classes.get(name)
+
+    @staticmethod
+    def classes_of(model: type[BaseModel]) -> "list[type[Repository[Any]]]":
+        """The registered classes of a model. Those that nobody has imported yet are, which needs no driver."""
+        return [each for each in map(_classes.get, _classes.names()) if getattr(each, "model", None) is model]
 
     @staticmethod
     def names() -> tuple[str, ...]:
