@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 from ...connections.base import ConnectionManager
 from ...core.constants import ConnectionType
-from ...core.errors import UnsupportedOperationError
+from ...core.errors import TransactionError, UnsupportedOperationError
 from ...core.registry import Registry
 from ..models.schema import FieldSchema, Kind
 from ..query.keyset import complete, following
@@ -82,11 +82,16 @@ class CollectionSchema:
 class Transaction(ABC):
     """Open on one store, for one task at a time. It ends once, by `end`."""
 
+    _spoiled = False
     _at_end: "list[Callable[[], Awaitable[None]]] | None" = None
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Have something done when it has ended, in either way."""
         self._at_end = [*(self._at_end or ()), callback]
+
+    def spoil(self) -> None:
+        """Let it only be rolled back: something in it was interrupted half way."""
+        self._spoiled = True
 
     async def end(self, *, commit: bool) -> None:
         """Commit, and where that fails roll back and raise; or roll back."""
@@ -95,6 +100,8 @@ class Transaction(ABC):
                 await self.rollback()
                 return
             try:
+                if self._spoiled:
+                    raise TransactionError("a write in this transaction was interrupted, so it cannot be committed")
                 await self.commit()
             except BaseException:
                 await self.rollback()

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 
-from ...core.errors import DuplicateRecordError, TransactionError
+from ...core.errors import AppError, DuplicateRecordError, TransactionError
 from ..backends.base import Capability, CollectionSchema, Handler, StorageBackend, Transaction
 from ..cache.cache import Cache
 from ..cache.policy import CachePolicy
@@ -110,7 +110,7 @@ class Store:
         have the same `turn` go one after the other, and so are in nobody's way.
         """
         if self.backend.transaction is not None:
-            return await work(self)
+            return await self._inside(self.backend.transaction, work)
         async with self.in_turn(turn):
             attempt, duplicates = 0, int(again_on_duplicate)
             while True:
@@ -142,6 +142,19 @@ class Store:
             lock = _turns[name] = asyncio.Lock()
         async with lock:
             yield
+
+    async def _inside(self, transaction: Transaction, work: Callable[["Store"], Awaitable[R]]) -> R:
+        """In the caller's transaction, which must not commit a part of it: a caller may go on after a cancellation."""
+        if Capability.SAVEPOINTS in self.backend.capabilities:
+            async with transaction.savepoint():
+                return await work(self)
+        try:
+            return await work(self)
+        except AppError:
+            raise
+        except BaseException:
+            transaction.spoil()
+            raise
 
     async def _within(self, transaction: Transaction, work: Callable[["Store"], Awaitable[R]]) -> R:
         try:
