@@ -107,13 +107,12 @@ def _connection(data: DataLayer, name: str) -> tuple[str, str | None]:
         manager = data.connection(name)
     except AppError as error:
         return "", str(error)
-    info = manager.get_connection_info()
-    address = str(info.get("path") or info.get("url") or "")
     for module in manager.requires:
         if find_spec(module) is None:
             package, extra = _EXTRAS.get(module, (module, str(manager.connection_type)))
-            return address, str(MissingDependencyError.for_extra(package, extra))
-    return address, None
+            return "", str(MissingDependencyError.for_extra(package, extra))
+    info = manager.get_connection_info()
+    return str(info.get("path") or info.get("url") or ""), None
 
 
 def _state(report: Report, place: str, build: Callable[[], object], *, connected: bool) -> str:

@@ -109,8 +109,10 @@ class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
         return self._url == EMBEDDED
 
     def _conninfo(self, url: str) -> str:
-        from ._postgres_url import conninfo  # noqa: PLC0415 - an optional package
-
+        try:
+            from ._postgres_url import conninfo  # noqa: PLC0415 - an optional package
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError.for_extra("psycopg", "postgres") from error
         return conninfo(self.name, url)
 
     def _address(self, conninfo: str) -> str:

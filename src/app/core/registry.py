@@ -6,18 +6,27 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast, overload
 
-from .errors import ConfigurationError, NotRegisteredError
+from .errors import ConfigurationError, MissingDependencyError, NotRegisteredError
 
 T = TypeVar("T")
 
 # The package may be installed as `app`, be imported as `src.app`, or be copied under any other name.
+EXTRAS = {"psycopg": ("psycopg", "postgres"), "pymongo": ("pymongo", "mongodb"), "redis": ("redis", "redis")}
+"""A driver → its package, and the extra that brings it."""
+
 ROOT_PACKAGE = __name__.rpartition(".core.")[0]
 
 
 def import_target(target: str) -> object:
     """Import ``package.module:attribute``. A leading dot counts from this package, whatever it is called."""
     module_name, _, attribute = target.partition(":")
-    module = importlib.import_module(module_name, ROOT_PACKAGE if module_name.startswith(".") else None)
+    try:
+        module = importlib.import_module(module_name, ROOT_PACKAGE if module_name.startswith(".") else None)
+    except ModuleNotFoundError as error:
+        found = EXTRAS.get((error.name or "").partition(".")[0])
+        if found is None:
+            raise
+        raise MissingDependencyError.for_extra(*found) from error
     return getattr(module, attribute)
 
 

@@ -47,10 +47,7 @@ class _Project(Step):
             if self._left_out:
                 yield _without(document, self._left_out)
                 continue
-            result = _only(document, self._kept)
-            for names, read in self._computed:
-                result = _with(result, names, read(document))
-            yield result
+            yield _computed(_only(document, self._kept), self._computed, document)
 
 
 class _AddFields(Step):
@@ -59,10 +56,7 @@ class _AddFields(Step):
 
     def take(self, documents: Iterable[Document]) -> Iterator[Document]:
         for document in documents:
-            result = document
-            for names, read in self._computed:
-                result = _with(result, names, read(document))
-            yield result
+            yield _computed(document, self._computed, document)
 
 
 class _Group(Step):
@@ -254,6 +248,15 @@ def _without(value: Any, tree: Mapping[str, Any]) -> Any:
         for name, item in value.items()
         if name not in tree or tree[name]
     }
+
+
+def _computed(result: Document, fields: Iterable[tuple[list[str], Reader]], document: Document) -> Document:
+    """A copy with the fields: one copy for all, since one for each takes the square of their number."""
+    result = dict(result)
+    for (name, *below), read in fields:
+        new = read(document)
+        result[name] = _with(result.get(name), below, new) if below else new
+    return result
 
 
 def _with(value: Any, names: Sequence[str], new: Any) -> Any:
