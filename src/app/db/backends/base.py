@@ -96,12 +96,12 @@ class Transaction(ABC):
     async def end(self, *, commit: bool) -> None:
         """Commit, and where that fails roll back and raise; or roll back."""
         try:
-            if not commit:
+            if not commit or self._spoiled:
                 await self.rollback()
+                if commit:
+                    raise TransactionError("a write in this transaction was interrupted, so nothing of it is committed")
                 return
             try:
-                if self._spoiled:
-                    raise TransactionError("a write in this transaction was interrupted, so it cannot be committed")
                 await self.commit()
             except BaseException:
                 await self.rollback()
