@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from app.core.actor import acting_as
 from app.core.errors import DuplicateRecordError, RecordNotFoundError, StaleRecordError, TransactionError
 from app.db import CachePolicy, DataLayer
+from app.db.backends import BackendRegistry, Capability
 from app.testing.models import Account, Accounts
 
 from .stand_in import stands_in
@@ -59,11 +60,16 @@ OPERATIONS: dict[str, Do] = {
     "purge": lambda accounts, key, _: accounts.only_deleted().delete(key, hard=True),
     "several": several,
 }
-ONE = st.tuples(st.sampled_from(sorted(OPERATIONS)), st.integers(0, 2), st.integers(0, 2))
+NEEDS_TRANSACTIONS = {"all", "several"}
 
 
-def writers(config: dict[str, Any], *, apart: bool) -> type[RuleBasedStateMachine]:
-    """A machine on a store: the writers are in one process with a cache, or `apart`, as two processes would be."""
+def writers(config: dict[str, Any], how: str) -> type[RuleBasedStateMachine]:
+    """A machine on a store: the writers are `together` in one process with a cache, or apart as two processes would be,
+    with transactions or with `intents`.
+    """
+    apart = how != "together"
+    operations = sorted(OPERATIONS.keys() - (NEEDS_TRANSACTIONS if how == "intents" else set()))
+    given = st.tuples(st.sampled_from(operations), st.integers(0, 2), st.integers(0, 2))
 
     class Writers(RuleBasedStateMachine):
         def __init__(self) -> None:
@@ -75,7 +81,7 @@ def writers(config: dict[str, Any], *, apart: bool) -> type[RuleBasedStateMachin
             self.prefix = f"{uuid4().hex}-"
             self.written = 0
 
-        @rule(first=ONE, second=ONE)
+        @rule(first=given, second=given)
         def write(self, first: tuple[str, int, int], second: tuple[str, int, int]) -> None:
             self.runner.run(self.together(first, second))
 
@@ -131,15 +137,18 @@ def writers(config: dict[str, Any], *, apart: bool) -> type[RuleBasedStateMachin
     return Writers
 
 
-@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
+@pytest.mark.parametrize("how", ["together", "apart", "intents"])
 def test_two_writers_lose_nothing(
-    config: dict[str, Any], store: str, request: pytest.FixtureRequest, *, apart: bool
+    config: dict[str, Any], store: str, how: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if how == "intents":
+        backend = BackendRegistry.get(store)
+        monkeypatch.setattr(backend, "capabilities", backend.capabilities - {Capability.TRANSACTIONS})
     if stands_in(store):
         reason = "stand-in: a datetime that $set wrote comes back as text, and it has no transactions"
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     run_state_machine_as_test(
-        writers(config, apart=apart),
+        writers(config, how),
         settings=settings(
             max_examples=20,
             stateful_step_count=15,

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from app.connections.postgres import PostgresConnectionManager
 from app.core.errors import DuplicateRecordError, PoolExhaustedError, StoreUnavailableError
@@ -29,7 +29,12 @@ async def pool(url: str, request: pytest.FixtureRequest) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 def products(pool: Pool) -> Products:
-    return Products(PostgresConnectionManager.around(pool))
+    return Products(pool)
+
+
+def test_a_synchronous_pool_is_refused(url: str) -> None:
+    with pytest.raises(TypeError, match="AsyncConnectionPool"):
+        Products(ConnectionPool(url, open=False))
 
 
 async def test_records(products: Products, pool: Pool) -> None:

@@ -276,3 +276,15 @@ async def test_writers_outside_see_one_order(products: Products) -> None:
 
     numbers = await asyncio.gather(*map(add, range(30)))
     assert sorted(numbers) == list(range(1, 31))
+
+
+async def test_transactions_need_no_second_connection_for_a_table_that_is_there(url: str) -> None:
+    async with layer(url) as first:
+        await first.repository(Products).create(Product(id="1", name="a"))
+    async with layer(url, max_size=2) as data:
+
+        async def work() -> None:
+            async with data.transaction("postgres") as tx:
+                assert await tx.repository(Products).get("1") is not None
+
+        await asyncio.gather(*(work() for _ in range(10)))

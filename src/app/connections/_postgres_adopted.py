@@ -21,6 +21,8 @@ class AdoptedPostgres(PostgresConnectionManager):
     """The manager of such a pool, which works on the loop that the pool was opened on."""
 
     def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
+        if not isinstance(pool, AsyncConnectionPool):
+            raise TypeError("pass psycopg_pool's AsyncConnectionPool: a synchronous pool would hold up the event loop")
         super().__init__()
         self._adopted = pool
         self._shown = "the server of the pool that was passed in"

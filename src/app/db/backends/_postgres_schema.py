@@ -90,6 +90,12 @@ def known_indexes(table: Table) -> Mapping[str, tuple[str, ...]]:
     return {**names, f"{table.schema.name}_pkey": (table.schema.key,)}
 
 
+async def complete_table(connection: Connection, table: Table) -> Mapping[str, tuple[str, ...]] | None:
+    """As `ensure_table` where nothing is missing; None, and nothing is done, where something is."""
+    work, fields = await _compare(connection, table)
+    return None if work else fields
+
+
 async def ensure_table(connection: Connection, table: Table) -> Mapping[str, tuple[str, ...]]:
     """Create what is missing; return the fields of each index by its name.
 

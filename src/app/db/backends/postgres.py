@@ -16,7 +16,7 @@ from ._postgres_bulk import BULK, BulkStatements, arrays, run_bulk
 from ._postgres_copy import copy_in
 from ._postgres_dialect import PostgresDialect
 from ._postgres_errors import quiet, translated
-from ._postgres_schema import ensure_table, known_indexes
+from ._postgres_schema import complete_table, ensure_table, known_indexes
 from ._postgres_transaction import PostgresTransaction
 from ._postgres_write import run
 from ._sql_backend import SQLBackend, Write
@@ -134,7 +134,18 @@ class PostgresBackend(SQLBackend):
         return pool
 
     async def _ensure(self, pool: Pool) -> None:
-        """On another connection than the transaction's: a table that others may use must not go with a rollback."""
+        """Look at the table; what is missing is made on another connection than the transaction's.
+
+        A table that others may use must not go with a rollback.
+        """
+        if self.transaction is not None:
+            try:
+                found = await complete_table(self.transaction.connection, self._table)
+            except psycopg.Error as error:
+                raise self.transaction.lost(error) or self._translated(pool, error) from quiet(error)
+            if found is not None:
+                self._indexes = found
+                return
         connection = await pool.take()
         if isinstance(connection, OurConnection):
             connection.timeout = _DDL_TIMEOUT

@@ -57,6 +57,7 @@ class SoftDeleteContract(Contract):
         assert await notes.purge(older_than=timedelta(days=1)) == 0
         assert await notes.purge(older_than=between) == 1
         assert [each.id for each in await notes.only_deleted().all()] == ["2"]
+        await asyncio.sleep(0.005)
         assert await notes.purge(older_than=timedelta(0)) == 1
         assert [each.id for each in await notes.with_deleted().all()] == ["0", "3"]
 
