@@ -365,3 +365,16 @@ async def test_numbers_that_bson_has_not(wire: Wire, manager: MongoDBConnectionM
     assert second["documents"][0]["~cost"]["text"] == "1" * 40
     assert found_["filter"] == {"cost": {"$lt": Decimal128("2.5")}}
     assert found_["sort"] == {"cost": -1, "~cost.tail": -1, "_id": 1}
+
+
+async def test_the_server_gives_up_what_nobody_waits_for_any_more(products: Products, wire: Wire) -> None:
+    for read in (
+        products.find({"price": 1}),
+        products.get("x"),
+        products.count({"price": 1}),
+        products.exists({"price": 1}),
+    ):
+        wire.commands.clear()
+        await read
+        [command] = wire.commands
+        assert command["maxTimeMS"] == 5000

@@ -65,7 +65,20 @@ VALUES: tuple[Any, ...] = (
     *(datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=_EAST)),
     *(datetime(2026, 1, 1), datetime.min.replace(tzinfo=_EAST), Moment(2026, 1, 1, 0, 0, 0, 5, tzinfo=UTC)),  # noqa: DTZ001
     *(date(2026, 1, 1), UUID(int=7), b"\0", None, object()),
-    *([], ["a"], ("a",), {"a"}, ["\0"], [Text("t")], [1, True], [2**63], [["a"]], {"a": [1]}, {"a": "\0"}),
+    *(
+        [],
+        ["a"],
+        ("a",),
+        {"a"},
+        ["\0"],
+        [Text("t")],
+        [1, True],
+        [2**63],
+        [["a"]],
+        {"a": [1]},
+        {"a": "\0"},
+        {"a": 1}.keys(),
+    ),
 )
 
 

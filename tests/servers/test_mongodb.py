@@ -140,12 +140,10 @@ async def test_the_commands_are_exactly_those_asked_for(manager: Recorded) -> No
     await manager.connect()
     await manager.write(insert)
     await manager.read(find)
-    ping, written, read = manager.recorder.commands
+    ping, written, _ = manager.recorder.commands
     assert manager.recorder.names() == ["ping", "insert", "find"]
     assert ping["$db"] == "admin"
     assert "txnNumber" not in written, "the driver's own retry of writes is off"
-    assert 0 < written["maxTimeMS"] <= 5000
-    assert 0 < read["maxTimeMS"] <= 5000
 
 
 async def test_the_server_is_told_the_name_of_the_application(mongodb_process: Process) -> None:
@@ -162,7 +160,7 @@ async def test_the_settings_hold_whatever_the_url_says() -> None:
     url = "mongodb://127.0.0.1/?retryWrites=true&retryReads=true&maxPoolSize=500&timeoutMS=99&appName=mine&tls=true"
     client = await at(url, timeout=3, pool=PoolSettings(max_size=7, timeout=2))._client()
     options = client.options
-    assert (options.retry_reads, options.retry_writes, options.timeout) == (False, False, 3)
+    assert (options.retry_reads, options.retry_writes, options.timeout) == (False, False, None)
     pool = options.pool_options
     assert (pool.max_pool_size, pool.wait_queue_timeout, pool.connect_timeout) == (7, 2, 3)
     assert pool.appname == "mine"

@@ -94,8 +94,9 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
                 appname=options.get("appname", _APPLICATION),
                 connectTimeoutMS=milliseconds,
                 serverSelectionTimeoutMS=milliseconds,
-                socketTimeoutMS=milliseconds,
-                timeoutMS=milliseconds,
+                # Both would wrap every exchange in a timer of its own; `_run` has one for the whole operation.
+                socketTimeoutMS=None,
+                timeoutMS=None,
                 maxPoolSize=self.settings.pool.max_size,
                 waitQueueTimeoutMS=round(self.settings.pool.timeout * 1000),
                 retryReads=False,

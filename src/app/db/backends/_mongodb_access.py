@@ -66,6 +66,12 @@ class Access:
         return None if self.transaction is None else self.transaction.session
 
     @property
+    def max_time(self) -> int:
+        """Milliseconds after which the server gives up a read, since nobody waits for it any more."""
+        seconds: float = self.manager.settings.timeout
+        return round(seconds * 1000)
+
+    @property
     def database(self) -> AsyncDatabase[Stored]:
         database: AsyncDatabase[Stored] = self.manager.get_database()
         return database

@@ -117,9 +117,12 @@ class MongoDBBackend(StorageBackend):
         if operation.limit == 0:
             return 0
         if operation.limit == 1:
-            found = await access.read(lambda: collection.find_one(query, {KEY: 1}, session=access.session))
+            found = await access.read(
+                lambda: collection.find_one(query, {KEY: 1}, max_time_ms=access.max_time, session=access.session)
+            )
             return int(found is not None)
-        options = {} if operation.limit is None else {"limit": min(operation.limit, _MOST)}
+        options = {"maxTimeMS": access.max_time}
+        options |= {} if operation.limit is None else {"limit": min(operation.limit, _MOST)}
         return await access.read(lambda: collection.count_documents(query, session=access.session, **options))
 
     async def explain(self, operation: Explain) -> dict[str, Any]:
@@ -165,6 +168,7 @@ class MongoDBBackend(StorageBackend):
             limit=-1 if limit == 1 else limit or 0,  # one is answered in one batch, with no cursor behind it
             sort=list(sort.items()) or None,
             batch_size=min(batch_size, limit or batch_size),
+            max_time_ms=access.max_time,
             session=access.session,
         )
 
