@@ -8,16 +8,19 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from app.core.errors import ConfigurationError
-from app.db import CachePolicy, DataLayer, Entity, Repository, cached
+from app.db import CachePolicy, DataLayer, Entity, Index, Repository, cached
 from app.db.cache.cache import Cache
 from app.db.cache.memory import MemoryStore
+from app.db.middleware.caching import collection_id, method_tag
 from app.testing import contract
 from app.testing.contract import OpenPlace, Place
 from app.testing.contract.caching import Kept, KeptDrafts
@@ -190,17 +193,16 @@ async def main(text, when):
         drafts = data.repository(KeptDrafts)
         await drafts.get("1")
         store = data.cache.store
-        original = store.mark
-        marks = 0
-        async def mark(tokens, seconds):
-            nonlocal marks
-            if marks == 0 and when == "before":
+        opened = store.open
+        async def open(*arguments):
+            if when == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
-            await (original(tokens, seconds) if marks == 0 else asyncio.sleep(0))
-            marks += 1
-            if marks == 2 or when == "marked":
+            await opened(*arguments)
+            if when == "marked":
                 os.kill(os.getpid(), signal.SIGKILL)
-        store.mark = mark
+        async def settle(*arguments):
+            os.kill(os.getpid(), signal.SIGKILL)
+        store.open, store.settle = open, settle
         await drafts.update("1", {"body": "new"})
 
 asyncio.run(main(*sys.argv[1:]))
@@ -225,6 +227,34 @@ async def test_a_writer_that_is_killed_leaves_nothing_stale(
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         for _ in range(3):
             assert (await drafts.get_or_raise("1")).body == body
+
+
+async def test_a_writer_that_dies_while_another_writes_leaves_nothing_stale(
+    tmp_path: Path, server: RedisServer
+) -> None:
+    settings = config(tmp_path, server)
+    async with DataLayer.from_config(settings) as one, DataLayer.from_config(settings) as two:
+        here, there = one.repository(KeptDrafts), two.repository(KeptDrafts)
+        await here.create_many([Kept(id="1", title="a"), Kept(id="2", title="b")])
+        assert await here.titles() == ["a", "b"]
+        dying = two.cache.store
+
+        async def die(*_: Any) -> None:
+            """As if the process was killed between its commit and this."""
+
+        async with there.transaction() as tx:
+            await tx.update("2", {"title": "c"})
+            dying.settle = die  # type: ignore[method-assign, assignment]
+            # Another write of the collection ends meanwhile, and a reader comes between.
+            await one.cache.written(*await _write_of(one, here))
+            assert await here.titles() == ["a", "b"]
+        assert await here.titles() == ["a", "c"]
+
+
+async def _write_of(layer: DataLayer, drafts: KeptDrafts) -> tuple[list[str], str]:
+    """The marks of a write to the collection, without the write."""
+    tags = [method_tag(collection_id(drafts._binding.backend))]
+    return tags, await layer.cache.writing(tags)
 
 
 async def test_answers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +283,51 @@ async def test_answers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 class Plain(Repository[Kept]):
     COLLECTION_NAME = "shorts"
+
+
+async def test_two_databases_behind_one_cache_are_two(tmp_path: Path, server: RedisServer) -> None:
+    (tmp_path / "a").mkdir()
+    async with (
+        DataLayer.from_config(config(tmp_path / "a", server)) as one,
+        DataLayer.from_config(config(tmp_path / "b", server)) as two,
+    ):
+        created = await one.repository(KeptDrafts).create(Kept(id="1", title="a"))
+        assert await one.repository(KeptDrafts).get("1") == created
+        assert await two.repository(KeptDrafts).get("1") is None
+        assert await one.repository(KeptDrafts).titles() == ["a"]
+        assert await two.repository(KeptDrafts).titles() == []
+
+
+async def test_a_value_in_another_spelling_goes_past_the_cache(tmp_path: Path) -> None:
+    class Numbered(Entity):
+        number: int
+        price: float = 0
+
+    class Numbers(Repository[Numbered]):
+        indexes = (Index("number", unique=True), Index("price", unique=True))
+        cache = CachePolicy(ttl=60)
+
+    async with DataLayer.from_config({"data_dir": str(tmp_path), "connections": {"sqlite": {}}}) as data:
+        numbers = data.repository(Numbers)
+        assert await numbers.find_one({"number": "5"}) is None
+        assert await numbers.find_one({"price": 5}) is None
+        created = await numbers.create(Numbered(number=5, price=5.0))
+        for where in ({"number": 5}, {"number": 5.0}, {"price": 5}, {"price": 5.0}, {"number": Decimal(5)}):
+            assert await numbers.find_one(where) == created
+        assert await numbers.find_one({"number": "5"}) is None
+
+
+async def test_what_redis_has_under_our_keys_may_be_anything(tmp_path: Path, server: RedisServer) -> None:
+    async with DataLayer.from_config(config(tmp_path, server)) as data:
+        drafts = data.repository(KeptDrafts)
+        created = await drafts.create(Kept(id="1", title="a"))
+        await drafts.get("1")
+        raw = Redis(unix_socket_path=str(server.socket))
+        [key] = [each async for each in raw.scan_iter("cache:answer:*")]
+        for text in (b"\xff\xfe", b"", b"x", b"a b\n{", b"a b\n" + b"[" * 100_000, b"\n\n"):
+            await raw.set(key, text)
+            assert await drafts.get("1") == created
+        await raw.aclose()
 
 
 async def test_the_settings_decide_over_the_class(tmp_path: Path, server: RedisServer) -> None:

@@ -85,6 +85,11 @@ class ConnectionManager(ABC, Generic[ClientT]):
         """What this manager connects to, with no secret in it."""
 
     @property
+    def identity(self) -> str:
+        """Which database this leads to, the same in every process."""
+        return repr(sorted(self.get_connection_info().items()))
+
+    @property
     def live(self) -> ClientT | None:
         """The running loop's client if it is open: the path without a suspension for those who call often."""
         return self._clients.get(asyncio.get_running_loop())

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ..config.settings import SQLiteSettings
 from ..core.constants import ConnectionType
@@ -28,6 +29,7 @@ class SQLiteConnectionManager(ConnectionManager[SQLiteEngine]):
     ) -> None:
         super().__init__(settings or SQLiteSettings(), name=name, data_dir=data_dir)
         in_memory = str(self.settings.path) == MEMORY
+        self._token = uuid4().hex
         self.path = MEMORY if in_memory else os.path.realpath(self.data_dir / self.settings.path.expanduser())
         self._key = f"{MEMORY}{id(self)}" if in_memory else self.path
 
@@ -41,6 +43,10 @@ class SQLiteConnectionManager(ConnectionManager[SQLiteEngine]):
 
     def get_connection_info(self) -> dict[str, Any]:
         return {"type": str(self.connection_type), "path": self.path}
+
+    @property
+    def identity(self) -> str:
+        return self.path if self.path != MEMORY else f"{MEMORY}{self._token}"
 
     async def _open(self) -> SQLiteEngine:
         engine = await engines.acquire(SQLiteEngine, self._key, lambda: SQLiteEngine(self.path, self.settings))

@@ -10,10 +10,10 @@ from .errors import ConfigurationError, MissingDependencyError, NotRegisteredErr
 
 T = TypeVar("T")
 
-# The package may be installed as `app`, be imported as `src.app`, or be copied under any other name.
 EXTRAS = {"psycopg": ("psycopg", "postgres"), "pymongo": ("pymongo", "mongodb"), "redis": ("redis", "redis")}
 """A driver → its package, and the extra that brings it."""
 
+# The package may be installed as `app`, be imported as `src.app`, or be copied under any other name.
 ROOT_PACKAGE = __name__.rpartition(".core.")[0]
 
 

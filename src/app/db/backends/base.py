@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, ClassVar, Self, TypeAlias
 
 from ...connections.base import ConnectionManager
@@ -83,11 +84,19 @@ class Transaction(ABC):
     """Open on one store, for one task at a time. It ends once, by `end`."""
 
     _spoiled = False
-    _at_end: "list[Callable[[], Awaitable[None]]] | None" = None
+
+    @cached_property
+    def notes(self) -> dict[Any, Any]:
+        """What middleware remembers until the end."""
+        return {}
+
+    @cached_property
+    def _at_end(self) -> list[Callable[[], Awaitable[None]]]:
+        return []
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Have something done when it has ended, in either way."""
-        self._at_end = [*(self._at_end or ()), callback]
+        self._at_end.append(callback)
 
     def spoil(self) -> None:
         """Let it only be rolled back: something in it was interrupted half way."""
@@ -107,7 +116,7 @@ class Transaction(ABC):
                 await self.rollback()
                 raise
         finally:
-            for callback in self._at_end or ():
+            for callback in self._at_end:
                 await callback()
 
     @abstractmethod

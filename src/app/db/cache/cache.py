@@ -18,11 +18,10 @@ from typing import Any, Final
 from ...core.errors import AppError
 from ...core.utils.logger import get_logger
 from .policy import CachePolicy
-from .store import CacheStore, Entry, Tokens
+from .store import WRITING, CacheStore, Entry, Tokens
 
 logger = get_logger(__name__)
 
-_WRITING: Final = "!"
 _WRITING_SECONDS: Final = 30.0
 _TAG_SECONDS: Final = 86_400.0
 _LOADING_SECONDS: Final = 5.0
@@ -77,23 +76,31 @@ class Cache:
             self._failed(error)
             return await load()
         self.stats.misses += 1
-        if known is None or _WRITING in known:
+        if known is None or WRITING in known:
             return await load()
         return await self._load_once(_Question(key, tags, known, load, policy))
 
-    async def writing(self, tags: Sequence[str]) -> None:
-        """Say before a write that answers with these tags do not hold, and that none is to be kept."""
-        await self._mark(tags, _WRITING, _WRITING_SECONDS)
+    async def writing(self, tags: Sequence[str]) -> str:
+        """Say before a write that answers with these tags do not hold, and that none is to be kept.
 
-    async def written(self, tags: Sequence[str]) -> None:
-        """Say that the write is over, however it ended."""
-        await self._mark(tags, _token(), _TAG_SECONDS)
-
-    async def _mark(self, tags: Sequence[str], token: str, seconds: float) -> None:
+        Return the writer's name, for `written`. Of a write that is never said to be over, the time ends by itself.
+        """
+        writer = _token()
         try:
             if self._troubled:
                 await self._recover()
-            await self.store.mark(dict.fromkeys(tags, token), seconds)
+            await self.store.open(tags, writer, _WRITING_SECONDS)
+        except AppError as error:
+            self._owed.update(tags)
+            self._failed(error)
+        return writer
+
+    async def written(self, tags: Sequence[str], writer: str) -> None:
+        """Say that the write is over, however it ended."""
+        try:
+            if self._troubled:
+                await self._recover()
+            await self.store.settle(tags, writer, _token(), _TAG_SECONDS)
         except AppError as error:
             self._owed.update(tags)
             self._failed(error)
@@ -114,7 +121,7 @@ class Cache:
             raise _BrokenError
         if self._owed:
             owed = list(self._owed)
-            await self.store.mark(dict.fromkeys(owed, _token()), _TAG_SECONDS)
+            await self.store.settle(owed, "", _token(), _TAG_SECONDS)
             self._owed.difference_update(owed)
         self._troubled = bool(self._owed)
 

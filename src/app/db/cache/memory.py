@@ -4,13 +4,13 @@ import copy
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
-from .store import CacheStore, Entry, Tokens
+from .store import WRITING, CacheStore, Entry, Tokens
 
 T = TypeVar("T")
 
@@ -28,6 +28,7 @@ class MemoryStore(CacheStore):
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
         self._entries: _Recent[tuple[Entry, bool]] = _Recent(max_entries)
         self._tags: _Recent[str] = _Recent(max_entries)
+        self._writers: dict[str, dict[str, float]] = {}
         self._lock = threading.Lock()
 
     async def get(self, tags: Sequence[str], key: str) -> tuple[Tokens, Entry | None]:
@@ -46,11 +47,25 @@ class MemoryStore(CacheStore):
         with self._lock:
             self._entries.set(key, (kept, shares), time.monotonic() + seconds)
 
-    async def mark(self, tokens: Mapping[str, str], seconds: float) -> None:
+    async def open(self, tags: Sequence[str], writer: str, seconds: float) -> None:
         until = time.monotonic() + seconds
         with self._lock:
-            for tag, token in tokens.items():
-                self._tags.set(tag, token, until)
+            for tag in tags:
+                self._writers.setdefault(tag, {})[writer] = until
+                self._tags.set(tag, WRITING, until)
+
+    async def settle(self, tags: Sequence[str], writer: str, token: str, seconds: float) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for tag in tags:
+                others = self._writers.pop(tag, {})
+                others.pop(writer, None)
+                others = {other: until for other, until in others.items() if until > now}
+                if others:
+                    self._writers[tag] = others
+                    self._tags.set(tag, WRITING, max(others.values()))
+                else:
+                    self._tags.set(tag, token, now + seconds)
 
     async def claim(self, key: str, token: str, seconds: float) -> bool:
         now = time.monotonic()

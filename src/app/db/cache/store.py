@@ -1,9 +1,12 @@
 """Where cached answers are kept. Everything in it may be gone at any moment."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
+
+WRITING: Final = "!"
+"""The token of a tag while one of what it stands for is being written."""
 
 Tokens: TypeAlias = tuple[str | None, ...]
 
@@ -31,8 +34,12 @@ class CacheStore(ABC):
     async def put(self, key: str, entry: Entry, seconds: float) -> None: ...
 
     @abstractmethod
-    async def mark(self, tokens: Mapping[str, str], seconds: float) -> None:
-        """Give tags their tokens."""
+    async def open(self, tags: Sequence[str], writer: str, seconds: float) -> None:
+        """Give tags the token `WRITING` for so long, and remember that this writer has them open."""
+
+    @abstractmethod
+    async def settle(self, tags: Sequence[str], writer: str, token: str, seconds: float) -> None:
+        """Give the tags that no other writer has open a token, and leave the others at `WRITING`."""
 
     @abstractmethod
     async def claim(self, key: str, token: str, seconds: float) -> bool:

@@ -1,6 +1,7 @@
 """Reads of single records from a cache, and the marks that every write leaves there."""
 
 import copy
+import hashlib
 from collections.abc import Awaitable, Mapping
 from datetime import date, datetime
 from typing import Any, Final, Self
@@ -36,6 +37,7 @@ class Caching(Middleware):
         self._transaction: Transaction | None = None
         self._name = ""
         self._all = ""
+        self._version = ""
         self._key = ""
         self._unique: Mapping[str, type] = {}
         self._types: Mapping[str, type] = {}
@@ -51,6 +53,7 @@ class Caching(Middleware):
         each._transaction = store.backend.transaction  # noqa: SLF001 - another of this class
         each._name = collection_id(store.backend)  # noqa: SLF001
         each._all = f"{each._name}:*"  # noqa: SLF001
+        each._version = version_of(schema)  # noqa: SLF001
         each._key = schema.key  # noqa: SLF001
         each._unique = unique_fields(schema)  # noqa: SLF001
         key = _TYPES.get(schema.fields[schema.key].kind)
@@ -82,7 +85,7 @@ class Caching(Middleware):
             return found[0] if found else None
 
         tag = self._tag(where.path, where.value)
-        document = await self._cache.get(tag, (tag, self._all), load, self._policy)
+        document = await self._cache.get(f"{tag}{self._version}", (tag, self._all), load, self._policy)
         return [] if document is None else [document]
 
     async def _find_by_value(self, where: Compare, call_next: CallNext) -> list[dict[str, Any]]:
@@ -93,7 +96,7 @@ class Caching(Middleware):
             return loaded[0][self._key] if loaded else None
 
         tag = self._tag(where.path, where.value)
-        key = await self._cache.get(tag, (tag, self._all), load, self._policy)
+        key = await self._cache.get(f"{tag}{self._version}", (tag, self._all), load, self._policy)
         if loaded or key is None:
             return loaded
         found = await self._find_by_key(Compare(self._key, Op.EQ, key), call_next)
@@ -104,14 +107,34 @@ class Caching(Middleware):
 
     async def _write(self, operation: Insert | Upsert | Update | Delete, call_next: CallNext) -> Any:
         tags = (*self._tags(operation), method_tag(self._name))
-        await self._cache.writing(tags)
-        if self._transaction is not None:
-            self._transaction.at_end(lambda: self._cache.written(tags))
+        transaction = self._transaction
+        if transaction is not None:
+            await self._write_in(transaction, tags)
             return await call_next(operation)
+        writer = await self._cache.writing(tags)
         try:
             return await call_next(operation)
         finally:
-            await self._cache.written(tags)
+            await self._cache.written(tags, writer)
+
+    async def _write_in(self, transaction: Transaction, tags: tuple[str, ...]) -> None:
+        """Mark each tag once in a transaction, and all of them together at its end."""
+        cache = self._cache
+        marked: dict[str, str] = transaction.notes.setdefault(cache, {})
+        new = [tag for tag in tags if tag not in marked]
+        if not new:
+            return
+
+        async def settle() -> None:
+            by_writer: dict[str, list[str]] = {}
+            for tag, writer in marked.items():
+                by_writer.setdefault(writer, []).append(tag)
+            for writer, settled in by_writer.items():
+                await cache.written(settled, writer)
+
+        if not marked:
+            transaction.at_end(settle)
+        marked.update(dict.fromkeys(new, await cache.writing(new)))
 
     def _tags(self, operation: Insert | Upsert | Update | Delete) -> tuple[str, ...]:
         """What the write may change: of single records, or of all."""
@@ -162,8 +185,22 @@ def unique_fields(schema: CollectionSchema) -> Mapping[str, type]:
 
 
 def collection_id(backend: StorageBackend) -> str:
-    """A collection among all that share a cache: two connections may have one of the same name."""
-    return f"{backend.manager.name}:{backend.schema.name}"
+    """A collection among all that share a cache: of its connection, database and name.
+
+    The braces keep what belongs together on one node of a Redis cluster.
+    """
+    manager = backend.manager
+    return f"{{{manager.name}:{_digest(manager.identity)}:{backend.schema.name}}}"
+
+
+def version_of(schema: CollectionSchema) -> str:
+    """What an answer's key ends with, so that one of another model is none: while two versions of it are deployed."""
+    fields = [f"{name} {field.kind} {field.nullable}" for name, field in sorted(schema.fields.items())]
+    return f"#{_digest(', '.join(fields))}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def method_tag(collection: str) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ...core.errors import ConfigurationError
 from ..backends._json import encode_json
 from ..cache.policy import CachePolicy
-from ..middleware.caching import collection_id, method_tag
+from ..middleware.caching import collection_id, method_tag, version_of
 from ..models.schema import ModelSchema
 from ..models.values import storable
 
@@ -51,7 +51,8 @@ def cached(*, ttl: float, absent_ttl: float = 5.0) -> Callable[[Method[Repositor
             visibility = binding.declaration.visibility.value
             # A method that is inherited may read what only the subclass has.
             kind = f"{type(self).__module__}.{type(self).__qualname__}"
-            key = f"{collection}:{visibility}:{kind}:{name}:{_digest(arguments, name)}"
+            version = version_of(binding.backend.schema)
+            key = f"{collection}:{visibility}:{kind}:{name}:{_digest(arguments, name)}{version}"
 
             async def load() -> Any:
                 return encode(await method(self, *args, **kwargs), self.schema)
