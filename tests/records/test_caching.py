@@ -268,7 +268,7 @@ async def test_answers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         shorts = data.repository(Shorts)
         assert await shorts.get("1") is None
         # Behind the cache's back, as another program would.
-        plain = data.repository(Plain)
+        plain = Plain(data.connection("sqlite"))
         await plain.create(Kept(id="1", title="a"))
         now = 8.9
         assert await shorts.get("1") is None
@@ -395,3 +395,14 @@ async def test_memory_is_bounded() -> None:
     assert isinstance(store, MemoryStore)
     assert len(store._entries._values) == 10
     assert len(store._tags._values) <= 10
+
+
+async def test_two_ways_to_write_one_collection_are_refused(tmp_path: Path) -> None:
+    class Shorts(Repository[Kept]):
+        COLLECTION_NAME = "shorts"
+        cache = CachePolicy(ttl=60)
+
+    async with DataLayer.from_config({"data_dir": str(tmp_path), "connections": {"sqlite": {}}}) as data:
+        await data.repository(Shorts).count()
+        with pytest.raises(ConfigurationError, match="another cache"):
+            data.repository(Plain)

@@ -128,12 +128,12 @@ async def test_a_row_that_cannot_be_completed_is_no_acknowledged_write(
 async def test_the_settings_decide_over_the_class(config: dict[str, Any], store: str) -> None:
     if stands_in(store):
         pytest.skip("the stand-in for MongoDB gives a datetime back as text")
-    section = {"connection": store, "audit": False, "history": True}
+    section = {"connection": store, "audited": False, "keeps_history": True}
     async with DataLayer.from_config({**config, "repositories": {"counters": section}}) as data:
         counters = data.repository(Counters)
         await counters.create(Counter(id="1"))
         assert [state.version for state in await counters.history("1")] == [1]
-        with pytest.raises(ConfigurationError, match="audit: true"):
+        with pytest.raises(ConfigurationError, match="audited: true"):
             await counters.audit_log()
 
 

@@ -41,8 +41,8 @@ def pages(data: DataLayer) -> Pages:
 
 
 def test_the_order_stands_in_one_place() -> None:
-    assert (Caching, Timestamps, SoftDelete, Versions, Audit, History) == ORDER
-    assert [type(each) for each in declared(Declaration(Page))] == [Timestamps, SoftDelete]
+    assert (Caching, SoftDelete, Timestamps, Versions, Audit, History) == ORDER
+    assert [type(each) for each in declared(Declaration(Page))] == [SoftDelete, Timestamps]
     assert declared(Declaration(Plain)) == ()
 
 

@@ -180,10 +180,10 @@ class RepositorySettings(Section):
     connection: str = Field(description="The name of a connection.")
     collection: str | None = Field(None, description="The table or collection; by default the repository's own.")
     ttl: PositiveInt | None = Field(None, description="Seconds that a record lives; by default the repository's own.")
-    history: bool | None = Field(
+    keeps_history: bool | None = Field(
         None, description="Whether every state of a record is kept; by default as the repository says."
     )
-    audit: bool | None = Field(
+    audited: bool | None = Field(
         None, description="Whether it is kept who wrote what; by default as the repository says."
     )
     cache: RepositoryCacheSettings | None = Field(

@@ -61,6 +61,7 @@ class DataLayer:
         self.embeddings = EmbeddingFactory(settings)
         self.vector_stores = VectorStoreFactory(settings, self.connections, self.embeddings)
         self._repositories: dict[Any, Repository[Any]] = {}
+        self._features: dict[tuple[ConnectionManager[Any], str], tuple[bool, ...]] = {}
         self._token: Token[current.Layer | None] | None = None
         self._closed = False
         self._forgettable = close_with_loop
@@ -106,7 +107,7 @@ class DataLayer:
         repository = self._repositories.get(name)
         if repository is None:
             repository = _repository_class(name)(self)
-            repository.manager  # noqa: B018 - a repository that is placed on nothing is told so here
+            self._refuse_another_way(repository)
             # Another thread may have been here first.
             repository = self._repositories.setdefault(name, repository)
         return repository
@@ -186,8 +187,8 @@ class DataLayer:
                 manager,
                 section.collection,
                 section.ttl,
-                keeps_history=section.history,
-                audited=section.audit,
+                keeps_history=section.keeps_history,
+                audited=section.audited,
                 policy=policy,
                 cache=self.cache,
             )
@@ -229,6 +230,16 @@ class DataLayer:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise ConfigurationError("this DataLayer is closed: open a new one with DataLayer.from_config(...)")
+
+    def _refuse_another_way(self, repository: Repository[Any]) -> None:
+        """Of two repositories of one collection, one would write what the cache and the journal of the other miss."""
+        features = repository.features
+        known = self._features.setdefault((repository.manager, repository.stored_as), features)
+        if known != features:
+            raise ConfigurationError(
+                f"{type(repository).__name__}: another repository of {repository.stored_as!r} has another cache, audit "
+                "log or history than this one; give both the same, in the class or under `repositories`"
+            )
 
     def _refuse_misspelt(self, name: str) -> None:
         """An entry under `repositories` that nothing is called, and that is nearly this one, was meant for it."""

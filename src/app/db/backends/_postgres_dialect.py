@@ -9,6 +9,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import PGCompiler
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from ..models.schema import FieldSchema, Kind
 from ..query.predicates import Op
@@ -71,9 +73,19 @@ _TYPES: Mapping[Kind, sa.types.TypeEngine[Any]] = {
 _JSONB: Final = postgresql.JSONB()
 
 
+class _Compiler(PGCompiler):
+    def render_literal_value(self, value: Any, type_: Any) -> str:
+        """SQLAlchemy's own writes bytes as a text, which a bytea reads as its escapes."""
+        return literal(value) if isinstance(value, bytes) else str(super().render_literal_value(value, type_))  # type: ignore[no-untyped-call]
+
+
+class _Dialect(PGDialect_psycopg2):
+    statement_compiler = _Compiler
+
+
 class PostgresDialect(Dialect):
     # Not psycopg's own of SQLAlchemy, which casts every parameter. The server's own parameters need no escapes.
-    sqlalchemy = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    sqlalchemy = _Dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
     types = _TYPES
     locks_rows = True
 

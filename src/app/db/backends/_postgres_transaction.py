@@ -17,8 +17,9 @@ Connection = psycopg.AsyncConnection[Any]
 
 
 class PostgresTransaction(Transaction):
-    """READ COMMITTED, as the server has it unless it is told otherwise. After a statement that failed nothing more can
-    be done in it but to roll back, to a savepoint or all.
+    """REPEATABLE READ: it sees one state, and one that would write over what changed since is told to begin again.
+
+    After a statement that failed nothing more can be done in it but to roll back, to a savepoint or all.
     """
 
     def __init__(self, pool: Exchanges[Any], connection: Connection) -> None:
@@ -31,7 +32,7 @@ class PostgresTransaction(Transaction):
         connection = await pool.take()
         transaction = cls(pool, connection)
         try:
-            await transaction._execute("BEGIN")
+            await transaction._execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         except BaseException:
             await transaction.rollback()
             raise

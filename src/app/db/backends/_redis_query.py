@@ -40,11 +40,11 @@ def plan(where: Predicate, keys: Keys) -> Plan:
     if not terms:
         return Plan(exact=True)
     equal: dict[str, tuple[Any, ...]] = {}
+    used: dict[str, Predicate] = {}
     for term in terms:
-        if isinstance(term, Compare) and term.op is Op.EQ:
-            equal[term.path] = (term.value,)
-        elif isinstance(term, Compare) and term.op is Op.IN:
-            equal.setdefault(term.path, term.value)
+        if isinstance(term, Compare) and (term.op is Op.EQ or (term.op is Op.IN and term.path not in equal)):
+            equal[term.path] = (term.value,) if term.op is Op.EQ else term.value
+            used[term.path] = term
     if key in equal:
         texts = (keys.id_text(value) for value in equal[key])
         ids = tuple(dict.fromkeys(text for text in texts if text is not None))
@@ -59,7 +59,9 @@ def plan(where: Predicate, keys: Keys) -> Plan:
             and not (index.unique and any(None in equal[field] for field in index.fields))
             and sum([len(equal[field]) > 1 for field in index.fields]) <= (len(index.fields) == 1)
         ):
-            best = name, len(terms) == len(index.fields) + len(conditions)
+            # A condition may be one of the comparisons with the fields, so their numbers say nothing.
+            covered = {repr(term) for term in (*(used[field] for field in index.fields), *conditions)}
+            best = name, all(repr(term) in covered for term in terms)
             if index.unique:
                 break
     if best is None:
@@ -67,6 +69,8 @@ def plan(where: Predicate, keys: Keys) -> Plan:
     name, exact = best
     index = keys.indexes[name]
     *head, last = index.fields
+    if not all(equal[field] for field in index.fields):  # one of no values
+        return Plan(entries=(), unique=index.unique, index=name, exact=True)
     first = [equal[field][0] for field in head]
     entries = (keys.entry(name, [*first, value]) for value in equal[last])
     return Plan(entries=tuple(dict.fromkeys(entries)), unique=index.unique, index=name, exact=exact)

@@ -180,9 +180,8 @@ class Table:
         return self.dialect.ordering(self.table.c[field.name], field)
 
     def _literal(self, element: Condition) -> str:
-        return str(element.compile(dialect=self.dialect.sqlalchemy, compile_kwargs={"literal_binds": True})).replace(
-            f"{self.dialect.sqlalchemy.identifier_preparer.format_table(self.table)}.", ""
-        )
+        options = {"literal_binds": True, "include_table": False}
+        return str(element.compile(dialect=self.dialect.sqlalchemy, compile_kwargs=options))
 
     def _field(self, name: str) -> FieldSchema:
         field = self.schema.fields.get(name)

@@ -90,6 +90,10 @@ class _Compiler(SQLiteCompiler):
             return str(super().limit_clause(select, **options))  # type: ignore[no-untyped-call]
         return f"\n LIMIT {self.process(select._limit_clause, **options)}"  # noqa: SLF001
 
+    def render_literal_value(self, value: Any, type_: Any) -> str:
+        """SQLAlchemy's own writes bytes as a text, which equals none of them."""
+        return f"X'{value.hex()}'" if isinstance(value, bytes) else str(super().render_literal_value(value, type_))
+
 
 class _Dialect(SQLiteDialect_pysqlite):
     statement_compiler = _Compiler

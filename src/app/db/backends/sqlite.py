@@ -103,6 +103,8 @@ class SQLiteBackend(SQLBackend):
         # Python 3.11 has no name for the error of a STRICT column.
         if isinstance(error, sqlite3.IntegrityError) or name in ("SQLITE_MISMATCH", "SQLITE_TOOBIG"):
             return InvalidChangeError(f"{self.schema.name}: SQLite refused a value: {error}")
+        if "no such table" in str(error):
+            self._ready = None  # it was dropped meanwhile: the next use makes it again
         return StoreUnavailableError(f"{self.schema.name}: SQLite failed: {error}")
 
 

@@ -24,7 +24,7 @@ __all__ = [
     "chain",
 ]
 
-ORDER: tuple[type[Middleware], ...] = (Caching, Timestamps, SoftDelete, Versions, Audit, History)
+ORDER: tuple[type[Middleware], ...] = (Caching, SoftDelete, Timestamps, Versions, Audit, History)
 """From the repository to the store. Each applies by itself where the model or the repository asks for it.
 
 First what answers without the store, then what rewrites an operation, then what keeps a journal of what is really

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ...core.errors import InvalidFilterError, MultipleRecordsError, RecordNotFoundError, UnsupportedOperationError
 from .expressions import FieldPath
 from .operations import Find
-from .ordering import read_order, read_rows
+from .ordering import read_order, read_rows, read_skip
 from .predicates import Filter, Predicate, both, compare, to_predicate
 
 ResultT = TypeVar("ResultT")
@@ -69,7 +69,7 @@ class QueryBuilder(Generic[ResultT]):
 
     def skip(self, rows: int) -> "QueryBuilder[ResultT]":
         """Leave out the first rows. The store still passes over them: `page` goes on where a page ended instead."""
-        return self._with(skip=read_rows(rows))
+        return self._with(skip=read_skip(rows))
 
     def select(self, *paths: str) -> "QueryBuilder[dict[str, Any]]":
         """Get dicts of these fields instead of entities; a dotted path leads into a nested one, None where it ends."""

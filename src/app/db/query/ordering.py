@@ -13,6 +13,8 @@ OrderBy: TypeAlias = str | Sequence[str | tuple[str, str]] | None
 def read_order(given: OrderBy, known: Collection[str]) -> tuple[Order, ...]:
     if given is None:
         return ()
+    if not isinstance(given, str | list | tuple):
+        raise InvalidFilterError("order by a field's name, by '-name', or by a list of these")
     return tuple(_one_order(each, known) for each in ([given] if isinstance(given, str) else given))
 
 
@@ -21,6 +23,12 @@ def read_rows(given: Any) -> Any:
     if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given not in range(2**63)):
         raise InvalidFilterError("skip and limit are whole numbers from 0")
     return given
+
+
+def read_skip(given: Any) -> int:
+    if given is None:
+        raise InvalidFilterError("skip is a whole number from 0")
+    return int(read_rows(given))
 
 
 def read_size(given: Any) -> int:

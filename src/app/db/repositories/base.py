@@ -1,7 +1,7 @@
 """The repository: what an application asks, in terms of its own model, on any store."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, Self, TypeVar, cast
 
@@ -29,7 +29,7 @@ from ..query.operations import (
     Update,
     Upsert,
 )
-from ..query.ordering import OrderBy, read_order, read_rows
+from ..query.ordering import OrderBy, read_order, read_rows, read_skip
 from ..query.pipeline import check_pipeline
 from ..query.predicates import ALL, And, Compare, Filter, Op, Predicate, always, compare, to_predicate
 from .journaled import JournaledRepository
@@ -109,7 +109,7 @@ class Repository(JournaledRepository[EntityT]):
     ) -> list[EntityT]:
         """Return what matches. `order_by` is `"name"`, `"-name"`, or a list of these or of `("name", "desc")`."""
         order = read_order(order_by, self.schema.fields)
-        operation = Find(self._where(filter), order, read_rows(skip), read_rows(limit))
+        operation = Find(self._where(filter), order, read_skip(skip), read_rows(limit))
         return self.schema.entities(await self._run(operation))
 
     find_many = find
@@ -257,8 +257,7 @@ class Repository(JournaledRepository[EntityT]):
         """Remove deleted records for good: those deleted before a moment, or longer ago than a time, or all."""
         where: Predicate = ALL
         if older_than is not None:
-            moment = utc_now() - older_than if isinstance(older_than, timedelta) else older_than
-            where = compare("deleted_at", "<", moment)
+            where = compare("deleted_at", "<", _moment(older_than))
         return await self.only_deleted().delete_many(where, everything=True, hard=True)
 
     async def count(self, filter: Filter = None) -> int:
@@ -321,8 +320,30 @@ class Repository(JournaledRepository[EntityT]):
                 f"on: {', '.join(map(str, names))} is neither the key of {self.model.__name__} nor the fields of one "
                 "of its unique indexes, so two records could have the same"
             )
-        documents = tuple(map(self.schema.new_document, entities))
+        documents = self._in_one_order(tuple(map(self.schema.new_document, entities)), names)
         values = set(map(itemgetter(*names), documents))
         if len(values) < len(documents):
             raise InvalidChangeError(f"two of the records to upsert have the same {', '.join(names)}")
         return Upsert(documents, names, ttl=self._binding.ttl, returning=returning)
+
+    @staticmethod
+    def _in_one_order(documents: tuple[dict[str, Any], ...], names: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
+        """Two writers that lock the same records in different orders would wait for each other."""
+        if len(documents) == 1:
+            return documents
+        try:
+            return tuple(sorted(documents, key=itemgetter(*names)))
+        except TypeError:  # None stands beside values
+            return tuple(sorted(documents, key=lambda each: [(each[name] is not None, each[name]) for name in names]))
+
+
+def _moment(given: datetime | timedelta) -> datetime:
+    """A moment, or how long ago one was. InvalidFilterError for anything else, which would be older than nothing."""
+    try:
+        if isinstance(given, timedelta):
+            return utc_now() - given
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+    if not isinstance(given, datetime):
+        raise InvalidFilterError(f"older_than is a datetime or a timedelta, not {type(given).__name__}")
+    return given

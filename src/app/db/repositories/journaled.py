@@ -113,8 +113,8 @@ class JournaledRepository(PlacedRepository[EntityT]):
         """
         if not self._binding.declaration.audited:
             raise ConfigurationError(
-                f"{type(self).__name__} keeps no audit log: set `audited = True` in the class, or `audit: true` in its "
-                "entry under `repositories`"
+                f"{type(self).__name__} keeps no audit log: set `audited = True` in the class, or "
+                "`audited: true` in its entry under `repositories`"
             )
         if id is not None and self._key(id) is None:
             return []
@@ -143,8 +143,8 @@ class JournaledRepository(PlacedRepository[EntityT]):
     async def _states(self, id: Any) -> list[StateRow]:
         if not self._binding.declaration.keeps_history:
             raise ConfigurationError(
-                f"{type(self).__name__} keeps no history: set `keeps_history = True` in the class, or `history: true` "
-                "in its entry under `repositories`"
+                f"{type(self).__name__} keeps no history: set `keeps_history = True` in the class, or "
+                "`keeps_history: true` in its entry under `repositories`"
             )
         key = self._key(id)
         return [] if key is None else await read_states(self._binding.backend, key)

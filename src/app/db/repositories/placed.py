@@ -114,6 +114,17 @@ class PlacedRepository(Generic[EntityT]):
         return self._binding.backend.capabilities
 
     @property
+    def stored_as(self) -> str:
+        """The name of the table or collection."""
+        return self._binding.backend.schema.name
+
+    @property
+    def features(self) -> tuple[bool, ...]:
+        """Whether its writes go to a cache, an audit log and a history."""
+        declaration = self._binding.declaration
+        return (declaration.cache is not None, declaration.audited, declaration.keeps_history)
+
+    @property
     def cache_stats(self) -> CacheStats:
         """Hits, misses and failures of the cache that this repository uses, counted in this process."""
         rule = self._binding.declaration.cache
