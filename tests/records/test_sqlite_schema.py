@@ -13,10 +13,11 @@ from uuid import UUID
 import pytest
 from pydantic import ConfigDict, Field, create_model
 
-from app.core.errors import ConfigurationError, DuplicateRecordError, MigrationError
+from app.core.errors import ConfigurationError, DuplicateRecordError, MigrationError, StoreUnavailableError
 from app.db import DataLayer, Entity, Repository, SoftDeletable
 from app.db.backends import Index
 from app.db.query import Predicate, compare
+from app.testing.models import Product, Products
 
 DATABASE = "records.db"
 
@@ -248,3 +249,15 @@ async def test_a_reserved_word_may_name_a_field(tmp_path: Path) -> None:
         with pytest.raises(DuplicateRecordError) as caught:
             await repo.create(model(order=1, group="a"))
         assert caught.value.fields == ("group", "select")
+
+
+async def test_a_table_that_was_dropped_meanwhile_is_made_again(tmp_path: Path) -> None:
+    async with DataLayer.from_config({"data_dir": str(tmp_path), "connections": {"sqlite": {"path": "a.db"}}}) as data:
+        products = data.repository(Products)
+        await products.create(Product(id="1", name="a"))
+        with sqlite3.connect(tmp_path / "a.db") as other:
+            other.execute("DROP TABLE products")
+        other.close()
+        with pytest.raises(StoreUnavailableError, match="no such table"):
+            await products.get("1")
+        assert await products.get("1") is None

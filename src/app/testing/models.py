@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from ..db.backends.base import Index
 from ..db.models.base import Entity, SoftDeletable, Timestamped, Versioned
+from ..db.query.predicates import Compare, Op
 from ..db.repositories.base import Repository
 
 
@@ -71,3 +72,19 @@ class Accounts(Repository[Account]):
     indexes = (Index("name", unique=True),)
     keeps_history = True
     audited = True
+
+
+class Part(Entity):
+    number: int = 0
+    name: str = ""
+    code: bytes = b""
+    weight: float | None = None
+
+
+class Parts(Repository[Part]):
+    """Indexes with conditions, of which one is a comparison with the index's own field."""
+
+    indexes = (
+        Index("number", where=Compare("number", Op.EQ, 2)),
+        Index("name", unique=True, where=Compare("code", Op.EQ, b"\\x61")),
+    )

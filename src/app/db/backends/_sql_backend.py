@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from ...connections.base import ConnectionManager
 from ...core.errors import DuplicateRecordError
-from ..models.schema import Kind
 from ..query.operations import Count, Delete, Document, Find, Insert, OnConflict, Update, Upsert
 from ..query.predicates import ALL, Predicate, both
 from ._shapes import lower, shape
@@ -112,9 +111,7 @@ class SQLBackend(StorageBackend):
         fields = self.schema.fields
         columns = tuple(name for name in operation.changes if name in fields)
         values: list[Any] = [operation.changes[name] for name in columns]
-        # SQLite returns the sum that was computed, and not what the column makes of it.
-        kinds = {name: self.schema.fields[name].kind for name in operation.increments}
-        values += [float(by) if kinds[name] is Kind.FLOAT else by for name, by in operation.increments.items()]
+        values += operation.increments.values()
         appends: tuple[str, ...] = ()
         if operation.appends:
             appends = tuple(name for name in operation.appends if name in fields)

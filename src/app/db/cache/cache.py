@@ -156,7 +156,8 @@ class Cache:
 
     async def _load(self, question: "_Question") -> Any:
         key, tags = question.key, question.tags
-        lock = f"loading:{key}"
+        # Whoever asks after a write does not wait for a load from before it.
+        lock = f"loading:{key}:{'.'.join(question.tokens)}"
         try:
             mine = await self.store.claim(lock, "1", _LOADING_SECONDS)
             if not mine:

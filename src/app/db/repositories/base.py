@@ -214,7 +214,10 @@ class Repository(JournaledRepository[EntityT]):
         documents = (
             [] if where is None else await self._run(Update(where, increments={field: by}, check=self.schema.check))
         )
-        return cast("float", documents[0][field]) if documents else None
+        if not documents:
+            return None
+        # A store may return the sum that it computed, and not what the field makes of it.
+        return cast("float", self.schema.fields[field].read(documents[0][field]))
 
     async def compare_and_set(
         self,

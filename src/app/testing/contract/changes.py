@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from ...core.errors import DuplicateRecordError, InvalidChangeError, InvalidFilterError
-from ..models import Address, Product, Products, fill
-from .base import Contract
+from ..models import Address, Part, Parts, Product, Products, fill
+from .base import Contract, Place
 
 
 class Partial(BaseModel):
@@ -147,6 +147,13 @@ class ChangeContract(Contract):
             await products.increment("id-a", "price", 1.7e308)
         assert before is not None
         assert await products.get("id-a") == before.model_copy(update={"sold": 2**62 + 3, "price": 1.7e308 + 1.5})
+
+    async def test_a_sum_is_of_the_fields_type(self, place: Place) -> None:
+        parts = place(Parts)
+        await parts.create(Part(id="1"))
+        for by, expected in ((-1, -1.0), (0.5, -0.5), (1, 0.5)):
+            found = await parts.increment("1", "weight", by)
+            assert (type(found), found) == (float, expected)
 
     async def test_put_if_absent(self, products: Products) -> None:
         assert await products.put_if_absent(Product(id="1", name="a", sku="a")) is True

@@ -1,7 +1,7 @@
 """What the library does to every record: timestamps, soft deletes and versions, each by a mixin of the model."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -9,6 +9,7 @@ from ...core.errors import (
     ConfigurationError,
     DuplicateRecordError,
     InvalidChangeError,
+    InvalidFilterError,
     RecordNotFoundError,
     StaleRecordError,
 )
@@ -49,6 +50,10 @@ class SoftDeleteContract(Contract):
     async def test_purge(self, notes: Notes) -> None:
         await notes.create_many(Note(id=f"{i}", text=f"{i}") for i in range(4))
         assert await notes.purge() == 0
+        for wrong in ("x", 5, date(2026, 1, 1)):
+            with pytest.raises(InvalidFilterError):
+                await notes.purge(older_than=wrong)  # type: ignore[arg-type]
+        assert await notes.purge(older_than=timedelta(days=10**6)) == 0
         await notes.delete("1")
         await asyncio.sleep(0.005)
         between = datetime.now(UTC)
@@ -60,6 +65,26 @@ class SoftDeleteContract(Contract):
         await asyncio.sleep(0.005)
         assert await notes.purge(older_than=timedelta(0)) == 1
         assert [each.id for each in await notes.with_deleted().all()] == ["0", "3"]
+
+    async def test_nobody_deletes_by_writing(self, notes: Notes) -> None:
+        deleted = datetime.now(UTC)
+        created = await notes.create(Note(id="1", text="a", deleted_at=deleted))
+        await notes.create_many([Note(id="2", text="b", deleted_at=deleted)])
+        await notes.put_if_absent(Note(id="3", text="c", deleted_at=deleted))
+        await notes.upsert(Note(id="4", text="d", deleted_at=deleted))
+        await notes.upsert(Note(text="a", body="x", deleted_at=deleted), on="text")
+        await notes.upsert_many([Note(id="2", text="b", deleted_at=deleted)])
+        assert created.deleted_at is None
+        assert [each.id for each in await notes.all()] == ["1", "2", "3", "4"]
+        assert await notes.only_deleted().count() == 0
+
+    async def test_deleting_is_a_change(self, notes: Notes) -> None:
+        note = await notes.create(Note(id="1", text="a"))
+        await asyncio.sleep(0.005)
+        await notes.delete("1")
+        deleted = await notes.only_deleted().get_or_raise("1")
+        assert deleted.updated_at > note.updated_at
+        assert deleted.created_at == note.created_at
 
     async def test_hard_deletes_leave_nothing(self, notes: Notes) -> None:
         await notes.create_many(Note(id=f"{i}", text=f"{i}") for i in range(4))

@@ -11,7 +11,7 @@ from ...core.errors import (
     UnsupportedOperationError,
 )
 from ...db.query import F
-from ..models import Address, Notes, Product, Products, fill
+from ..models import Address, Notes, Part, Parts, Product, Products, fill
 from .base import Contract, Place
 
 
@@ -189,6 +189,18 @@ class QueryContract(Contract):
         assert await query.update({"body": "x"}) == 2
         assert [each.id for each in await notes.with_deleted().query().where("text", "=", "t1").execute()] == ["1"]
         assert [each.id for each in await notes.only_deleted().query().execute()] == ["1"]
+
+    async def test_an_index_with_a_condition_decides_nothing_else(self, place: Place) -> None:
+        parts = place(Parts)
+        await parts.create_many(Part(id=f"{i}", number=2, name=f"n{i % 2}{i}", code=b"x") for i in range(4))
+        where = {"number": 2, "name": "n00"}
+        assert [each.id for each in await parts.find(where)] == ["0"]
+        assert await parts.count(where) == 1
+        assert await parts.exists({"number": 2, "name": "nope"}) is False
+        assert await parts.find({"number": {"$in": []}, "name": "n00"}) == []
+        assert await parts.update_many(where, {"weight": 1}) == 1
+        assert await parts.delete_many(where) == 1
+        assert await parts.count({"number": 2}) == 3
 
     async def test_explain_names_the_index(self, products: Products) -> None:
         await shelf(products)

@@ -14,7 +14,7 @@ from ...core.errors import (
 )
 from ...db.query import Compare, Not, Op
 from ...db.repositories.base import Repository
-from ..models import Address, Product, Products, fill
+from ..models import Address, Part, Parts, Product, Products, fill
 from .base import Contract, Place
 
 
@@ -99,6 +99,16 @@ class RecordContract(Contract):
         with pytest.raises(DuplicateRecordError):
             await products.update_many({}, {"sku": "same"}, everything=True)
         assert await products.get(other.id) == other
+
+    async def test_a_condition_of_bytes_limits_a_unique_index(self, place: Place) -> None:
+        parts = place(Parts)
+        await parts.create(Part(name="a", code=b"a"))
+        await parts.create(Part(name="a", code=b"a"))
+        await parts.create(Part(name="a", code=b"\\x61"))
+        with pytest.raises(DuplicateRecordError) as caught:
+            await parts.create(Part(name="a", code=b"\\x61"))
+        assert caught.value.fields == ("name",)
+        assert await parts.count() == 3
 
     async def test_none_is_no_duplicate(self, products: Products) -> None:
         await products.create_many([Product(name="a"), Product(name="b")])

@@ -212,6 +212,29 @@ class TransactionContract(Contract):
         assert product is not None
         assert product.stock == 20
 
+    async def test_what_was_read_is_still_so_when_it_commits(self, products: Products) -> None:
+        """Read, decide, write: ten sales of one, of which five are in stock."""
+        await products.update("id-a", {"stock": 5})
+
+        async def sell() -> bool:
+            for _ in range(200):
+                try:
+                    async with products.transaction() as tx:
+                        product = await tx.get_or_raise("id-a")
+                        if product.stock == 0:
+                            return False
+                        await asyncio.sleep(0.001)
+                        await tx.update("id-a", {"stock": product.stock - 1})
+                except TransactionError:
+                    await asyncio.sleep(0.002)
+                else:
+                    return True
+            pytest.fail("no transaction came through")
+
+        sold = await asyncio.gather(*(sell() for _ in range(10)))
+        assert sum(sold) == 5
+        assert (await products.get_or_raise("id-a")).stock == 0
+
     async def test_first_use_within_a_transaction(self, place: Place, products: Products) -> None:
         async with products.transaction() as tx:
             await tx.repository(Notes).create(Note(id="1", text="n"))

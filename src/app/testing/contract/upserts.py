@@ -63,6 +63,16 @@ class UpsertContract(Contract):
         assert {each.id for each in await products.all()} == {each.id for each in given}
         assert await products.upsert_many([]) == 0
 
+    async def test_many_at_once_in_any_order(self, products: Products) -> None:
+        names = [f"{i:03}" for i in range(40)]
+
+        async def write(turn: int) -> int:
+            given = names[turn:] + names[:turn] if turn % 2 else names[::-1]
+            return await products.upsert_many([Product(name=n, sku=n, stock=turn) for n in given], on="sku")
+
+        assert await asyncio.gather(*map(write, range(10))) == [40] * 10
+        assert len({each.stock for each in await products.all()}) == 1
+
     async def test_many_are_all_or_none(self, products: Products) -> None:
         before = await fill(products, "a", "b")
         with pytest.raises(DuplicateRecordError) as caught:
