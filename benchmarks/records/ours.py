@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from app.db import DataLayer, Repository
+from app.db import CachePolicy, DataLayer, Repository, SoftDeletable, Versioned
 from app.db.backends import Index
 
 from .product import CHANGE, Product
-from .side import PAGE_SIZE, Data, Side
+from .side import MANY, PAGE_SIZE, SINGLE, Data, Side
 
 
 class Products(Repository[Product]):
@@ -16,19 +16,38 @@ class Products(Repository[Product]):
     indexes = (Index("sku", unique=True), Index("category"))
 
 
+class ManagedProduct(Product, SoftDeletable, Versioned):
+    """With timestamps, soft deletes and versions."""
+
+
+class ManagedProducts(Repository[ManagedProduct]):
+    COLLECTION_NAME = "managed_products"
+    indexes = Products.indexes
+
+
+class CachedProducts(Repository[Product]):
+    COLLECTION_NAME = "cached_products"
+    indexes = Products.indexes
+    cache = CachePolicy(ttl=3600)
+
+
 class Ours(Side):
     name = "manystore"
+    repository: ClassVar[type[Repository[Any]]] = Products
+    model: ClassVar[type[Product]] = Product
+    cache: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, store: str, section: Mapping[str, Any], directory: Path) -> None:
         self._config = {
             "data_dir": str(directory),
             "connections": {store: dict(section)},
-            "repositories": {"products": {"connection": store}},
+            "repositories": {self.repository.COLLECTION_NAME: {"connection": store}},
+            "cache": dict(self.cache),
         }
 
     async def open(self) -> None:
         self._data = DataLayer.from_config(self._config)
-        self._products = self._data.repository(Products)
+        self._products: Repository[Any] = self._data.repository(self.repository)
         await self._products.count()
 
     async def close(self) -> None:
@@ -38,7 +57,7 @@ class Ours(Side):
         await self._products.delete_many(None, everything=True)
 
     async def create(self, data: Data) -> Product:
-        return await self._products.create(Product(**data))
+        return await self._products.create(self.model(**data))
 
     async def get(self, data: Data) -> Product | None:
         return await self._products.get(data["id"])
@@ -60,7 +79,32 @@ class Ours(Side):
         return await self._products.delete(data["id"], hard=True)
 
     async def bulk_insert(self, batch: list[Data]) -> Sequence[Product]:
-        return await self._products.create_many([Product(**data) for data in batch])
+        return await self._products.create_many([self.model(**data) for data in batch])
 
     async def bulk_upsert(self, batch: list[Data]) -> int:
-        return await self._products.upsert_many([Product(**data) for data in batch])
+        return await self._products.upsert_many([self.model(**data) for data in batch])
+
+
+class Managed(Ours):
+    name = "with mixins"
+    lacks = frozenset(MANY)
+    repository = ManagedProducts
+    model = ManagedProduct
+
+
+class CachedInProcess(Ours):
+    """What is read is in the cache already: creating one reads it once."""
+
+    name = "cache in process"
+    lacks = frozenset({*SINGLE, *MANY} - {"create", "get"})
+    repository = CachedProducts
+
+    async def create(self, data: Data) -> Product:
+        created: Product = await super().create(data)
+        await self.get(data)
+        return created
+
+
+class CachedInRedis(CachedInProcess):
+    name = "cache in Redis"
+    cache: ClassVar[Mapping[str, str]] = {"connection": "redis"}

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from app.connections.embedded import postgres as embedded_postgres
 from app.connections.embedded import redis as embedded_redis
 
-from .ours import Ours
+from .ours import CachedInProcess, CachedInRedis, Managed, Ours
 from .peers.alchemy import AdvancedAlchemy
 from .peers.beanie import Beanie
 from .peers.pydantic_mongo import PydanticMongo
@@ -42,6 +42,7 @@ async def sqlite(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
             AdvancedAlchemy("sqlite", str(directory / "alchemy.db")),
             SQLModelSide("sqlite", str(directory / "sqlmodel.db")),
             TortoiseORM("sqlite", str(directory / "tortoise.db")),
+            Managed("sqlite", {"path": "managed.db", "synchronous": "normal"}, directory),
         ],
     )
 
@@ -60,6 +61,7 @@ async def postgres(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
                 AdvancedAlchemy("postgres", lease.url),
                 SQLModelSide("postgres", lease.url),
                 TortoiseORM("postgres", lease.url),
+                Managed("postgres", {"url": lease.url, **_LIMITS}, directory),
             ],
         )
     finally:
@@ -78,6 +80,9 @@ async def redis(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
                 Ours("redis", {"url": f"{lease.url}?db=0", **_LIMITS}, directory),
                 RawRedis(f"{lease.url}?db=1"),
                 RedisOM(f"{lease.url}?db=2"),
+                Managed("redis", {"url": f"{lease.url}?db=3", **_LIMITS}, directory),
+                CachedInRedis("redis", {"url": f"{lease.url}?db=4", **_LIMITS}, directory),
+                CachedInProcess("redis", {"url": f"{lease.url}?db=5", **_LIMITS}, directory),
             ],
         )
     finally:
@@ -99,6 +104,7 @@ async def mongodb(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
                 RawMongoDB(url),
                 Beanie(url),
                 PydanticMongo(url),
+                Managed("mongodb", {"url": url, "database": "bench_managed", **_LIMITS}, directory),
             ],
         )
     finally:

@@ -102,7 +102,7 @@ async def test_an_expired_record_leaves_its_id_to_another(data: DataLayer) -> No
 
 
 async def test_what_was_there_before_is_told_from_the_record(config: dict[str, Any], store: str) -> None:
-    sections = {"numbereds": {"connection": store, "history": False, "audit": False}}
+    sections = {"numbereds": {"connection": store, "keeps_history": False, "audited": False}}
     async with DataLayer.from_config({**config, "repositories": sections}) as data:
         numbers = data.repository(Numbers)
         await numbers.create(Numbered(number=1, text="a"))

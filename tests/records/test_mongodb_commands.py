@@ -278,7 +278,7 @@ async def test_delete(wire: Wire, products: Products, manager: MongoDBConnection
     await notes.delete("1")
     [marked] = wire.take()
     assert marked["updates"][0]["q"] == {"_id": "1", "deleted_at": None}
-    assert marked["updates"][0]["u"]["$set"].keys() == {"deleted_at"}
+    assert marked["updates"][0]["u"]["$set"].keys() == {"deleted_at", "updated_at"}
 
 
 async def test_sessions_expire_and_count_on_the_server(wire: Wire, manager: MongoDBConnectionManager) -> None:

@@ -162,7 +162,7 @@ async def test_the_settings_hold_whatever_the_url_says() -> None:
     options = client.options
     assert (options.retry_reads, options.retry_writes, options.timeout) == (False, False, None)
     pool = options.pool_options
-    assert (pool.max_pool_size, pool.wait_queue_timeout, pool.connect_timeout) == (7, 2, 3)
+    assert (pool.max_pool_size, pool.wait_queue_timeout, pool.connect_timeout) == (7, None, 3)
     assert pool.appname == "mine"
     assert pool._ssl_context
     assert pool._ssl_context.verify_mode.name == "CERT_REQUIRED"

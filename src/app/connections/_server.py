@@ -102,11 +102,19 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
     async def _call(self, work: Callable[[ClientT], Awaitable[R]], *, write: bool) -> R:
         return await self._run(self.live or await self.connect(), work, write=write)
 
-    async def _run(self, client: ClientT, work: Callable[[ClientT], Awaitable[R]], *, write: bool = False) -> R:
+    async def _run(
+        self,
+        client: ClientT,
+        work: Callable[[ClientT], Awaitable[R]],
+        *,
+        write: bool = False,
+        waited: float = 0,
+    ) -> R:
+        """`waited` is how much of the time the caller has spent already."""
         sent = False
         met: Exception | None = None
         try:
-            async with asyncio.timeout(self.settings.timeout * _FENCE) as fence:
+            async with asyncio.timeout(self.settings.timeout * _FENCE - waited) as fence:
                 if write and not self._is_known(client):
                     await self._ask_version(client)
                 sent = write

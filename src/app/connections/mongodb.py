@@ -1,10 +1,12 @@
 """MongoDB through pymongo's asynchronous client, with every limit set and nothing retried behind our back."""
 
+import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from ..config.settings import MongoDBSettings
 from ..core.constants import ConnectionType
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
     Client = AsyncMongoClient[Document]
+
+R = TypeVar("R")
 
 _APPLICATION = "manystore"
 _NOT_UNDERSTOOD = (
@@ -49,6 +53,7 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
         self, settings: MongoDBSettings | None = None, *, name: str | None = None, data_dir: Path | None = None
     ) -> None:
         super().__init__(settings or MongoDBSettings(), name=name, data_dir=data_dir)
+        self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         if self._url and not _URL.fullmatch(self._url):
             raise self._bad_url(_NOT_UNDERSTOOD)
 
@@ -56,6 +61,29 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
     def _url(self) -> str:
         url: SecretStr | None = self.settings.url
         return "" if url is None else url.get_secret_value()
+
+    async def _call(self, work: "Callable[[Client], Awaitable[R]]", *, write: bool) -> R:
+        """Wait here for one of the pool's connections: the driver's own wait makes a task of every turn."""
+        client = self.live or await self.connect()
+        loop = asyncio.get_running_loop()
+        slots = self._slots.get(loop)
+        if slots is None:
+            slots = self._slots[loop] = asyncio.Semaphore(self.settings.pool.max_size)
+        waited = 0.0
+        if slots.locked():
+            start = loop.time()
+            try:
+                async with asyncio.timeout(min(self.settings.pool.timeout, self.settings.timeout)):
+                    await slots.acquire()
+            except TimeoutError as error:
+                raise self._exhausted() from error
+            waited = loop.time() - start
+        else:
+            await slots.acquire()
+        try:
+            return await self._run(client, work, write=write, waited=waited)
+        finally:
+            slots.release()
 
     def get_connection_info(self) -> dict[str, Any]:
         return {
@@ -94,11 +122,11 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
                 appname=options.get("appname", _APPLICATION),
                 connectTimeoutMS=milliseconds,
                 serverSelectionTimeoutMS=milliseconds,
-                # Both would wrap every exchange in a timer of its own; `_run` has one for the whole operation.
+                # These would wrap every exchange in a timer of its own; `_call` has one for the whole operation.
+                waitQueueTimeoutMS=None,
                 socketTimeoutMS=None,
                 timeoutMS=None,
                 maxPoolSize=self.settings.pool.max_size,
-                waitQueueTimeoutMS=round(self.settings.pool.timeout * 1000),
                 retryReads=False,
                 retryWrites=False,
                 tz_aware=True,
@@ -113,6 +141,11 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
         if client is None:
             raise self._bad_url(bad)
         return client
+
+    def _exhausted(self) -> PoolExhaustedError:
+        return PoolExhaustedError(
+            f"{self.server}: no connection of {self.settings.pool.max_size} became free in time; nothing was sent"
+        )
 
     def _bad_url(self, reason: str) -> ConfigurationError:
         return ConfigurationError(f"the connection {self.name!r}: its url {reason}")
@@ -151,10 +184,7 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
 
         match error:
             case errors.WaitQueueTimeoutError():
-                return PoolExhaustedError(
-                    f"{self.server}: no connection of {self.settings.pool.max_size} became free in time; "
-                    "nothing was sent"
-                )
+                return self._exhausted()
             case errors.ServerSelectionTimeoutError():
                 return StoreUnavailableError(f"{self.server} cannot be reached: {_reason(error)}")
             case errors.NetworkTimeout() | errors.ExecutionTimeout():

@@ -68,7 +68,7 @@ class TransactionContract(Contract):
     async def test_commit_ends_it(self, products: Products) -> None:
         async with products.transaction() as tx:
             await tx.create(Product(id="1", name="c"))
-            view = tx.repository(Products)
+            view = tx.repository(type(products))
             await tx.commit()
             assert await products.get("1") is not None
             for call in (lambda: tx.get("1"), tx.commit, tx.rollback):
@@ -103,18 +103,18 @@ class TransactionContract(Contract):
         notes: Notes = place(Notes)
         with pytest.raises(InterruptedWorkError):
             async with products.transaction() as tx:
-                await tx.repository(Notes).create(Note(text="n"))
+                await tx.repository(type(notes)).create(Note(text="n"))
                 await tx.create(Product(name="c"))
                 raise InterruptedWorkError
         assert await notes.count() == 0
         async with products.transaction() as tx:
-            note = await tx.repository(Notes).create(Note(text="n"))
+            note = await tx.repository(type(notes)).create(Note(text="n"))
             await tx.create(Product(name="c"))
         assert await notes.get(note.id) == note
         async with products.transaction() as tx:
-            assert await tx.repository(Notes).delete(note.id) is True
-            assert await tx.repository(Notes).get(note.id) is None
-            assert await tx.repository(Notes).with_deleted().count() == 1
+            assert await tx.repository(type(notes)).delete(note.id) is True
+            assert await tx.repository(type(notes)).get(note.id) is None
+            assert await tx.repository(type(notes)).with_deleted().count() == 1
         assert await notes.count() == 0
         assert await products.count() == 3
 
@@ -170,7 +170,7 @@ class TransactionContract(Contract):
     async def test_a_transaction_within_one_is_a_savepoint(self, products: Products) -> None:
         async with products.transaction() as tx:
             with pytest.raises(TransactionError, match="savepoint"):
-                tx.repository(Products).transaction()
+                tx.repository(type(products)).transaction()
 
     async def test_a_cancelled_task_leaves_nothing_behind(self, products: Products) -> None:
         for wait in (0.0, 0.001, 0.003, 0.01):
@@ -236,9 +236,10 @@ class TransactionContract(Contract):
         assert (await products.get_or_raise("id-a")).stock == 0
 
     async def test_first_use_within_a_transaction(self, place: Place, products: Products) -> None:
+        notes = place(Notes)
         async with products.transaction() as tx:
-            await tx.repository(Notes).create(Note(id="1", text="n"))
-        assert await place(Notes).get("1") is not None
+            await tx.repository(type(notes)).create(Note(id="1", text="n"))
+        assert await notes.get("1") is not None
 
     async def test_a_private_name_is_no_method_of_a_transaction(self, products: Products) -> None:
         async with products.transaction() as tx:
