@@ -96,6 +96,10 @@ async def mongodb(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
     if server is not None:
         process, url = server
     assert url
+    # The stand-in knows no partial indexes, which soft deletes need.
+    more = (
+        [Managed("mongodb", {"url": url, "database": "bench_managed", **_LIMITS}, directory)] if server is None else []
+    )
     try:
         yield (
             "MongoDB" if server is None else "a stand-in for MongoDB",
@@ -104,7 +108,7 @@ async def mongodb(directory: Path) -> AsyncIterator[tuple[str, list[Side]]]:
                 RawMongoDB(url),
                 Beanie(url),
                 PydanticMongo(url),
-                Managed("mongodb", {"url": url, "database": "bench_managed", **_LIMITS}, directory),
+                *more,
             ],
         )
     finally:

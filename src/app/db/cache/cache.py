@@ -18,7 +18,7 @@ from typing import Any, Final
 from ...core.errors import AppError
 from ...core.utils.logger import get_logger
 from .policy import CachePolicy
-from .store import WRITING, CacheStore, Entry, Tokens
+from .store import WRITING, CacheStore, Entry, Tokens, copied
 
 logger = get_logger(__name__)
 
@@ -134,7 +134,7 @@ class Cache:
             if running is None:
                 break
             with suppress(asyncio.CancelledError):
-                return _copied(await asyncio.shield(running))
+                return copied(await asyncio.shield(running))
             if not running.cancelled():
                 raise asyncio.CancelledError
         future: asyncio.Future[Any] = loop.create_future()
@@ -150,7 +150,7 @@ class Cache:
             raise
         else:
             future.set_result(value)
-            return _copied(value) if self._flights.get(flight) is future else value
+            return copied(value) if self._flights.get(flight) is future else value
         finally:
             self._flights.pop(flight, None)
 
@@ -216,13 +216,3 @@ class _BrokenError(AppError):
 
 def _token() -> str:
     return secrets.token_urlsafe(9)
-
-
-def _copied(value: Any) -> Any:
-    """Each caller gets documents of its own."""
-    match value:
-        case dict():
-            return {name: _copied(item) for name, item in value.items()}
-        case list():
-            return [_copied(item) for item in value]
-    return value

@@ -1,22 +1,16 @@
 """Cached answers in this process."""
 
-import copy
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
-from decimal import Decimal
-from typing import Any, Final, Generic, TypeVar
-from uuid import UUID
+from typing import Final, Generic, TypeVar
 
-from .store import WRITING, CacheStore, Entry, Tokens
+from .store import WRITING, CacheStore, Entry, Tokens, copied
 
 T = TypeVar("T")
 
 MAX_ENTRIES: Final = 10_000
-
-_IMMUTABLE: Final = frozenset({type(None), bool, int, float, str, bytes, datetime, date, timedelta, Decimal, UUID})
 
 
 class MemoryStore(CacheStore):
@@ -26,7 +20,7 @@ class MemoryStore(CacheStore):
     """
 
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
-        self._entries: _Recent[tuple[Entry, bool]] = _Recent(max_entries)
+        self._entries: _Recent[Entry] = _Recent(max_entries)
         self._tags: _Recent[str] = _Recent(max_entries)
         self._writers: dict[str, dict[str, float]] = {}
         self._lock = threading.Lock()
@@ -36,16 +30,12 @@ class MemoryStore(CacheStore):
         with self._lock:
             tokens = tuple([self._tags.get(tag, now) for tag in tags])
             found = self._entries.get(key, now)
-        if found is None:
-            return tokens, None
-        entry, shares = found
-        return tokens, Entry(entry.tokens, copy.deepcopy(entry.value)) if shares else entry
+        return tokens, None if found is None else Entry(found.tokens, copied(found.value))
 
     async def put(self, key: str, entry: Entry, seconds: float) -> None:
-        shares = not _is_flat(entry.value)
-        kept = Entry(entry.tokens, copy.deepcopy(entry.value) if shares else entry.value)
+        kept = Entry(entry.tokens, copied(entry.value))
         with self._lock:
-            self._entries.set(key, (kept, shares), time.monotonic() + seconds)
+            self._entries.set(key, kept, time.monotonic() + seconds)
 
     async def open(self, tags: Sequence[str], writer: str, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -105,10 +95,3 @@ class _Recent(Generic[T]):
 
     def remove(self, key: str) -> None:
         self._values.pop(key, None)
-
-
-def _is_flat(value: Any) -> bool:
-    """Whether nothing in it can be changed by who gets it, but the dict itself, which no one keeps."""
-    if type(value) is dict:
-        return all(type(item) in _IMMUTABLE for item in value.values())
-    return type(value) in _IMMUTABLE

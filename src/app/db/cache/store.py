@@ -3,7 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 WRITING: Final = "!"
 """The token of a tag while one of what it stands for is being written."""
@@ -47,3 +50,16 @@ class CacheStore(ABC):
 
     @abstractmethod
     async def release(self, key: str) -> None: ...
+
+
+def copied(value: Any) -> Any:
+    """A copy of what an entry has, so that each caller gets documents of its own; scalars are shared."""
+    if type(value) is dict:
+        return {name: item if type(item) in SHARED else copied(item) for name, item in value.items()}
+    if type(value) is list:
+        return [item if type(item) in SHARED else copied(item) for item in value]
+    return value
+
+
+SHARED: Final = frozenset({type(None), bool, int, float, str, bytes, datetime, date, timedelta, Decimal, UUID})
+"""Types whose values nobody can change."""
