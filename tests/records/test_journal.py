@@ -92,11 +92,6 @@ class TestTransactionsWithAJournal(contract.TransactionContract):
 
 
 @pytest.mark.usefixtures("without_transactions")
-class TestRecordsWithIntents(contract.RecordContract):
-    with_journal = True
-
-
-@pytest.mark.usefixtures("without_transactions")
 class TestChangesWithIntents(contract.ChangeContract):
     with_journal = True
 
