@@ -149,6 +149,7 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
     # Its tasks would outlive it.
     "a datetime that $set wrote comes back as text": (
         "test_contract.py::TestCaching::test_a_writer_and_fifty_readers",
+        "test_contract.py::TestCaching::test_a_writer_and_fifty_readers_in_step",
     ),
     # Its threads would fail, and not the test.
     "$expr finds no document by $$ROOT": ("test_sync.py::test_many_threads",),

@@ -273,3 +273,25 @@ class CachingContract(Contract):
             await asyncio.sleep(0)
         stop = True
         await asyncio.gather(*readers)
+
+    async def test_a_writer_and_fifty_readers_in_step(self, drafts: KeptDrafts) -> None:
+        await drafts.create(Kept(id="1", title="a"))
+        meeting = asyncio.Barrier(51)
+        seen: list[int] = []
+
+        async def read() -> None:
+            for number in range(1, 21):
+                await meeting.wait()
+                seen.append((await drafts.get_or_raise("1")).views)  # while it is written
+                assert seen[-1] in (number - 1, number)
+                await meeting.wait()
+                assert (await drafts.get_or_raise("1")).views == number  # the old value never comes back
+
+        async def write() -> None:
+            for number in range(1, 21):
+                await meeting.wait()
+                await drafts.update("1", {"views": number})
+                await meeting.wait()
+
+        await asyncio.gather(write(), *(read() for _ in range(50)))
+        assert len(seen) == 1000
