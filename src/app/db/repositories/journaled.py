@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel
 
-from ...core.errors import ConfigurationError, RecordNotFoundError
+from ...core.errors import ConfigurationError, InvalidFilterError, RecordNotFoundError
 from ..middleware._audit_outcome import Outcome, outcome_of
 from ..middleware._audit_rows import Action, AuditRow, Stage, log_of
 from ..middleware.history import StateRow, read_states, record_text
@@ -68,7 +68,7 @@ class JournaledRepository(PlacedRepository[EntityT]):
         """The record as it was at a moment, by the clocks of those who wrote; None before it was created, and while
         it was deleted.
         """
-        moment = to_milliseconds(when)
+        moment = _moment("when", when)
         rows = [row for row in await self._states(id) if row.at <= moment]
         if not rows or rows[-1].document.get("deleted_at") is not None:
             return None
@@ -120,6 +120,8 @@ class JournaledRepository(PlacedRepository[EntityT]):
             return []
         where = self._entries_of(id, actor, action, since, until)
         if after is not None:
+            if not isinstance(after, AuditEntry):
+                raise InvalidFilterError("after is the last entry of the page before")
             where = both(where, following([after.at, after.id], _NEWEST_FIRST))
         rows = await self._log(Find(where, _NEWEST_FIRST, limit=read_size(limit)))
         return [_entry(row, await self._outcome(row)) for row in rows]
@@ -135,9 +137,9 @@ class JournaledRepository(PlacedRepository[EntityT]):
         if action is not None:
             where = both(where, compare("action", "=", Action(action).value))
         if since is not None:
-            where = both(where, compare("at", ">=", since))
+            where = both(where, compare("at", ">=", _moment("since", since)))
         if until is not None:
-            where = both(where, compare("at", "<", until))
+            where = both(where, compare("at", "<", _moment("until", until)))
         return where
 
     async def _states(self, id: Any) -> list[StateRow]:
@@ -170,3 +172,13 @@ class JournaledRepository(PlacedRepository[EntityT]):
 
 def _entry(row: AuditRow, outcome: Outcome) -> AuditEntry:
     return AuditEntry(row.id, row.at, row.actor, row.action, row.record, row.before, row.after, outcome)
+
+
+def _moment(name: str, given: object) -> datetime:
+    """InvalidFilterError for what is no moment: nothing would be older or newer than a text."""
+    if not isinstance(given, datetime):
+        raise InvalidFilterError(f"{name} is a datetime, not {type(given).__name__}")
+    try:
+        return to_milliseconds(given)
+    except ValueError as error:
+        raise InvalidFilterError(f"{name}: {error}") from None

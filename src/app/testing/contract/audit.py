@@ -8,7 +8,13 @@ import pytest
 from pydantic import SecretStr
 
 from ...core.actor import acting_as
-from ...core.errors import ConfigurationError, DuplicateRecordError, InvalidChangeError, StaleRecordError
+from ...core.errors import (
+    ConfigurationError,
+    DuplicateRecordError,
+    InvalidChangeError,
+    InvalidFilterError,
+    StaleRecordError,
+)
 from ...db.backends.base import Capability
 from ...db.repositories.journaled import AuditEntry
 from ..models import Account, Accounts, AuditedProducts, Product, Products, fill
@@ -35,6 +41,19 @@ class AuditContract(Contract):
     def accounts(self, place: Place) -> Accounts:
         accounts: Accounts = place(Accounts)
         return accounts
+
+    async def test_what_is_no_moment_is_an_error(self, accounts: Accounts) -> None:
+        for wrong in ("2026", 5, datetime(2026, 1, 1)):  # noqa: DTZ001 - refused for that
+            for call in (
+                lambda wrong=wrong: accounts.audit_log(since=wrong),
+                lambda wrong=wrong: accounts.audit_log(until=wrong),
+                lambda wrong=wrong: accounts.as_of("1", wrong),
+            ):
+                with pytest.raises(InvalidFilterError):
+                    await call()
+        unknown: Any = "x"
+        with pytest.raises(InvalidFilterError):
+            await accounts.audit_log(after=unknown)
 
     async def test_every_write_path_leaves_its_row(self, accounts: Accounts) -> None:
         async def last(number: int = 1) -> list[tuple[str, str, Any, Any]]:
