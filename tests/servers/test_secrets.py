@@ -149,7 +149,7 @@ async def test_no_broken_url_shows_its_password(kind: str, tmp_path: Path, caplo
 @pytest.mark.parametrize("kind", WHOLE)
 def test_no_output_of_the_command_shows_it(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "app.yaml"
-    for number, url in enumerate(corpus(kind, 40, free_port())):
+    for number, url in enumerate(corpus(kind, 300, free_port())):
         if '"' in url or "\\" in url or "\n" in url:
             continue
         path.write_text(f'connections:\n  {kind}:\n    timeout: 0.05\n    url: "{url}"\n', encoding="utf-8")
