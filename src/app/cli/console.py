@@ -4,7 +4,8 @@ import asyncio
 import os
 from collections.abc import Coroutine, Mapping
 from dataclasses import asdict
-from typing import Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +18,11 @@ from ..core.errors import AppError
 from .interrupt import INTERRUPTED, cancelled_by_interrupt
 
 R = TypeVar("R")
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The YAML file; else MANYSTORE_CONFIG, config/default.yaml or the defaults."),
+]
 
 console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)

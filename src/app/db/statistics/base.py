@@ -35,7 +35,7 @@ class IndexStatistics:
     fields: tuple[str, ...] = ()
     kind: str = ""
     """What the store calls its type: btree, text, keyword …"""
-    unique: bool = False
+    unique: bool | None = None
     size_bytes: int | None = None
     uses: int | None = None
     """How many queries have used it since `counted_since`."""

@@ -141,7 +141,7 @@ class _Database:
         return dict(self._rows("SELECT name, sum(pgsize) FROM main.dbstat GROUP BY name")), ()
 
     def _estimates(self) -> dict[str, int]:
-        """Rows of each table when ANALYZE last ran. The first number of `stat` is that; what follows is on the index."""
+        """Rows of each table when ANALYZE last ran: the first number of `stat`."""
         if not list(self._rows("SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_stat1'")):
             return {}
         rows = self._rows("SELECT tbl, max(CAST(stat AS INTEGER)) FROM main.sqlite_stat1 GROUP BY tbl")
