@@ -69,10 +69,9 @@ def _print(found: Iterable[StoreStatistics]) -> None:
             f"[{colour}]{each.state}[/]{size}",
             soft_wrap=True,
         )
-        for told in (each.details, {f"pool {name}": value for name, value in (each.pool or {}).items()}):
+        for told in (_told(each.details), _told({f"pool {name}": value for name, value in (each.pool or {}).items()})):
             if told:
-                words = (f"{name.replace('_', ' ')} {_shown(name, value)}" for name, value in told.items())
-                console.print(f"  {escape(', '.join(words))}", style="dim", soft_wrap=True)
+                console.print(f"  {escape(told)}", style="dim", soft_wrap=True)
         if each.state is StoreState.NOT_CONFIGURED:
             console.print(f"  {escape(each.error)}", style="dim", soft_wrap=True)
         if each.collections:
@@ -92,12 +91,9 @@ def _table(store: StoreStatistics) -> Table:
     table.add_column("")
     for each in store.collections:
         rows = _UNKNOWN if each.rows is None else f"{'' if each.exact else '~'}{each.rows}"
-        details = ", ".join(
-            f"{name.replace('_', ' ')} {_shown(name, value)}"
-            for name, value in each.details.items()
-            if value is not None
+        table.add_row(
+            f"  {escape(each.name)}", rows, _size(each.size_bytes), "", f"[dim]{escape(_told(each.details))}[/]"
         )
-        table.add_row(f"  {escape(each.name)}", rows, _size(each.size_bytes), "", f"[dim]{escape(details)}[/]")
         for index in each.indexes:
             uses = "" if index.uses is None else str(index.uses)
             table.add_row(f"    {escape(index.name)}", "", _size(index.size_bytes), uses, _about(index))
@@ -110,10 +106,13 @@ def _about(index: IndexStatistics) -> str:
     return f"[dim]{escape(told)}[/]{' [yellow]unused[/]' if index.unused else ''}"
 
 
-def _shown(name: str, value: object) -> str:
-    if value is None:
-        return _UNKNOWN
-    return _size(value) if name.endswith("_bytes") and isinstance(value, int) else str(value)
+def _told(details: Mapping[str, object]) -> str:
+    known = {name: value for name, value in details.items() if value is not None}
+    return ", ".join(
+        f"{name.removesuffix('_bytes').replace('_', ' ')} "
+        f"{_size(value) if name.endswith('_bytes') and isinstance(value, int) else value}"
+        for name, value in known.items()
+    )
 
 
 def _size(number: int | None) -> str:

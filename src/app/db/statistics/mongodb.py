@@ -18,14 +18,11 @@ if TYPE_CHECKING:
 
 Document = Mapping[str, Any]
 
+_MEASURES: Final = ("count", "size", "storageSize", "totalIndexSize", "indexSizes")
 _COUNT_AND_SIZES: Final[tuple[Document, ...]] = (
     {"$collStats": {"storageStats": {}}},
     # What is left out is a hundred times as long as what is asked for.
-    {
-        "$project": {
-            f"storageStats.{name}": 1 for name in ("count", "size", "storageSize", "totalIndexSize", "indexSizes")
-        }
-    },
+    {"$project": {name: f"$storageStats.{name}" for name in _MEASURES}},
 )
 
 
@@ -86,7 +83,7 @@ class _Reading:
         indexes = await self.ask("listIndexes", name)
         if indexes == []:  # dropped meanwhile
             return None
-        shards = [one.get("storageStats", {}) for one in await self.ask("$collStats", name) or ()]
+        shards = await self.ask("$collStats", name) or ()
         used = await self.ask("$indexStats", name)
         sizes: defaultdict[str, int] = defaultdict(int)
         for shard in shards:

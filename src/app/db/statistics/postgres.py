@@ -109,7 +109,8 @@ async def _counts(connection: "Connection", tables: Sequence[Sequence[Any]]) -> 
 
 
 async def _relations(connection: "Connection", sizes: Mapping[str, sql.Composable]) -> tuple[list[Any], list[Any]]:
-    return await _fetch(connection, _TABLES.format(**sizes)), await _fetch(connection, _INDEXES.format(**sizes))
+    parts = {"largest": _LARGEST.format(limit=MOST_COLLECTIONS), **sizes}
+    return await _fetch(connection, _TABLES.format(**parts)), await _fetch(connection, _INDEXES.format(**parts))
 
 
 async def _fetch(connection: "Connection", statement: Any) -> list[Any]:
@@ -125,15 +126,15 @@ _LARGEST: Final = sql.SQL("""
     SELECT c.oid, c.relpages FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     ORDER BY c.relpages DESC, c.oid LIMIT {limit}
-""").format(limit=MOST_COLLECTIONS)
+""")
 
 _HOW_MANY: Final = """
     SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 """
 
-# The estimate is the planner's: what ANALYZE found in a page, times the pages of today; a table that it never saw has -1
-# there. Where policies hide rows, a count would be of what this user sees.
+# The estimate is the planner's: what ANALYZE found in a page, times the pages of today; a table that it never saw has
+# -1 there. Where policies hide rows, a count would be of what this user sees.
 _TABLES: Final = sql.SQL("""
     WITH largest AS MATERIALIZED ({largest})
     SELECT c.oid::bigint, n.nspname::text, c.relname::text, pg_table_is_visible(c.oid),
@@ -166,12 +167,10 @@ _INDEXES: Final = sql.SQL("""
 
 # The size of the files, for which a table must not be locked; and what VACUUM and ANALYZE have noted of it.
 _FILES: Final = {
-    "largest": _LARGEST,
     "whole": sql.SQL("pg_total_relation_size(c.oid)"),
     "own": sql.SQL("pg_relation_size(c.oid)"),
 }
 _NOTED: Final = {
-    "largest": _LARGEST,
     "whole": sql.SQL("""
         (SELECT sum(r.relpages)::bigint FROM pg_class r
          WHERE r.oid IN (c.oid, c.reltoastrelid)

@@ -64,14 +64,14 @@ async def read(manager: "RedisConnectionManager") -> StoreStatistics:
         details={
             "keys": reading.total,
             "scanned_keys": reading.scanned,
-            "max_memory_bytes": _sum(info, "maxmemory") or None,
+            "max_memory_bytes": _sum(info, "maxmemory"),
             "max_memory_policy": next(
                 (str(each["maxmemory_policy"]) for each in info if "maxmemory_policy" in each), None
             ),
             "clients": _sum(info, "connected_clients"),
             "evicted_keys": _sum(info, "evicted_keys"),
             "expired_keys": _sum(info, "expired_keys"),
-            "cache_hit_ratio": _ratio(_sum(info, "keyspace_hits"), _sum(info, "keyspace_misses")),
+            "hit_ratio": _ratio(_sum(info, "keyspace_hits"), _sum(info, "keyspace_misses")),
         },
         notes=(
             "the size is the memory of the whole server, the sizes of collections are measured on a sample",

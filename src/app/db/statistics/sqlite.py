@@ -5,8 +5,9 @@ SQLite counts no use of its indexes.
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -27,8 +28,6 @@ from .base import (
 
 COUNTED_BYTES: Final = 256 * 2**20
 """Up to this size a database is read to the last page; of a larger one ANALYZE has the numbers."""
-
-_STEPS = 100_000  # of SQLite's machine, some milliseconds
 
 
 async def read(manager: SQLiteConnectionManager) -> StoreStatistics:
@@ -67,11 +66,29 @@ def _open(path: str, mode: str, timeout: float) -> sqlite3.Connection:
 
 
 def _read(manager: SQLiteConnectionManager, connection: sqlite3.Connection, allowance: Allowance) -> StoreStatistics:
-    connection.set_progress_handler(lambda: not allowance.left, _STEPS)
-    try:
+    with _interrupted_after(allowance.left, connection):
         return _Database(manager, connection).statistics()
+
+
+@contextmanager
+def _interrupted_after(seconds: float, connection: sqlite3.Connection) -> Iterator[None]:
+    """A progress handler would not do: counting is a single step of SQLite's machine."""
+    lock = threading.Lock()
+    is_done = False
+
+    def interrupt() -> None:
+        with lock:
+            if not is_done:
+                connection.interrupt()
+
+    timer = threading.Timer(seconds, interrupt)
+    timer.start()
+    try:
+        yield
     finally:
-        connection.set_progress_handler(None, 0)
+        with lock:
+            is_done = True
+        timer.cancel()
 
 
 class _Database:
