@@ -36,16 +36,16 @@ def stats_command(
             return await data.statistics(*connections or ())
 
     found = run(work())
-    if as_json:
-        typer.echo(json.dumps(statistics_json(found), indent=2))
-    else:
-        _print(found.values())
     # One that is not configured is no fault, unless it was asked for.
     wrong = [
         each
         for each in found.values()
         if each.state is StoreState.UNAVAILABLE or (connections and each.state is not StoreState.OK)
     ]
+    if as_json:
+        typer.echo(json.dumps({"ok": not wrong, "connections": statistics_json(found)}, indent=2))
+    else:
+        _print(found.values())
     for each in wrong:
         complain(f"{each.connection}: {each.error}")
     if wrong:
@@ -53,11 +53,10 @@ def stats_command(
 
 
 def statistics_json(found: Mapping[str, StoreStatistics]) -> dict[str, Any]:
-    """`{"ok": …, "connections": {name: {…}}}`; what is unknown is null."""
-    connections = {
+    """`{name: {…}}`; what is unknown is null."""
+    return {
         name: {key: value for key, value in asdict(each).items() if key != "connection"} for name, each in found.items()
     }
-    return {"ok": all(each.state is StoreState.OK for each in found.values()), "connections": connections}
 
 
 def _print(found: Iterable[StoreStatistics]) -> None:
