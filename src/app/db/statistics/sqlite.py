@@ -89,6 +89,7 @@ def _interrupted_after(seconds: float, connection: sqlite3.Connection) -> Iterat
         with lock:
             is_done = True
         timer.cancel()
+        timer.join()
 
 
 class _Database:
