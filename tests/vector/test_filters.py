@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -240,7 +240,7 @@ async def test_numbers_are_indexed_when_they_are_first_compared(
         assert await store.count({"a b": {"$gt": 3, "$lt": 6}, "c": {"$lte": -5}}) == 1
         await store.save_and_embed(None, [doc("late", {"a b": 100, "c": 100}, "late")])
         assert await store.count({"a b": {"$gte": 100}}) == 1
-    engine = await store.connection.engine()
+    engine = await cast("QdrantConnectionManager", store.connection).engine()
     schema = await engine.read(lambda collections: set(collections.shard("documents").info().payload_schema))
     assert len(schema - {"doc", "terms"}) == (2 if most else 0)
 
