@@ -15,7 +15,10 @@ from .embedding_provider import EmbeddingFactory
 
 VectorDBRegistry: Registry[type[VectorDB]] = Registry(
     "vector store",
-    {VectorDBType.QDRANT: ".db.vector.qdrant:QdrantVectorStore"},
+    {
+        VectorDBType.PGVECTOR: ".db.vector.pgvector:PgVectorStore",
+        VectorDBType.QDRANT: ".db.vector.qdrant:QdrantVectorStore",
+    },
     entry_point_group="manystore.vector_stores",
 )
 """Engines by VectorDBType. A class that a DataLayer is to build takes

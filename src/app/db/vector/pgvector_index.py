@@ -1,0 +1,144 @@
+"""The index of a collection: built once there is enough in it, and how wide it has to be searched for a recall."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import psycopg
+
+from ...core.errors import ConfigurationError
+from ...core.utils.logger import get_logger
+from . import pgvector_sql as sql
+from .pgvector_table import VectorTable, quote
+
+logger = get_logger(__name__)
+
+Connection = psycopg.AsyncConnection[Any]
+IndexKind = Literal["hnsw", "ivfflat"]
+
+INDEX_FROM: Final = 5_000
+"""Rows from which on an index is worth its making; fewer are compared one by one in some milliseconds."""
+_WIDTHS: Final = {"hnsw": (40, 60, 100, 160, 250, 400, 640, 1_000), "ivfflat": (1, 3, 10, 30, 100, 300, 1_000)}
+_PARAMETER: Final = {"hnsw": "hnsw.ef_search", "ivfflat": "ivfflat.probes"}
+_SAMPLE: Final = 40
+_SAMPLE_SECONDS: Final = 5.0
+_NEIGHBOURS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class VectorIndex:
+    """An index that is there, and the recall that each width of search reached on a sample of its own rows."""
+
+    kind: IndexKind
+    rows: int
+    """How many there were when it was measured."""
+    recalls: tuple[tuple[int, float], ...]
+
+    def width(self, recall: float, k: int) -> int:
+        """The narrowest search that reached the recall; it is never narrower than what is asked for."""
+        enough = [width for width, reached in self.recalls if reached >= recall]
+        width = min(enough) if enough else _WIDTHS[self.kind][-1]
+        return min(max(width, k), 1_000) if self.kind == "hnsw" else width
+
+    def settings(self, recall: float, k: int) -> dict[str, str]:
+        """What a session has to be told before a search. The iterative scan goes on until a filter has let k through,
+        where one round alone would return what of the first `width` rows it lets through.
+        """
+        order = "strict_order" if self.kind == "hnsw" else "relaxed_order"
+        return {_PARAMETER[self.kind]: str(self.width(recall, k)), f"{self.kind}.iterative_scan": order}
+
+
+async def find_index(connection: Connection, table: VectorTable) -> VectorIndex | None:
+    """The index, if it is whole and was measured."""
+    cursor = await connection.execute(
+        "SELECT obj_description(x.oid, 'pg_class') FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
+        "JOIN pg_namespace n ON n.oid = x.relnamespace AND n.nspname = current_schema() "
+        "WHERE x.relname = %s AND i.indisvalid",
+        (table.index,),
+    )
+    row = await cursor.fetchone()
+    if row is None or row[0] is None:
+        return None
+    known = json.loads(row[0])
+    return VectorIndex(known["kind"], known["rows"], tuple((int(w), float(r)) for w, r in known["recalls"]))
+
+
+async def build_index(
+    connection: Connection, table: VectorTable, *, kind: IndexKind = "hnsw", lists: int | None = None
+) -> VectorIndex | None:
+    """Build the index while others go on to read and write, and measure it; None where another process is at it.
+
+    What a killed process left half built is built anew. Takes some seconds for each 10,000 rows.
+    """
+    if not table.can_be_indexed:
+        raise ConfigurationError(f"{table.name}: pgvector indexes up to 4,000 dimensions; it is searched row by row")
+    cursor = await connection.execute(
+        "SELECT i.indisvalid, EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) "
+        "FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
+        "JOIN pg_namespace n ON n.oid = x.relnamespace AND n.nspname = current_schema() WHERE x.relname = %s",
+        (table.index,),
+    )
+    row = await cursor.fetchone()
+    if row is not None:
+        valid, building = row
+        if building:
+            return None
+        if not valid:
+            await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quote(table.index)}".encode())
+            row = None
+    rows = await _count(connection, table)
+    if row is None:
+        options = "" if kind == "hnsw" else f" WITH (lists = {lists or max(1, min(rows // 1_000, 10_000))})"
+        try:
+            await connection.execute(
+                f"CREATE INDEX CONCURRENTLY {quote(table.index)} ON {table.quoted} "
+                f"USING {kind} (embedding {table.operator_class}){options}".encode()
+            )
+        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+            return None  # another process began a moment earlier
+        logger.info("built the %s index of the vector collection %s", kind, table.name)
+    index = VectorIndex(kind, rows, await _measure(connection, table, kind))
+    told = json.dumps({"kind": kind, "rows": rows, "recalls": index.recalls})
+    await connection.execute(f"COMMENT ON INDEX {quote(table.index)} IS '{told}'".encode())
+    return index
+
+
+async def _count(connection: Connection, table: VectorTable) -> int:
+    cursor = await connection.execute(sql.count(table).format(where="true").encode())
+    [number] = await cursor.fetchone() or (0,)
+    return int(number)
+
+
+async def _measure(connection: Connection, table: VectorTable, kind: IndexKind) -> tuple[tuple[int, float], ...]:
+    """How many of the ten nearest each width finds, for sums of two rows of the table, which are as hard to find as
+    its rows are, and none of them.
+    """
+    sample = await _sums(connection, table)
+    truth: list[set[str]] = []
+    deadline = time.monotonic() + _SAMPLE_SECONDS
+    for vector in sample:
+        truth.append(await _nearest(connection, table, vector, exact=True))
+        if time.monotonic() > deadline:
+            break
+    recalls: list[tuple[int, float]] = []
+    async with connection.transaction():
+        for width in _WIDTHS[kind]:
+            await connection.execute("SELECT set_config(%s, %s, true)", (_PARAMETER[kind], str(width)))
+            found = [await _nearest(connection, table, vector, exact=False) for vector in sample[: len(truth)]]
+            right = sum(len(a & b) for a, b in zip(found, truth, strict=True))
+            recalls.append((width, right / max(sum(map(len, truth)), 1)))
+            if recalls[-1][1] > 0.999:  # noqa: PLR2004 - wider finds no more
+                break
+    return tuple(recalls)
+
+
+async def _sums(connection: Connection, table: VectorTable) -> Sequence[str]:
+    cursor = await connection.execute(sql.sample(table, _SAMPLE).encode())
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def _nearest(connection: Connection, table: VectorTable, vector: str, *, exact: bool) -> set[str]:
+    cursor = await connection.execute(sql.nearest_ids(table, _NEIGHBOURS, exact=exact).encode(), (vector,))
+    return {row[0] for row in await cursor.fetchall()}
