@@ -95,9 +95,8 @@ class PgVectorEngine(VectorEngine):
 
         async def work(connection: Connection) -> bool:
             async with connection.transaction():
-                if only_present:
-                    if not await fetch(connection, sql.lock_document(table), (document_id,)):
-                        return False
+                if only_present and not await fetch(connection, sql.lock_document(table), (document_id,)):
+                    return False
                 await store(connection, table, rows, vectors, embedded_at)
                 kept = text_array([row.id for row in rows])
                 await execute(connection, sql.delete_others(table), (document_id, kept))

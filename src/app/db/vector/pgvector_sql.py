@@ -1,7 +1,7 @@
 """The statements of a collection. Names come from `VectorTable`, which checks them; values are parameters, always.
 
-Where there is a filter, `{where}` stands for it and `{0}`, `{1}`, … for the parameters (`pgvector_where.py`); else they are
-`$1`, `$2`, ….
+Where there is a filter, `{where}` stands for it and `{0}`, `{1}`, … for the parameters (`pgvector_where.py`); else they
+are `$1`, `$2`, ….
 """
 
 from typing import Final

@@ -1,6 +1,7 @@
 """A collection as a table: how it is made, what it remembers, and the names of its index."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
@@ -10,7 +11,6 @@ import psycopg
 from ...core.constants import Distance
 from ...core.errors import ConfigurationError, StoreUnavailableError, UnsupportedOperationError
 from ...core.utils.logger import get_logger
-from ..backends._names import check_identifier
 from .contract import CollectionContract
 
 logger = get_logger(__name__)
@@ -22,7 +22,7 @@ _HALF_FROM: Final = 2_001
 """pgvector indexes vectors of up to 2,000 dimensions, and halfvecs of up to 4,000."""
 _MOST_INDEXED: Final = 4_000
 _LOCK: Final = int.from_bytes(b"manyvect", "big", signed=True)
-_LONGEST_NAME: Final = 63 - len("_embedding_idx")
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,48}", re.ASCII)  # 63 is the limit, and `_embedding_idx` is 14
 
 _OPERATORS: Final = {
     Distance.COSINE: ("<=>", "cosine_ops"),
@@ -32,9 +32,11 @@ _OPERATORS: Final = {
 
 
 def check_collection_name(name: str) -> str:
-    name = check_identifier(str(name))
-    if len(name) > _LONGEST_NAME:
-        raise ConfigurationError(f"{name!r} is too long to name a collection: {_LONGEST_NAME} characters at the most")
+    """Return the name if a table and its indexes can be called so; ConfigurationError otherwise."""
+    if not _NAME.fullmatch(str(name)):
+        raise ConfigurationError(
+            f"{name!r} is not a collection name on PostgreSQL: a letter, then up to 48 letters, digits and '_'"
+        )
     return name
 
 
@@ -44,6 +46,8 @@ class VectorTable:
 
     name: str
     contract: CollectionContract
+    schema: str = "public"
+    """Where the extension is, which need not be on the search path."""
     oid: int = 0
     """Of the vectors' type in this database."""
 
@@ -54,11 +58,11 @@ class VectorTable:
 
     @property
     def type(self) -> str:
-        return "halfvec" if self.half else "vector"
+        return f"{quote(self.schema)}.{'halfvec' if self.half else 'vector'}"
 
     @property
     def operator(self) -> str:
-        return _OPERATORS[self.contract.distance][0]
+        return f"OPERATOR({quote(self.schema)}.{_OPERATORS[self.contract.distance][0]})"
 
     @property
     def operator_class(self) -> str:
@@ -89,9 +93,10 @@ class VectorTable:
     async def find(cls, connection: Connection, name: str) -> Self | None:
         """The collection, by the comment on its table; None where there is no table of that name."""
         cursor = await connection.execute(
-            "SELECT obj_description(c.oid, 'pg_class'), coalesce((SELECT t.oid FROM pg_attribute a "
-            "JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attname = 'embedding'), 0) "
+            "SELECT obj_description(c.oid, 'pg_class'), coalesce(t.oid, 0), coalesce(e.nspname, '') "
             "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema() "
+            "LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'embedding' AND NOT a.attisdropped "
+            "LEFT JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_namespace e ON e.oid = t.typnamespace "
             "WHERE c.relname = %s AND c.relkind IN ('r', 'p')",
             (name,),
         )
@@ -106,18 +111,18 @@ class VectorTable:
                 f"the table {name} is no collection of vectors (its comment does not say how it was made): "
                 "give the vector store another `collection`"
             ) from error
-        return cls(name, contract, int(row[1]))
+        return cls(name, contract, str(row[2]), int(row[1]))
 
     @classmethod
     async def make(cls, connection: Connection, name: str, contract: CollectionContract) -> Self:
         """Make it unless it is there, in one transaction; of any number of processes one does it."""
         if not 1 <= (contract.dimension or 0) <= MOST_DIMENSIONS:
             raise UnsupportedOperationError(f"pgvector takes vectors of up to {MOST_DIMENSIONS} dimensions")
-        table = cls(name, contract)
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             found = await cls.find(connection, name)
             if found is None:
+                table = cls(name, contract, await _extension(connection))
                 for statement in table._ddl():
                     await connection.execute(statement.encode())
                 found = await cls.find(connection, name)
@@ -131,7 +136,6 @@ class VectorTable:
         escape = "E" if "\\" in comment else ""
         comment = comment.replace("\\", "\\\\") if escape else comment
         return (
-            "CREATE EXTENSION IF NOT EXISTS vector",
             f"CREATE TABLE {name} ("  # noqa: ISC004 - one statement
             'id text COLLATE "C" PRIMARY KEY, '
             "document_id text NOT NULL, "
@@ -147,5 +151,22 @@ class VectorTable:
         )
 
 
+async def _extension(connection: Connection) -> str:
+    """The schema of pgvector, which is installed where there is none: where everybody looks, if that is allowed."""
+    look = (
+        "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'"
+    )
+    row = await (await connection.execute(look)).fetchone()
+    if row is None:
+        may = "SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public'"
+        public = await (await connection.execute(may)).fetchone()
+        where = " SCHEMA public" if public is not None and public[0] else ""
+        await connection.execute(f"CREATE EXTENSION IF NOT EXISTS vector{where}".encode())
+        row = await (await connection.execute(look)).fetchone()
+        assert row is not None  # noqa: S101 - made a moment ago
+        logger.info("installed the extension vector")
+    return str(row[0])
+
+
 def quote(identifier: str) -> str:
-    return f'"{identifier}"'  # of letters, digits and _, see `check_collection_name`
+    return '"' + identifier.replace('"', '""') + '"'

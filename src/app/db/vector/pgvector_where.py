@@ -28,7 +28,7 @@ class Wheres:
         self._made: dict[Hashable, Statement] = {}
 
     def statement(self, template: str, predicate: Predicate, *rest: Any) -> tuple[str, tuple[Any, ...]]:
-        """The text of a statement and its parameters. The template has `{where}` for the filter, `{0}`, … for `rest`."""
+        """Text and parameters of a statement. The template has `{where}` for the filter, `{0}`, … for `rest`."""
         values: list[Any] = []
         key = (template, shape(predicate, values))
         found = self._made.get(key)
