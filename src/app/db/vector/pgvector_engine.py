@@ -45,6 +45,8 @@ PAGE: Final = 500
 _BLOCK: Final = 5_000
 _LOOK_AGAIN: Final = 10.0
 """Seconds for which a collection counts as it was found: another process may have made it anew."""
+_FEW: Final = 2_000
+"""Rows that meet a filter up to which they are compared one by one."""
 _BUILD_TIMEOUT: Final = 3_600.0
 
 
@@ -122,12 +124,19 @@ class PgVectorEngine(VectorEngine):
         check_dimension(self.collection, table.contract.dimension, vector)
         index = self._index if self._recall < 1 else None
         given = vector_parameter(vector, half=table.half)
-        by_index = sql.nearest(table, exact=index is None, vectors=vectors)
-        settings = {} if index is None else index.settings(self._recall, k)
-        found = await self._fetch(by_index, predicate, given, k, settings=settings)
-        if index is not None and len(found) < k and predicate != ALL:
-            found = await self._fetch(sql.nearest(table, exact=True, vectors=vectors), predicate, given, k)
-        return [self._row(table, row) for row in found]
+        if index is None:
+            rows = await self._fetch(sql.nearest(table, exact=True, vectors=vectors), predicate, given, k)
+        else:
+            settings = index.settings(self._recall, k)
+            if predicate == ALL:
+                text = sql.nearest(table, exact=False, vectors=vectors)
+            else:
+                text = sql.nearest_few(table, _FEW, vectors=vectors)
+            rows = await self._fetch(text, predicate, given, k, settings=settings)
+            if len(rows) < k and predicate != ALL:
+                rows = await self._fetch(sql.nearest(table, exact=True, vectors=vectors), predicate, given, k)
+        rows.sort(key=_distance)  # an IVFFlat index gives them in nearly their order
+        return [self._row(table, row) for row in rows]
 
     async def matching_text(self, text: str, k: int, predicate: Predicate) -> list[Found]:
         table = await self._found()
@@ -329,6 +338,10 @@ class PgVectorEngine(VectorEngine):
                 "extension `vector` there, version 0.8 or later"
             )
         return translated(self.collection, {f"{self.collection}_pkey": ("id",)}, error)
+
+
+def _distance(row: Sequence[Any]) -> float:
+    return float(row[5])
 
 
 def _found(row: Sequence[Any], measure: float, vector: "NDArray[np.float32] | None" = None) -> Found:

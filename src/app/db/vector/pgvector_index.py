@@ -112,33 +112,32 @@ async def _count(connection: Connection, table: VectorTable) -> int:
 
 
 async def _measure(connection: Connection, table: VectorTable, kind: IndexKind) -> tuple[tuple[int, float], ...]:
-    """How many of the ten nearest each width finds, for sums of two rows of the table, which are as hard to find as
-    its rows are, and none of them.
+    """How many of the ten nearest each width finds, for sums of two rows of the table: they are as hard to find
+    neighbours of as a question is, when these two are not counted.
     """
-    sample = await _sums(connection, table)
+    cursor = await connection.execute(sql.sample(table, _SAMPLE).encode())
+    sample = await cursor.fetchall()
     truth: list[set[str]] = []
     deadline = time.monotonic() + _SAMPLE_SECONDS
-    for vector in sample:
-        truth.append(await _nearest(connection, table, vector, exact=True))
+    for each in sample:
+        truth.append(await _nearest(connection, table, each, exact=True))
         if time.monotonic() > deadline:
             break
     recalls: list[tuple[int, float]] = []
     async with connection.transaction():
+        await connection.execute("SET LOCAL enable_seqscan = off")
         for width in _WIDTHS[kind]:
             await connection.execute("SELECT set_config(%s, %s, true)", (_PARAMETER[kind], str(width)))
-            found = [await _nearest(connection, table, vector, exact=False) for vector in sample[: len(truth)]]
+            found = [await _nearest(connection, table, each, exact=False) for each in sample[: len(truth)]]
             right = sum(len(a & b) for a, b in zip(found, truth, strict=True))
-            recalls.append((width, right / max(sum(map(len, truth)), 1)))
+            recalls.append((width, round(right / max(sum(map(len, truth)), 1), 4)))
             if recalls[-1][1] > 0.999:  # noqa: PLR2004 - wider finds no more
                 break
     return tuple(recalls)
 
 
-async def _sums(connection: Connection, table: VectorTable) -> Sequence[str]:
-    cursor = await connection.execute(sql.sample(table, _SAMPLE).encode())
-    return [row[0] for row in await cursor.fetchall()]
-
-
-async def _nearest(connection: Connection, table: VectorTable, vector: str, *, exact: bool) -> set[str]:
-    cursor = await connection.execute(sql.nearest_ids(table, _NEIGHBOURS, exact=exact).encode(), (vector,))
-    return {row[0] for row in await cursor.fetchall()}
+async def _nearest(connection: Connection, table: VectorTable, of: Sequence[Any], *, exact: bool) -> set[str]:
+    vector, *own = of
+    cursor = await connection.execute(sql.nearest_ids(table, _NEIGHBOURS + len(own), exact=exact).encode(), (vector,))
+    nearest = [row[0] for row in await cursor.fetchall() if row[0] not in own]
+    return set(nearest[:_NEIGHBOURS])

@@ -27,6 +27,22 @@ def nearest(table: VectorTable, *, exact: bool, vectors: bool) -> str:
     return f"SELECT {shown} FROM {table.quoted} WHERE {{where}} ORDER BY {order} LIMIT {{1}}"
 
 
+def nearest_few(table: VectorTable, few: int, *, vectors: bool) -> str:
+    """As `nearest`, in one of two ways: up to `few` rows that meet the filter are compared one by one, which is exact
+    and takes less than an index that has to look for them; more are left to the index.
+    """
+    distance = f"embedding {table.operator} {{0}}::{table.type}"
+    shown = f"{_SHOWN}, {distance} AS d{_with(vectors)}"
+    return (
+        f"WITH few AS MATERIALIZED (SELECT id FROM {table.quoted} WHERE {{where}} LIMIT {few + 1}), "
+        f"number AS MATERIALIZED (SELECT count(*) <= {few} AS is_few FROM few) "
+        f"(SELECT {shown} FROM {table.quoted} WHERE (SELECT is_few FROM number) "
+        f"AND id IN (SELECT id FROM few) ORDER BY ({distance}) + 0 LIMIT {{1}}) UNION ALL "
+        f"(SELECT {shown} FROM {table.quoted} WHERE NOT (SELECT is_few FROM number) AND {{where}} "
+        f"ORDER BY {distance} LIMIT {{1}})"
+    )
+
+
 def matching_text(table: VectorTable) -> str:
     """Of a text and k."""
     return (
@@ -149,11 +165,12 @@ DROP_STAGING: Final = f"DROP TABLE {_STAGING}"
 
 
 def sample(table: VectorTable, pairs: int) -> str:
-    """Sums of two rows, as text, the same ones while the rows are the same."""
+    """Sums of two rows, as text, and the ids of the two; the same ones while the rows are the same."""
     return (
-        f"WITH some AS (SELECT embedding, row_number() OVER () AS n FROM (SELECT embedding FROM {table.quoted} "
-        f"ORDER BY hashtext(id), id LIMIT {2 * pairs}) AS first) "
-        "SELECT (a.embedding + b.embedding)::text FROM some a JOIN some b ON b.n = a.n + 1 WHERE a.n % 2 = 1"
+        "WITH chosen AS (SELECT id, embedding, row_number() OVER () AS n FROM "
+        f"(SELECT id, embedding FROM {table.quoted} ORDER BY hashtext(id), id LIMIT {2 * pairs}) AS first) "
+        f"SELECT (a.embedding {table.plus} b.embedding)::text, a.id, b.id "
+        "FROM chosen a JOIN chosen b ON b.n = a.n + 1 WHERE a.n % 2 = 1"
     )
 
 

@@ -14,7 +14,12 @@ from ..query.predicates import And, Compare, Not, Or, Predicate
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-_DIALECT: Final = PostgresDialect()
+
+class _Dialect(PostgresDialect):
+    has_decimals = False  # metadata is JSON, and the tags of records are escaped in it
+
+
+_DIALECT: Final = _Dialect()
 _METADATA: Final = sa.literal_column("metadata", postgresql.JSONB())
 _OF_JSON: Final = frozenset({"null", "text", "number", "boolean", LARGE, TEXTS, "list"})
 """The kinds of value that metadata can equal: JSON has no moments, and no bytes."""
@@ -61,3 +66,10 @@ def _condition(predicate: Predicate, bind: Binder) -> Condition:
             return sa.and_(sa.true(), *[_condition(term, bind) for term in terms])
         case Or(terms):
             return sa.or_(sa.false(), *[_condition(term, bind) for term in terms])
+
+
+def equality_index(path: str) -> str:
+    """The expression by which an index finds the rows whose metadata equals something at the path."""
+    column = _METADATA
+    value = _DIALECT.nested(column, tuple(path.split(".")))
+    return str(value.compile(dialect=_DIALECT.sqlalchemy, compile_kwargs={"literal_binds": True}))
