@@ -1,13 +1,14 @@
 """Vectors in PostgreSQL, with the extension pgvector."""
 
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from ...connections.postgres import PostgresConnectionManager
-from ...core.constants import ConnectionType, Distance, VectorDBType
-from ...core.errors import ConfigurationError
-from .engine import VectorEngine
+from ...core.constants import ConnectionType, VectorDBType
 from .providers.db_provider import VectorDBRegistry
 from .store import CollectionVectorStore
+
+if TYPE_CHECKING:
+    from .pgvector_engine import PgVectorEngine
 
 
 @VectorDBRegistry.register(VectorDBType.PGVECTOR)
@@ -20,28 +21,19 @@ class PgVectorStore(CollectionVectorStore):
     engine_type = VectorDBType.PGVECTOR
     connection_type = ConnectionType.POSTGRES
 
-    def __init__(
-        self,
-        connection: PostgresConnectionManager | None = None,
-        embedding: Any = None,
-        *,
-        name: str | None = None,
-        collection: str = "documents",
-        distance: Distance = Distance.COSINE,
-        recall: float = 0.95,
-    ) -> None:
-        super().__init__(connection, embedding, name=name, collection=collection, distance=distance)
-        if not 0 < recall <= 1:
-            raise ConfigurationError(f"recall is a share, above 0 and up to 1, and not {recall:g}")
-        self.recall = recall
-
     @staticmethod
     def check_collection(name: str) -> str:
         from .pgvector_table import check_collection_name  # noqa: PLC0415 - an optional package
 
         return check_collection_name(name)
 
-    def _engine(self, manager: PostgresConnectionManager) -> VectorEngine:
+    @cached_property
+    def engine(self) -> "PgVectorEngine":
+        return self._engine(self.connection)
+
+    def _engine(self, manager: Any) -> "PgVectorEngine":
         from .pgvector_engine import PgVectorEngine  # noqa: PLC0415 - an optional package
 
-        return PgVectorEngine(manager, self.collection, self.distance, self._contract, recall=self.recall)
+        return PgVectorEngine(
+            manager, self.collection, self.distance, self._contract, recall=self.recall, filterable=self.filterable
+        )

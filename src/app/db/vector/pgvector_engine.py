@@ -19,7 +19,7 @@ from . import pgvector_sql as sql
 from .contract import CollectionContract
 from .engine import Asked, Found, VectorEngine, check_dimension
 from .payload import Row
-from .pgvector_index import INDEX_FROM, IndexKind, VectorIndex, build_index, find_index
+from .pgvector_index import INDEX_FROM, IndexKind, VectorIndex, build_index, find_index, index_metadata
 from .pgvector_rows import (
     COLUMNS,
     Binary,
@@ -61,10 +61,13 @@ class PgVectorEngine(VectorEngine):
         asked: Asked,
         *,
         recall: float = 0.95,
+        filterable: Sequence[str] = (),
     ) -> None:
         super().__init__(manager, check_collection_name(collection), distance, asked)
         self._manager = manager
         self._recall = recall
+        self._filterable = tuple(filterable)
+        """Paths that this engine has not looked after yet."""
         self._wheres = Wheres()
         self._table: VectorTable | None = None
         self._index: VectorIndex | None = None
@@ -74,6 +77,15 @@ class PgVectorEngine(VectorEngine):
     async def open(self) -> CollectionContract | None:
         table = await self._found(again=True)
         return None if table is None else table.contract
+
+    async def contract(self) -> CollectionContract | None:
+        """How the collection was made, whatever is asked of it; None where there is none."""
+        table = await self._on(lambda connection: VectorTable.find(connection, self.collection), write=False)
+        return None if table is None else table.contract
+
+    async def make(self, dimension: int) -> None:
+        """Make the collection unless it is there, and check its contract."""
+        await self._found_or_made(dimension)
 
     async def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:
         table = await self._found_or_made(vectors.shape[1])
@@ -272,6 +284,13 @@ class PgVectorEngine(VectorEngine):
         if table is None:
             table = self._table = await self._write(lambda c: VectorTable.make(c, self.collection, asked))
         table.contract.check(asked, f"the collection {self.collection!r} in PostgreSQL")
+        if table.contract.provider is None and asked.provider is not None:
+            whose = table
+            table = self._table = await self._write(lambda connection: whose.adopted(connection, asked))
+            table.contract.check(asked, f"the collection {self.collection!r} in PostgreSQL")
+        if self._filterable:
+            paths, self._filterable, there = self._filterable, (), table
+            await self._long(lambda connection: index_metadata(connection, there, paths))
         return table
 
     def _row(self, table: VectorTable, row: Sequence[Any]) -> Found:

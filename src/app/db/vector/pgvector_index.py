@@ -1,5 +1,6 @@
 """The index of a collection: built once there is enough in it, and how wide it has to be searched for a recall."""
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from ...core.errors import ConfigurationError
 from ...core.utils.logger import get_logger
 from . import pgvector_sql as sql
 from .pgvector_table import VectorTable, quote
+from .pgvector_where import expression_at
 
 logger = get_logger(__name__)
 
@@ -74,35 +76,45 @@ async def build_index(
     """
     if not table.can_be_indexed:
         raise ConfigurationError(f"{table.name}: pgvector indexes up to 4,000 dimensions; it is searched row by row")
-    cursor = await connection.execute(
-        "SELECT i.indisvalid, EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) "
-        "FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
-        "JOIN pg_namespace n ON n.oid = x.relnamespace AND n.nspname = current_schema() WHERE x.relname = %s",
-        (table.index,),
-    )
-    row = await cursor.fetchone()
-    if row is not None:
-        valid, building = row
-        if building:
-            return None
-        if not valid:
-            await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quote(table.index)}".encode())
-            row = None
     rows = await _count(connection, table)
-    if row is None:
-        options = "" if kind == "hnsw" else f" WITH (lists = {lists or max(1, min(rows // 1_000, 10_000))})"
-        try:
-            await connection.execute(
-                f"CREATE INDEX CONCURRENTLY {quote(table.index)} ON {table.quoted} "
-                f"USING {kind} (embedding {table.operator_class}){options}".encode()
-            )
-        except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
-            return None  # another process began a moment earlier
-        logger.info("built the %s index of the vector collection %s", kind, table.name)
+    options = "" if kind == "hnsw" else f" WITH (lists = {lists or max(1, min(rows // 1_000, 10_000))})"
+    if not await _create(connection, table, table.index, f"{kind} (embedding {table.operator_class}){options}"):
+        return None
     index = VectorIndex(kind, rows, await _measure(connection, table, kind))
     told = json.dumps({"kind": kind, "rows": rows, "recalls": index.recalls})
     await connection.execute(f"COMMENT ON INDEX {quote(table.index)} IS '{told}'".encode())
     return index
+
+
+async def index_metadata(connection: Connection, table: VectorTable, paths: Sequence[str]) -> None:
+    """Index what stands at the paths of the metadata, for filters that ask it to be equal, while others go on."""
+    for path in paths:
+        digest = hashlib.sha256(path.encode()).hexdigest()[:12]
+        await _create(connection, table, f"{table.name}_{digest}", f"btree (({expression_at(path)}))")
+
+
+async def _create(connection: Connection, table: VectorTable, name: str, definition: str) -> bool:
+    """Whether the index is there and whole at the end; not where another process is at it."""
+    cursor = await connection.execute(
+        "SELECT i.indisvalid, EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) "
+        "FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
+        "JOIN pg_namespace n ON n.oid = x.relnamespace AND n.nspname = current_schema() WHERE x.relname = %s",
+        (name,),
+    )
+    row = await cursor.fetchone()
+    if row is not None:
+        valid, building = row
+        if valid or building:
+            return bool(valid)
+        await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quote(name)}".encode())
+    try:
+        await connection.execute(
+            f"CREATE INDEX CONCURRENTLY {quote(name)} ON {table.quoted} USING {definition}".encode()
+        )
+    except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+        return False  # another process began a moment earlier
+    logger.info("built the index %s of the vector collection %s", name, table.name)
+    return True
 
 
 async def _count(connection: Connection, table: VectorTable) -> int:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
 import psycopg
@@ -11,6 +11,7 @@ import psycopg
 from ...core.constants import Distance
 from ...core.errors import ConfigurationError, StoreUnavailableError, UnsupportedOperationError
 from ...core.utils.logger import get_logger
+from ..backends._postgres_dialect import literal
 from .contract import CollectionContract
 
 logger = get_logger(__name__)
@@ -134,11 +135,20 @@ class VectorTable:
         assert found is not None  # noqa: S101 - made in this transaction
         return found
 
+    async def adopted(self, connection: Connection, contract: CollectionContract) -> Self:
+        """The collection with the embedding of the first store that writes to it, where it was made without any."""
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            found = await type(self).find(connection, self.name)
+            if found is None or found.contract.provider is not None:
+                return found or self
+            known = replace(found.contract, provider=contract.provider, model=contract.model)
+            table = replace(found, contract=known)
+            await connection.execute(table.comment().encode())
+        return table
+
     def _ddl(self) -> Sequence[str]:
         name, dimension = self.quoted, self.contract.dimension
-        comment = json.dumps({"manystore": asdict(self.contract)}, ensure_ascii=True).replace("'", "''")
-        escape = "E" if "\\" in comment else ""
-        comment = comment.replace("\\", "\\\\") if escape else comment
         return (
             f"CREATE TABLE {name} ("  # noqa: ISC004 - one statement
             'id text COLLATE "C" PRIMARY KEY, '
@@ -151,8 +161,13 @@ class VectorTable:
             # A hash has no longest value, which a document's id may have.
             f"CREATE INDEX {quote(f'{self.name}_document_idx')} ON {name} USING hash (document_id)",
             f"CREATE INDEX {quote(f'{self.name}_content_idx')} ON {name} USING gin (to_tsvector('simple', content))",
-            f"COMMENT ON TABLE {name} IS {escape}'{comment}'",
+            self.comment(),
         )
+
+    def comment(self) -> str:
+        """The statement that has the table remember its contract."""
+        told = literal(json.dumps({"manystore": asdict(self.contract)}))
+        return f"COMMENT ON TABLE {self.quoted} IS {told}"
 
 
 async def _extension(connection: Connection) -> str:

@@ -68,8 +68,7 @@ def _condition(predicate: Predicate, bind: Binder) -> Condition:
             return sa.or_(sa.false(), *[_condition(term, bind) for term in terms])
 
 
-def equality_index(path: str) -> str:
-    """The expression by which an index finds the rows whose metadata equals something at the path."""
-    column = _METADATA
-    value = _DIALECT.nested(column, tuple(path.split(".")))
+def expression_at(path: str) -> str:
+    """What stands at a path of the metadata, as the statements have it, for an index on it. The path is checked."""
+    value = _DIALECT.nested(_METADATA, tuple(path.split(".")))
     return str(value.compile(dialect=_DIALECT.sqlalchemy, compile_kwargs={"literal_binds": True}))

@@ -22,7 +22,7 @@ VectorDBRegistry: Registry[type[VectorDB]] = Registry(
     entry_point_group="manystore.vector_stores",
 )
 """Engines by VectorDBType. A class that a DataLayer is to build takes
-`(connection, embedding, *, name, collection, distance)`.
+`(connection, embedding, *, name, collection, distance)`, and `recall` and `filterable` where the settings have them.
 """
 
 DEFAULT_COLLECTION = "documents"
@@ -108,6 +108,7 @@ class VectorStoreFactory:
             name=name,
             collection=section.collection or name,
             distance=section.distance,
+            **{option: getattr(section, option) for option in ("recall", "filterable") if getattr(section, option)},
         )
         return store
 
