@@ -132,9 +132,8 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    print(
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}"
-    )
+    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"{time.strftime('%Y-%m-%d')}, {machine}, Python {sys.version.split()[0]}")
     for engine in options.engines or ENGINES:
         for kind in ("clustered", "hard"):
             print(asyncio.run(run(engine, kind, options)), "\n")

@@ -1,4 +1,4 @@
-"""What every side stores and is asked: documents with vectors that were made before, and questions with their answers."""
+"""What every side stores and is asked: documents with vectors made before, and questions with their answers."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,8 +1,13 @@
 """LangChain's own stores, as their pages have them."""
 
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from langchain_chroma import Chroma
+from langchain_qdrant import QdrantVectorStore
+from qdrant_client import QdrantClient, models
 
 from .data import Corpus, K, Vectors
 from .side import Known, Side
@@ -40,16 +45,11 @@ class LangChainSide(Side):
 
 
 def _uuid(text: str) -> str:
-    import uuid
-
     return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
 
 
 def qdrant(directory: Path) -> LangChainSide:
     """In its local mode, which keeps the collection in a directory."""
-    from langchain_qdrant import QdrantVectorStore
-    from qdrant_client import QdrantClient, models
-
     number = iter(range(1_000))
 
     def make(embedding: Known, dimension: int) -> Any:
@@ -65,8 +65,6 @@ def qdrant(directory: Path) -> LangChainSide:
 
 
 def chroma(directory: Path) -> LangChainSide:
-    from langchain_chroma import Chroma
-
     number = iter(range(1_000))
 
     def make(embedding: Known, _: int) -> Any:

@@ -34,7 +34,8 @@ class RawPgvector(Side):
     async def load(self, corpus: Corpus) -> None:
         dimension = corpus.vectors.shape[1]
         await self._connection.execute(
-            f"CREATE TABLE raw (id text PRIMARY KEY, content text, metadata jsonb, embedding vector({dimension}))".encode()
+            "CREATE TABLE raw (id text PRIMARY KEY, content text, metadata jsonb, "
+            f"embedding vector({dimension}))".encode()
         )
         await self._copy("raw", corpus, range(len(corpus.vectors)))
         await self._connection.execute("CREATE INDEX ON raw USING hnsw (embedding vector_cosine_ops)")
