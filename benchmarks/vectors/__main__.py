@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from app.connections.embedded import postgres as embedded_postgres
+from app.core.constants import VectorDBType
 
 from . import langchain
 from .data import Corpus, corpus
@@ -30,7 +31,7 @@ async def pgvector(directory: Path) -> AsyncIterator[list[Side]]:
     lease = await embedded_postgres.acquire(directory / "postgres")
     try:
         connection = {"type": "postgres", "url": lease.url, "timeout": 600}
-        yield [Ours(connection, directory), RawPgvector(lease.url)]
+        yield [Ours(VectorDBType.PGVECTOR, connection, directory), RawPgvector(lease.url)]
     finally:
         await lease.release()
 
@@ -38,7 +39,7 @@ async def pgvector(directory: Path) -> AsyncIterator[list[Side]]:
 @asynccontextmanager
 async def qdrant(directory: Path) -> AsyncIterator[list[Side]]:
     yield [
-        Ours({"type": "qdrant", "url": "embedded"}, directory),
+        Ours(VectorDBType.QDRANT, {"type": "qdrant", "url": "embedded"}, directory),
         RawQdrantEdge(directory),
         langchain.qdrant(directory),
     ]

@@ -55,7 +55,7 @@ def qdrant(directory: Path) -> LangChainSide:
     def make(embedding: Known, dimension: int) -> Any:
         client = QdrantClient(path=str(directory / f"langchain-{next(number)}"))
         client.create_collection("it", models.VectorParams(size=dimension, distance=models.Distance.COSINE))
-        return QdrantVectorStore(client, "it", embedding)  # type: ignore[arg-type]
+        return QdrantVectorStore(client, "it", embedding)
 
     def condition(bucket: int) -> Any:
         match = models.FieldCondition(key="metadata.bucket", match=models.MatchValue(value=bucket))
@@ -70,7 +70,7 @@ def chroma(directory: Path) -> LangChainSide:
     def make(embedding: Known, _: int) -> Any:
         return Chroma(
             "langchain",
-            embedding,  # type: ignore[arg-type]
+            embedding,
             persist_directory=str(directory / f"chroma-{next(number)}"),
             collection_metadata={"hnsw:space": "cosine"},
         )

@@ -6,17 +6,21 @@ from typing import Any
 
 from langchain_core.documents import Document
 
+from app.core.constants import VectorDBType
 from app.db import DataLayer
+from app.db.vector.embeddings.model import EmbeddingModel
+from app.db.vector.providers.db_provider import VectorDBRegistry
 from app.db.vector.store import CollectionVectorStore
 
 from .data import Corpus, K, Vectors
-from .side import Side
+from .side import Side, Unused
 
 
 class Ours(Side):
     name = "manystore"
 
-    def __init__(self, connection: dict[str, Any], directory: Path, **options: Any) -> None:
+    def __init__(self, engine: VectorDBType, connection: dict[str, Any], directory: Path, **options: Any) -> None:
+        self._engine = engine
         self._connection = connection
         self._directory = directory
         self._options = options
@@ -26,11 +30,13 @@ class Ours(Side):
             {
                 "data_dir": str(self._directory / "ours"),
                 "connections": {"vectors": self._connection},
-                "vector_stores": {"ours": {"connection": "vectors", **self._options}},
+                "vector_stores": {},
             }
         )
         await self._data.__aenter__()
-        store = self._data.vector_store("ours")
+        made: Any = VectorDBRegistry.get(self._engine)
+        embedding = EmbeddingModel.of(Unused(), provider="benchmark")
+        store = made(self._data.connection("vectors"), embedding, collection="ours", **self._options)
         assert isinstance(store, CollectionVectorStore)
         self._store = store
 

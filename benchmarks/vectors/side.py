@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from langchain_core.embeddings import Embeddings
+
 from .data import Corpus, Vectors
 
 
@@ -33,7 +35,17 @@ class Side(ABC):
         raise NotImplementedError
 
 
-class Known:
+class Unused(Embeddings):
+    """All vectors are given."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        raise NotImplementedError
+
+    def embed_query(self, text: str) -> list[float]:
+        raise NotImplementedError
+
+
+class Known(Embeddings):
     """LangChain's embeddings for sides that insist on embedding: each text has the vector that was made before."""
 
     def __init__(self, corpus: Corpus) -> None:
