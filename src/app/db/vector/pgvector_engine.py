@@ -19,7 +19,7 @@ from . import pgvector_sql as sql
 from .contract import CollectionContract
 from .engine import Asked, Found, VectorEngine, check_dimension
 from .payload import Row
-from .pgvector_index import INDEX_FROM, IndexKind, VectorIndex, build_index, find_index, index_metadata
+from .pgvector_index import INDEX_FROM, IndexKind, VectorIndex, build_index, find_index, index_metadata, index_words
 from .pgvector_rows import (
     COLUMNS,
     Binary,
@@ -73,6 +73,8 @@ class PgVectorEngine(VectorEngine):
         self._index: VectorIndex | None = None
         self._looked = 0.0
         self._written = 0
+        self._has_words = False
+        """Whether the words of this table were seen to be indexed."""
 
     async def open(self) -> CollectionContract | None:
         table = await self._found(again=True)
@@ -151,7 +153,7 @@ class PgVectorEngine(VectorEngine):
         return [self._row(table, row) for row in rows]
 
     async def matching_text(self, text: str, k: int, predicate: Predicate) -> list[Found]:
-        table = await self._found()
+        table = await self._with_words()
         if table is None:
             return []
         return [_found(row, row[5]) for row in await self._fetch(sql.matching_text(table), predicate, text, k)]
@@ -159,7 +161,7 @@ class PgVectorEngine(VectorEngine):
     async def hybrid(
         self, vector: "NDArray[np.float32]", text: str, k: int, predicate: Predicate, *, candidates: int
     ) -> list[Found]:
-        table = await self._found()
+        table = await self._with_words()
         if table is None:
             return []
         check_dimension(self.collection, table.contract.dimension, vector)
@@ -262,6 +264,7 @@ class PgVectorEngine(VectorEngine):
     def _forget(self) -> None:
         self._table = self._index = None
         self._looked = 0.0
+        self._has_words = False
 
     async def _found(self, *, again: bool = False) -> VectorTable | None:
         """The collection, its contract checked. None is not remembered, so another process may make it at any time."""
@@ -277,6 +280,13 @@ class PgVectorEngine(VectorEngine):
         if self._table is not None:
             self._table.contract.check(asked, f"the collection {self.collection!r} in PostgreSQL")
         return self._table
+
+    async def _with_words(self) -> VectorTable | None:
+        table = await self._found()
+        if table is not None and not self._has_words:
+            self._has_words = True
+            await self._long(lambda connection: index_words(connection, table))
+        return table
 
     async def _found_or_made(self, dimension: int) -> VectorTable:
         asked = await self.asked(dimension)

@@ -24,7 +24,7 @@ INDEX_FROM: Final = 5_000
 """Rows from which on an index is worth its making; fewer are compared one by one in some milliseconds."""
 _WIDTHS: Final = {"hnsw": (40, 60, 100, 160, 250, 400, 640, 1_000), "ivfflat": (1, 3, 10, 30, 100, 300, 1_000)}
 _PARAMETER: Final = {"hnsw": "hnsw.ef_search", "ivfflat": "ivfflat.probes"}
-_SAMPLE: Final = 40
+_SAMPLE: Final = 30
 _SAMPLE_SECONDS: Final = 5.0
 _NEIGHBOURS: Final = 10
 
@@ -91,6 +91,11 @@ async def index_metadata(connection: Connection, table: VectorTable, paths: Sequ
     for path in paths:
         digest = hashlib.sha256(path.encode()).hexdigest()[:12]
         await _create(connection, table, f"{table.name}_{digest}", f"btree (({expression_at(path)}))")
+
+
+async def index_words(connection: Connection, table: VectorTable) -> None:
+    """Index the words of the texts: on the first search by words, since loading takes longer with it."""
+    await _create(connection, table, f"{table.name}_content_idx", f"gin ({sql.TEXT})")
 
 
 async def _create(connection: Connection, table: VectorTable, name: str, definition: str) -> bool:

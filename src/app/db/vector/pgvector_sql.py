@@ -14,7 +14,7 @@ _SHOWN: Final = "id, document_id, content, source, embedded_at"
 _ALL: Final = ", ".join(COLUMNS)
 _STAGING: Final = "manystore_staging"
 _AT_CONFLICT: Final = "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])
-_TEXT: Final = "to_tsvector('simple', content)"
+TEXT: Final = "to_tsvector('simple', content)"
 _WORDS: Final = "replace(plainto_tsquery('simple', {0})::text, ' & ', ' | ')::tsquery"
 """Any of the words, by their spelling."""
 
@@ -46,8 +46,8 @@ def nearest_few(table: VectorTable, few: int, *, vectors: bool) -> str:
 def matching_text(table: VectorTable) -> str:
     """Of a text and k."""
     return (
-        f"SELECT {_SHOWN}, ts_rank_cd({_TEXT}, {_WORDS})::float8 AS measure "
-        f"FROM {table.quoted} WHERE {_TEXT} @@ {_WORDS} AND {{where}} ORDER BY measure DESC, id LIMIT {{1}}"
+        f"SELECT {_SHOWN}, ts_rank_cd({TEXT}, {_WORDS})::float8 AS measure "
+        f"FROM {table.quoted} WHERE {TEXT} @@ {_WORDS} AND {{where}} ORDER BY measure DESC, id LIMIT {{1}}"
     )
 
 
@@ -59,8 +59,8 @@ def hybrid(table: VectorTable) -> str:
         "WITH near AS (SELECT id, row_number() OVER (ORDER BY d, id) AS place FROM "
         f"(SELECT id, {distance} AS d FROM {table.quoted} WHERE {{where}} ORDER BY {distance} LIMIT {{2}}) AS n), "
         "words AS (SELECT id, row_number() OVER (ORDER BY r DESC, id) AS place FROM "
-        f"(SELECT id, ts_rank_cd({_TEXT}, {words}) AS r FROM {table.quoted} "
-        f"WHERE {_TEXT} @@ {words} AND {{where}} ORDER BY r DESC, id LIMIT {{2}}) AS w), "
+        f"(SELECT id, ts_rank_cd({TEXT}, {words}) AS r FROM {table.quoted} "
+        f"WHERE {TEXT} @@ {words} AND {{where}} ORDER BY r DESC, id LIMIT {{2}}) AS w), "
         f"fused AS (SELECT id, near.place, (coalesce(1.0 / ({RANK_CONSTANT} + near.place), 0) + "
         f"coalesce(1.0 / ({RANK_CONSTANT} + words.place), 0))::float8 AS measure "
         "FROM near FULL JOIN words USING (id) ORDER BY measure DESC, near.place NULLS LAST, id LIMIT {3}) "

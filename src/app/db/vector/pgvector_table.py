@@ -160,7 +160,6 @@ class VectorTable:
             "embedded_at timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP)",
             # A hash has no longest value, which a document's id may have.
             f"CREATE INDEX {quote(f'{self.name}_document_idx')} ON {name} USING hash (document_id)",
-            f"CREATE INDEX {quote(f'{self.name}_content_idx')} ON {name} USING gin (to_tsvector('simple', content))",
             self.comment(),
         )
 

@@ -12,6 +12,7 @@ from ...connections.factory import ConnectionFactory
 from ...core.constants import ConnectionType, Distance, VectorDBType
 from ...core.errors import (
     ConfigurationError,
+    DimensionMismatchError,
     DuplicateRecordError,
     EmbeddingMismatchError,
     InvalidChangeError,
@@ -137,7 +138,13 @@ class CollectionVectorStore(VectorDB):
         if not docs:
             return []
         rows = await read_rows(docs)
-        await self.engine.upsert(rows, directed(self.distance, _float32(vectors)), _now())
+        array = directed(self.distance, _float32(vectors))
+        asked = await self._contract()
+        if asked.dimension not in (None, array.shape[1]):
+            raise DimensionMismatchError(
+                f"the vectors have {array.shape[1]} dimensions, and {asked.embedding} makes {asked.dimension}"
+            )
+        await self.engine.upsert(rows, array, _now())
         return [row.id for row in rows]
 
     async def update_document(
