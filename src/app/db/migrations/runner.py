@@ -141,11 +141,10 @@ class StepMigrator(Migrator):
         migration = self._load(known)
         steps = migration.steps_up() if direction is Direction.UP else migration.steps_down()
         for step in steps:
-            can = self._store.converts if isinstance(step, Conversion) else type(step) in self._store.handlers
-            if not can:
-                raise UnsupportedOperationError(
-                    f"{known.name}: {self._store.manager.connection_type} cannot {step}: it is for another connection"
-                )
+            try:
+                self._store.check(step)
+            except UnsupportedOperationError as error:
+                raise UnsupportedOperationError(f"{known.name}: {error}") from error
         return steps
 
     def _load(self, known: _Known) -> Migration:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from ...connections.base import ConnectionManager
+from ...core.constants import ConnectionType
+from ...core.errors import UnsupportedOperationError
 from ...core.registry import Registry
 from .ledger import Entry
 from .lock import LockStore
-from .steps import Step
+from .steps import Conversion, Step
 
 Handler: TypeAlias = Callable[[Any], Awaitable[None]]
 
@@ -53,6 +55,13 @@ class MigrationStore(LockStore):
     converts: ClassVar[bool] = True
     """Whether it has documents that can be converted."""
 
+    def check(self, step: Step) -> None:
+        """UnsupportedOperationError for what the store cannot do; asked of every step before anything is done."""
+        if not (self.converts if isinstance(step, Conversion) else type(step) in self.handlers):
+            raise UnsupportedOperationError(
+                f"{self.manager.connection_type} cannot {step}: it is for another connection"
+            )
+
     @abstractmethod
     async def read_entries(self) -> list[Entry]:
         """In any order; none where nothing was ever migrated."""
@@ -88,8 +97,11 @@ class MigrationStore(LockStore):
         """Called when a conversion has come to its end, before that is written down: for what hangs on the values."""
 
 
-MigrationStoreRegistry: Registry[type[MigrationStore]] = Registry(
+MigrationStoreRegistry: Registry[Callable[[ConnectionManager[Any]], MigrationStore]] = Registry(
     "migration store",
-    {},
+    {
+        ConnectionType.QDRANT: ".db.migrations.stores.qdrant:migration_store",
+        ConnectionType.CHROMADB: ".db.migrations.stores.chromadb:migration_store",
+    },
     entry_point_group="manystore.migrations",
 )
