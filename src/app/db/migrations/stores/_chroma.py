@@ -84,27 +84,30 @@ class ChromaMigrationStore(VectorMigrationStore):
         """Nothing: the index is Chroma's."""
 
     async def count(self, collection: str) -> int:
-        return int(await self.call_collection(collection, "count"))
+        try:
+            return int(await self.call_collection(collection, "count"))
+        except NoCollectionError:
+            return 0
 
     async def read_batch(self, collection: str, after: Any, limit: int) -> Sequence[Found]:
         """All ids are asked for at once, since Chroma pages by numbers, which deletes move, and knows no order of ids;
         a hundred thousand take 0.2 s.
         """
-        if after is None or collection not in self._ids:
-            self._ids[collection] = sorted((await self.call_collection(collection, "get", include=[]))["ids"])
-        ids = self._ids[collection]
-        start = 0 if after is None else bisect_right(ids, after)
-        while start < len(ids):
-            found = await self.read_some(collection, ids[start : start + limit])
-            if found:
-                return found
-            start += limit  # all of these were deleted meanwhile
-        del self._ids[collection]
+        try:
+            if after is None or collection not in self._ids:
+                self._ids[collection] = sorted((await self.call_collection(collection, "get", include=[]))["ids"])
+            ids = self._ids[collection]
+            start = 0 if after is None else bisect_right(ids, after)
+            while start < len(ids):
+                part = ids[start : start + limit]
+                found = found_in(await self.call_collection(collection, "get", ids=part, include=["metadatas"]))
+                if found:
+                    return sorted(found, key=lambda each: str(each.id))
+                start += limit  # all of these were deleted meanwhile
+        except NoCollectionError:
+            pass
+        self._ids.pop(collection, None)
         return []
-
-    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
-        rows = await self.call_collection(collection, "get", ids=list(ids), include=["metadatas"])
-        return sorted(found_in(rows), key=lambda each: str(each.id))
 
     async def remove(self, name: str) -> None:
         try:

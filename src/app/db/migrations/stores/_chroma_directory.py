@@ -1,14 +1,17 @@
 """Migrations of a Chroma directory. Each change is one job of the engine's thread."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from ....connections._chroma_embedded import ChromaEngine
 from ....connections.chromadb import ChromaDBConnectionManager
-from ..store import Replacement
+from ..store import Found, Replacement
 from ._chroma import ChromaMigrationStore
-from ._chroma_rows import changes, parts
+from ._chroma_rows import Changes, found_in, parts
 from ._embedded import EmbeddedMigrationStore
+from ._vectors import NoCollectionError
 
 R = TypeVar("R")
 
@@ -32,16 +35,21 @@ class ChromaDirectoryStore(ChromaMigrationStore, EmbeddedMigrationStore):
 
         return await self._named(name, job, write)
 
-    async def replace(self, collection: str, replacements: Sequence[Replacement]) -> None:
-        for part in parts(replacements):
+    async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
+        overtaken: list[Found] = []
 
-            def job(client: Any, part: Sequence[Replacement] = part) -> None:
-                there = client.get_collection(collection, embedding_function=None)
-                ids, metadatas = changes(there.get(ids=[each.id for each in part], include=["metadatas"]), part)
-                if ids:
-                    there.update(ids=ids, metadatas=metadatas)
+        def job(client: Any, part: Sequence[Replacement]) -> None:
+            there = client.get_collection(collection, embedding_function=None)
+            rows = there.get(ids=[each.id for each in part], include=["metadatas"])
+            changes = Changes(found_in(rows), part)
+            overtaken.extend(changes.overtaken)
+            if changes.ids:
+                there.update(ids=changes.ids, metadatas=changes.metadatas)
 
-            await self._named(collection, job, write=True)
+        with suppress(NoCollectionError):
+            for part in parts(replacements):
+                await self._named(collection, partial(job, part=part), write=True)
+        return overtaken
 
     async def _named(self, name: str, job: Callable[[Any], R], write: bool) -> R:
         try:

@@ -6,22 +6,34 @@ from typing import Any, Final
 from ....core.errors import InvalidChangeError
 from ...models.values import check_float, check_integer, check_text
 from ..store import Found, Replacement
-from ._vectors import as_stored, still_expected
+from ._vectors import Fate, fate
 
 BATCH: Final = 100
 """Rows in one update: inside this process it holds the interpreter's lock for 30 ms."""
 
 
-def changes(rows: Mapping[str, Any], replacements: Sequence[Replacement]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Ids and metadata for one update of those that are still as expected: None removes a field."""
-    documents = {each.id: each.document for each in found_in(rows)}
-    chosen = [each for each in replacements if each.id in documents and still_expected(documents[each.id], each)]
-    return [each.id for each in chosen], [{**dict.fromkeys(each.removed), **each.values} for each in chosen]
+class Changes:
+    """One update of those that are as expected, and what others wrote meanwhile."""
+
+    def __init__(self, found: Sequence[Found], replacements: Sequence[Replacement]) -> None:
+        documents = {each.id: each for each in found}
+        self.ids: list[str] = []
+        self.metadatas: list[dict[str, Any]] = []
+        self.overtaken: list[Found] = []
+        for each in replacements:
+            there = documents.get(each.id)
+            match there and fate(there.document, each):
+                case Fate.WRITE:
+                    self.ids.append(each.id)
+                    self.metadatas.append({**dict.fromkeys(each.removed), **each.values})  # None removes a field
+                case Fate.OVERTAKEN if there is not None:
+                    self.overtaken.append(there)
 
 
-def found_in(rows: Mapping[str, Any]) -> Iterator[Found]:
-    for row_id, metadata in zip(rows["ids"], rows["metadatas"], strict=True):
-        yield Found(row_id, as_stored(metadata or {}))
+def found_in(rows: Mapping[str, Any]) -> list[Found]:
+    return [
+        Found(row_id, dict(metadata or {})) for row_id, metadata in zip(rows["ids"], rows["metadatas"], strict=True)
+    ]
 
 
 def check_value(name: str, value: Any) -> None:

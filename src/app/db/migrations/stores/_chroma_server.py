@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ....core.errors import MigrationError
 from ..ledger import LEDGER, Entry
-from ..store import Replacement
+from ..store import Found, Replacement
 from ._chroma import ChromaMigrationStore
-from ._chroma_rows import changes, parts
+from ._chroma_rows import Changes, found_in, parts
 from ._generations import GenerationLock
 from ._vectors import DESCRIPTION, NoCollectionError
 
@@ -21,12 +22,19 @@ class ChromaServerStore(ChromaMigrationStore, GenerationLock):
     async def prepare(self) -> None:
         await self._make(LEDGER, {DESCRIPTION: "ledger"})
 
-    async def replace(self, collection: str, replacements: Sequence[Replacement]) -> None:
-        for part in parts(replacements):
-            there = await self.call_collection(collection, "get", ids=[each.id for each in part], include=["metadatas"])
-            ids, metadatas = changes(there, part)
-            if ids:
-                await self.call_collection(collection, "update", write=True, ids=ids, metadatas=metadatas)
+    async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
+        overtaken: list[Found] = []
+        with suppress(NoCollectionError):
+            for part in parts(replacements):
+                ids = [each.id for each in part]
+                changes = Changes(
+                    found_in(await self.call_collection(collection, "get", ids=ids, include=["metadatas"])), part
+                )
+                overtaken += changes.overtaken
+                if changes.ids:
+                    options = {"ids": changes.ids, "metadatas": changes.metadatas}
+                    await self.call_collection(collection, "update", write=True, **options)
+        return overtaken
 
     async def read_entries(self) -> list[Entry]:
         try:
@@ -36,7 +44,7 @@ class ChromaServerStore(ChromaMigrationStore, GenerationLock):
         return [Entry.from_document(json.loads(each["entry"])) for each in rows["metadatas"]]
 
     async def write_entry(self, entry: Entry) -> None:
-        text = json.dumps(self.to_document(entry), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(entry.to_document(), ensure_ascii=False, allow_nan=False)
         row: dict[str, Any] = {"ids": [entry.name], "embeddings": [[1.0]], "metadatas": [{"entry": text}]}
         await self.call_collection(LEDGER, "upsert", write=True, **row)
 

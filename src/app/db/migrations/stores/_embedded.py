@@ -51,7 +51,7 @@ class EmbeddedMigrationStore(VectorMigrationStore):
         return [Entry.from_document(each) for each in documents.values()]
 
     async def write_entry(self, entry: Entry) -> None:
-        document = self.to_document(entry)
+        document = entry.to_document()
         await self.work(lambda _: write_json(self._file, {**self._read(), entry.name: document}), write=True)
 
     async def delete_entry(self, name: str) -> None:

@@ -9,12 +9,11 @@ has seen a higher one, never the highest, so the highest only grows; a lock that
 import asyncio
 import contextlib
 import json
-import secrets
 from abc import abstractmethod
 from dataclasses import asdict
 from typing import Final
 
-from ....core.errors import AppError, OutcomeUnknownError, StoreUnavailableError
+from ....core.errors import AppError, StoreUnavailableError
 from ..lock import Held, LockStore
 
 LOCK: Final = "manystore_lock_"
@@ -45,7 +44,7 @@ class GenerationLock(LockStore):
         if _owner(description) != old:
             return False
         mine = f"{LOCK}{number + 1}"
-        if not await self._take(mine, json.dumps({"id": secrets.token_hex(8), "held": new and asdict(new)})):
+        if not await self.make_described(mine, json.dumps({"held": new and asdict(new)})):
             return False
         numbers = await self._numbers()
         highest = max(numbers, default=0)
@@ -54,15 +53,6 @@ class GenerationLock(LockStore):
                 if each < highest:
                     await self.remove(f"{LOCK}{each}")
         return highest == number + 1
-
-    async def _take(self, name: str, description: str) -> bool:
-        try:
-            return await self.make_described(name, description)
-        except OutcomeUnknownError:
-            there = await self.read_description(name)
-            if there is None:
-                raise
-            return there == description
 
     async def _highest(self) -> tuple[int, str | None]:
         """Its number and description; 0 where there was never one."""

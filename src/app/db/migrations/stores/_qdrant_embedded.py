@@ -13,7 +13,7 @@ from ..steps import CreatePayloadIndex, CreateVectorCollection, DropCollection, 
 from ..store import Found, Replacement
 from ._embedded import EmbeddedMigrationStore
 from ._qdrant_payload import changed, is_row, row_changes, to_document
-from ._vectors import NoCollectionError, contract_of, still_expected
+from ._vectors import Fate, NoCollectionError, contract_of, fate
 
 try:
     import qdrant_edge as engine
@@ -84,37 +84,48 @@ class QdrantEmbeddedStore(EmbeddedMigrationStore):
         await self.work(drop, write=True)
 
     async def count(self, collection: str) -> int:
-        return await self.work(lambda each: _shard(each, collection).info().points_count)
+        return await self._of(collection, lambda shard: shard.info().points_count, 0)
 
     async def read_batch(self, collection: str, after: Any, limit: int) -> Sequence[Found]:
         # A page begins with the id that it is given.
         start = None if after is None else _to_engine(after)
         request = engine.ScrollRequest(offset=start, limit=limit + (after is not None), with_payload=True)
-        records, _ = await self.work(lambda each: _shard(each, collection).scroll(request))
+        nothing: list[engine.Record] = []
+        records = await self._of(collection, lambda shard: shard.scroll(request)[0], nothing)
         return [found for found in map(_found, records) if found.id != after][:limit]
 
-    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
-        wanted = [*map(_to_engine, ids)]
-        records = await self.work(lambda each: _shard(each, collection).retrieve(wanted, True, False))
-        return [_found(record) for record in records]
-
-    async def replace(self, collection: str, replacements: Sequence[Replacement]) -> None:
+    async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
+        overtaken: list[Found] = []
         for start in range(0, len(replacements), BATCH):
             part = replacements[start : start + BATCH]
-            await self.work(partial(_replace, name=collection, replacements=part), write=True)
+            overtaken += await self.work(partial(_replace, name=collection, replacements=part), write=True)
+        return overtaken
+
+    async def _of(self, collection: str, read: Callable[[engine.EdgeShard], R], absent: R) -> R:
+        return await self.work(
+            lambda each: absent if each.contract(collection) is None else read(each.shard(collection))
+        )
 
 
-def _replace(collections: Collections, name: str, replacements: Sequence[Replacement]) -> None:
-    shard = _shard(collections, name)
+def _replace(collections: Collections, name: str, replacements: Sequence[Replacement]) -> list[Found]:
+    if collections.contract(name) is None:
+        return []
+    shard = collections.shard(name)
+    overtaken = []
     records = shard.retrieve([_to_engine(each.id) for each in replacements], True, False)
     payloads = {_from_engine(record.id): record.payload or {} for record in records}
     for each in replacements:
         payload = payloads.get(each.id)
-        if payload is None or not still_expected(to_document(payload), each):
+        if payload is None:
             continue
-        after = {**payload, **row_changes(payload, each)} if is_row(payload) else changed(payload, each)
-        shard.update(engine.UpdateOperation.overwrite_payload([_to_engine(each.id)], after))
-        collections.wrote(name, 1)
+        match fate(to_document(payload), each):
+            case Fate.WRITE:
+                after = {**payload, **row_changes(payload, each)} if is_row(payload) else changed(payload, each)
+                shard.update(engine.UpdateOperation.overwrite_payload([_to_engine(each.id)], after))
+                collections.wrote(name, 1)
+            case Fate.OVERTAKEN:
+                overtaken.append(Found(each.id, to_document(payload)))
+    return overtaken
 
 
 def _shard(collections: Collections, name: str) -> engine.EdgeShard:

@@ -11,7 +11,6 @@ from typing import Any
 from ....core.errors import InvalidChangeError
 from ...vector.payload import make_row
 from ..store import Replacement
-from ._vectors import as_stored
 
 _ROW = frozenset({"id", "doc", "text", "metadata", "at", "terms"})
 
@@ -23,7 +22,7 @@ def is_row(payload: Mapping[str, Any]) -> bool:
 def to_document(payload: Mapping[str, Any] | None) -> dict[str, Any]:
     if payload is not None and is_row(payload):
         return dict(json.loads(payload["metadata"]))
-    return {name: as_stored(value) for name, value in (payload or {}).items()}
+    return dict(payload or {})
 
 
 def row_changes(payload: Mapping[str, Any], replacement: Replacement) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..steps import CreatePayloadIndex, CreateVectorCollection, DropCollection, 
 from ..store import Found, Replacement
 from ._generations import GenerationLock
 from ._qdrant_payload import to_document
-from ._vectors import DESCRIPTION, NoCollectionError, VectorMigrationStore, contract_of, still_expected
+from ._vectors import DESCRIPTION, Fate, NoCollectionError, VectorMigrationStore, contract_of, fate
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -101,36 +101,45 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
             return
 
     async def count(self, collection: str) -> int:
-        counted = await self._read(lambda client: client.count(collection, exact=False), collection)
+        try:
+            counted = await self._read(lambda client: client.count(collection, exact=False), collection)
+        except NoCollectionError:
+            return 0
         return int(counted.count)
 
     async def read_batch(self, collection: str, after: Any, limit: int) -> Sequence[Found]:
         # A page begins with the id that it is given.
         size = limit + (after is not None)
-        records, _ = await self._read(lambda client: client.scroll(collection, offset=after, limit=size), collection)
-        return [_found(record) for record in records if record.id != after][:limit]
+        try:
+            records, _ = await self._read(
+                lambda client: client.scroll(collection, offset=after, limit=size), collection
+            )
+        except NoCollectionError:
+            return []
+        return [Found(record.id, to_document(record.payload)) for record in records if record.id != after][:limit]
 
-    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
-        return [_found(record) for record in await self._retrieve(collection, ids)]
-
-    async def replace(self, collection: str, replacements: Sequence[Replacement]) -> None:
+    async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
         """Guarded by the server as far as it can compare: what is no list and no object, and all that is in a row of
         ours. To remove a field after its new name was set is a step of its own, which a reader may come between.
         """
         from ._qdrant_guards import set_fields  # noqa: PLC0415 - as above
 
+        overtaken: list[Found] = []
         for start in range(0, len(replacements), BATCH):
             part = replacements[start : start + BATCH]
-            records = await self._retrieve(collection, [each.id for each in part])
-            payloads = {record.id: record.payload or {} for record in records}
-            operations = [
-                operation
-                for each in part
-                if each.id in payloads and still_expected(to_document(payloads[each.id]), each)
-                for operation in set_fields(each, payloads[each.id])
-            ]
+            payloads = await self._payloads(collection, part)
+            fates = {each.id: fate(to_document(payloads[each.id]), each) for each in part if each.id in payloads}
+            written = [each for each in part if fates.get(each.id) is Fate.WRITE]
+            operations = [operation for each in written for operation in set_fields(each, payloads[each.id])]
             if operations:
                 await self._write(lambda client, o=operations: client.batch_update_points(collection, o))  # type: ignore[misc]
+                payloads |= await self._payloads(collection, written)
+            overtaken += [
+                Found(each.id, document)
+                for each in part
+                if each.id in payloads and fate(document := to_document(payloads[each.id]), each) is not Fate.DONE
+            ]
+        return overtaken
 
     async def read_entries(self) -> list[Entry]:
         entries: list[Entry] = []
@@ -150,7 +159,7 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
     async def write_entry(self, entry: Entry) -> None:
         from qdrant_client import models  # noqa: PLC0415 - as above
 
-        text = json.dumps(self.to_document(entry), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(entry.to_document(), ensure_ascii=False, allow_nan=False)
         payload = {"name": entry.name, "entry": text}
         point = models.PointStruct(id=_point(entry.name), vector=[1.0], payload=payload)
         await self._write(lambda client: client.upsert(LEDGER, [point]))
@@ -195,8 +204,14 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
         info: models.CollectionInfo = await self._read(lambda client: client.get_collection(name), name)
         return info
 
-    async def _retrieve(self, collection: str, ids: Sequence[Any]) -> Any:
-        return await self._read(lambda client: client.retrieve(collection, ids), collection)
+    async def _payloads(self, collection: str, replacements: Sequence[Replacement]) -> dict[Any, dict[str, Any]]:
+        """Of those that are still there."""
+        ids = [each.id for each in replacements]
+        try:
+            records = await self._read(lambda client: client.retrieve(collection, ids), collection)
+        except NoCollectionError:
+            return {}
+        return {record.id: record.payload or {} for record in records}
 
     async def _read(self, work: Callable[[Any], Awaitable[Any]], collection: str = "") -> Any:
         return await self._call(self._manager.read, work, collection)
@@ -217,10 +232,6 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
             if name and status == _NOT_FOUND:
                 raise NoCollectionError(name) from error
             raise _RefusedError(f"{self._manager.server} refused it ({status or type(error).__name__})") from error
-
-
-def _found(record: Any) -> Found:
-    return Found(record.id, to_document(record.payload))
 
 
 def _point(name: str) -> str:

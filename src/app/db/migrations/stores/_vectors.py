@@ -3,22 +3,24 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from enum import Enum, auto
 from typing import Any, ClassVar
 
 from ....core.constants import Distance
 from ....core.errors import MigrationError, UnsupportedOperationError
 from ...vector.contract import CollectionContract
-from ..ledger import LEDGER, Entry
+from ..ledger import LEDGER
 from ..steps import (
     CreateCollection,
     CreatePayloadIndex,
     CreateVectorCollection,
+    DocumentChange,
     DropCollection,
     DropPayloadIndex,
     Run,
     Step,
 )
-from ..store import Handler, MigrationStore, Replacement
+from ..store import Found, Handler, MigrationStore, Replacement
 from ._generations import LOCK
 
 DESCRIPTION = "manystore"
@@ -93,11 +95,9 @@ class VectorMigrationStore(MigrationStore):
     def check_values(self, values: Mapping[str, Any]) -> None:
         """InvalidChangeError for what would not come back as it went in."""
 
-    def to_document(self, entry: Entry) -> dict[str, Any]:
-        """What the ledger keeps: JSON, since the values of a conversion under way are checked before it begins."""
-        for each in entry.pending or ():
-            self.check_values(dict(each["values"]))
-        return entry.to_document()
+    def replacement(self, collection: str, found: Found, change: DocumentChange) -> Replacement:
+        self.check_values(change.values)
+        return super().replacement(collection, found, change)
 
 
 def contract_of(step: CreateVectorCollection) -> CollectionContract:
@@ -105,35 +105,33 @@ def contract_of(step: CreateVectorCollection) -> CollectionContract:
     return CollectionContract(None, None, step.dimension, Distance(step.distance))
 
 
-def still_expected(document: Mapping[str, Any], replacement: Replacement) -> bool:
-    """Whether the fields that are to change are as they were read, and those that were not there are not."""
-    return all(
-        document.get(name, _MISSING) == replacement.expected.get(name, _MISSING)
-        for name in (*replacement.values, *replacement.removed)
-    )
+class Fate(Enum):
+    WRITE = auto()
+    DONE = auto()
+    OVERTAKEN = auto()
 
 
-class StoredFloat(float):
-    """As Qdrant, and Chroma over HTTP, give it back: one in ten is off by one in its last place."""
-
-    def __eq__(self, other: object) -> bool:
-        near = isinstance(other, float) and abs(float(self) - other) <= 2 * math.ulp(other)
-        return near or float.__eq__(self, other) is True
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return float.__hash__(self)
+def fate(document: Mapping[str, Any], replacement: Replacement) -> Fate:
+    """What is to be done with a document as it is now; OVERTAKEN where another has written meanwhile."""
+    removed = dict.fromkeys(replacement.removed, _MISSING)
+    for goal, outcome in (({**removed, **replacement.values}, Fate.DONE), (replacement.expected, Fate.WRITE)):
+        if all(
+            is_same(document.get(name, _MISSING), goal.get(name, _MISSING))
+            for name in (*replacement.values, *replacement.removed)
+        ):
+            return outcome
+    return Fate.OVERTAKEN
 
 
-def as_stored(value: Any) -> Any:
-    """A value that was read, in which floats equal what was written."""
-    match value:
-        case float():
-            return StoredFloat(value)
-        case list():
-            return [as_stored(each) for each in value]
-        case dict():
-            return {name: as_stored(each) for name, each in value.items()}
-    return value
+def is_same(stored: Any, value: Any) -> bool:
+    """Equal, to the kind: True is no 1. Qdrant, and Chroma over HTTP, give back one float of ten with its last digit
+    off by one, so a float equals its neighbours.
+    """
+    match stored, value:
+        case float(), float():
+            return abs(stored - value) <= 2 * math.ulp(value)
+        case list(), list():
+            return len(stored) == len(value) and all(map(is_same, stored, value))
+        case dict(), dict():
+            return stored.keys() == value.keys() and all(is_same(stored[name], value[name]) for name in value)
+    return type(stored) is type(value) and bool(stored == value)
