@@ -37,6 +37,9 @@ def _running(process: Process) -> Iterator[int]:
     process.kill()
 
 
+SERVERS = [kind for kind in KINDS if kind.endswith("server")]
+
+
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     store, _, kind = str(request.param).partition(" ")

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from qdrant_client import models
 
@@ -174,30 +174,31 @@ class Place:
 class Program:
     """`program.py`, which keeps everything imported."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("program.py")), place.store],
+            [sys.executable, "-m", f"{__package__}.program"],
+            cwd=Path(__file__).parents[3],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, command: str, statement: int = 0) -> dict[str, Any]:
-        self.ask(command, statement)
-        return self.answer()
+    def run(self, place: Place, *commands: str, statement: int = 0) -> dict[str, Any]:
+        return self.run_many(place, *commands, statement=statement, processes=1)[0]
 
-    def ask(self, command: str, statement: int = 0) -> None:
+    def run_many(self, place: Place, *commands: str, processes: int, statement: int = 0) -> list[dict[str, Any]]:
         assert self._process.stdin is not None
-        line = {"config": self._place.config, "command": command, "statement": statement}
+        assert self._process.stdout is not None
+        where = (place.kind, place.section, str(place.path))
+        line = {"place": where, "commands": commands, "statement": statement, "processes": processes}
         self._process.stdin.write(json.dumps(line) + "\n")
         self._process.stdin.flush()
+        return list(json.loads(self._process.stdout.readline()))
 
-    def answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        return dict(json.loads(self._process.stdout.readline()))
+    def __enter__(self) -> Self:
+        return self
 
-    def end(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.communicate(timeout=30)
 
 

@@ -75,7 +75,7 @@ class ChromaMigrationStore(VectorMigrationStore):
             raise EmbeddingMismatchError(f"{place} measures by {space}: give the new one another name")
 
     async def drop_collection(self, step: DropCollection) -> None:
-        await self.remove(step.collection)
+        await self.drop(step.collection)
 
     async def create_index(self, step: CreatePayloadIndex) -> None:
         await self.call("get_collection", step.collection, embedding_function=None)
@@ -109,7 +109,7 @@ class ChromaMigrationStore(VectorMigrationStore):
         self._ids.pop(collection, None)
         return []
 
-    async def remove(self, name: str) -> None:
+    async def drop(self, name: str) -> None:
         try:
             await self.call("delete_collection", name, write=True)
         except NoCollectionError:
@@ -122,5 +122,6 @@ class ChromaMigrationStore(VectorMigrationStore):
         if isinstance(error, NotFoundError):
             return NoCollectionError(name)
         if isinstance(error, ChromaError):
-            return MigrationError(f"{self.manager.name} refused it ({error.name()})")
+            reason = f"{type(error).__name__}, {error.code()}"
+            return MigrationError(f"Chroma, the connection {self.manager.name!r}, refused it ({reason})")
         return None

@@ -1,11 +1,10 @@
 """Migrations of a Chroma server: ledger and lock are collections."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ....core.errors import MigrationError
 from ..ledger import LEDGER, Entry
 from ..store import Found, Replacement
 from ._chroma import ChromaMigrationStore
@@ -14,13 +13,10 @@ from ._generations import GenerationLock
 from ._vectors import DESCRIPTION, NoCollectionError
 
 
-class ChromaServerStore(ChromaMigrationStore, GenerationLock):
+class ChromaServerStore(GenerationLock, ChromaMigrationStore):
     """The server compares nothing when it writes, so a row that is written in the moment of its conversion may lose
     that write.
     """
-
-    async def prepare(self) -> None:
-        await self._make(LEDGER, {DESCRIPTION: "ledger"})
 
     async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
         overtaken: list[Found] = []
@@ -60,17 +56,12 @@ class ChromaServerStore(ChromaMigrationStore, GenerationLock):
         except NoCollectionError:
             return None
 
-    async def make_described(self, name: str, description: str) -> bool:
-        return await self._make(name, {DESCRIPTION: description})
+    async def make_described(self, name: str, description: str) -> None:
+        metadata = {DESCRIPTION: description}
+        await self.call("create_collection", name, write=True, embedding_function=None, metadata=metadata)
 
-    async def _make(self, name: str, metadata: Mapping[str, Any]) -> bool:
-        try:
-            await self.call("create_collection", name, write=True, embedding_function=None, metadata=dict(metadata))
-        except MigrationError:
-            if name in await self.collection_names():
-                return False
-            raise
-        return True
+    async def remove(self, name: str) -> None:
+        await self.drop(name)
 
     async def call(self, method: str, *arguments: Any, write: bool = False, **options: Any) -> Any:
         async def work(client: Any) -> Any:

@@ -13,7 +13,8 @@ from abc import abstractmethod
 from dataclasses import asdict
 from typing import Final
 
-from ....core.errors import AppError, StoreUnavailableError
+from ....core.errors import AppError, MigrationError, StoreUnavailableError
+from ..ledger import LEDGER
 from ..lock import Held, LockStore
 
 LOCK: Final = "manystore_lock_"
@@ -29,12 +30,21 @@ class GenerationLock(LockStore):
         """What the collection was made with; None where it is gone."""
 
     @abstractmethod
-    async def make_described(self, name: str, description: str) -> bool:
-        """Make a collection together with its description; False where there is one of that name."""
+    async def make_described(self, name: str, description: str) -> None:
+        """Make a collection together with its description; MigrationError where there is one of that name."""
 
     @abstractmethod
     async def remove(self, name: str) -> None:
         """Remove a collection, if it is there."""
+
+    async def prepare(self) -> None:
+        """The ledger is a collection as well."""
+        if LEDGER not in await self.collection_names():
+            try:
+                await self.make_described(LEDGER, "ledger")
+            except MigrationError:
+                if LEDGER not in await self.collection_names():
+                    raise
 
     async def read_lock(self) -> Held | None:
         return _owner((await self._highest())[1])
@@ -44,8 +54,13 @@ class GenerationLock(LockStore):
         if _owner(description) != old:
             return False
         mine = f"{LOCK}{number + 1}"
-        if not await self.make_described(mine, json.dumps({"held": new and asdict(new)})):
-            return False
+        try:
+            await self.make_described(mine, json.dumps({"held": new and asdict(new)}))
+        except MigrationError:
+            # It may be passed and removed by now, but then there is a higher one.
+            if max(await self._numbers(), default=0) > number:
+                return False
+            raise
         numbers = await self._numbers()
         highest = max(numbers, default=0)
         with contextlib.suppress(AppError):  # what is left is removed by who comes next

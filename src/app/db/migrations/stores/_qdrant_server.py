@@ -40,10 +40,6 @@ _KINDS: Final = {
 _DISTANCES: Final = {Distance.COSINE: "Cosine", Distance.L2: "Euclid", Distance.INNER_PRODUCT: "Dot"}
 
 
-class _RefusedError(MigrationError):
-    """The server does not do it."""
-
-
 class QdrantServerStore(GenerationLock, VectorMigrationStore):
     index_kinds = frozenset(_KINDS)
 
@@ -58,19 +54,13 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
     def check_values(self, values: Mapping[str, Any]) -> None:
         check_metadata(values)
 
-    async def prepare(self) -> None:
+    async def create_collection(self, step: CreateVectorCollection) -> None:
         from qdrant_client import models  # noqa: PLC0415 - an optional package
 
-        params = models.VectorParams(size=1, distance=models.Distance.DOT)
-        if LEDGER not in await self.collection_names():
-            await self._make(LEDGER, params, None)
-
-    async def create_collection(self, step: CreateVectorCollection) -> None:
-        from qdrant_client import models  # noqa: PLC0415 - as above
-
         asked = contract_of(step)
-        params = models.VectorParams(size=step.dimension, distance=models.Distance(_DISTANCES[asked.distance]))
-        if await self._make(step.collection, params, json.dumps(asdict(asked))):
+        if step.collection not in await self.collection_names():
+            params = models.VectorParams(size=step.dimension, distance=models.Distance(_DISTANCES[asked.distance]))
+            await self._make(step.collection, params, json.dumps(asdict(asked)))
             return
         place = f"the collection {step.collection!r} of {self._manager.server}"
         there = (await self._info(step.collection)).config.params.vectors
@@ -181,24 +171,18 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
             )
         return str(metadata[DESCRIPTION])
 
-    async def make_described(self, name: str, description: str) -> bool:
+    async def make_described(self, name: str, description: str) -> None:
         from qdrant_client import models  # noqa: PLC0415 - as above
 
-        return await self._make(name, models.VectorParams(size=1, distance=models.Distance.DOT), description)
+        await self._make(name, models.VectorParams(size=1, distance=models.Distance.DOT), description)
 
     async def remove(self, name: str) -> None:
         if name in await self.collection_names():
             await self._write(lambda client: client.delete_collection(name))
 
-    async def _make(self, name: str, params: "models.VectorParams", description: str | None) -> bool:
-        metadata = None if description is None else {DESCRIPTION: description}
-        try:
-            await self._write(lambda client: client.create_collection(name, vectors_config=params, metadata=metadata))
-        except _RefusedError:
-            if name in await self.collection_names():
-                return False
-            raise
-        return True
+    async def _make(self, name: str, params: "models.VectorParams", description: str) -> None:
+        metadata = {DESCRIPTION: description}
+        await self._write(lambda client: client.create_collection(name, vectors_config=params, metadata=metadata))
 
     async def _info(self, name: str) -> "models.CollectionInfo":
         info: models.CollectionInfo = await self._read(lambda client: client.get_collection(name), name)
@@ -231,7 +215,7 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
             status = getattr(error, "status_code", None)
             if name and status == _NOT_FOUND:
                 raise NoCollectionError(name) from error
-            raise _RefusedError(f"{self._manager.server} refused it ({status or type(error).__name__})") from error
+            raise MigrationError(f"{self._manager.server} refused it ({status or type(error).__name__})") from error
 
 
 def _point(name: str) -> str:
