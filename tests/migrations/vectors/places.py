@@ -87,7 +87,8 @@ class Place:
                     models.PointStruct(id=n, vector=vector, payload={"name": name, **row})
                     for n, (vector, (name, row)) in enumerate(zip(vectors, rows.items(), strict=True))
                 ]
-                await manager.write(lambda client: client.upsert("documents", points))
+                if points:
+                    await manager.write(lambda client: client.upsert("documents", points))
             case _:
                 await self._chroma(data, "create_collection", "documents", embedding_function=None)
                 options = {"embeddings": vectors, "metadatas": list(rows.values()), "documents": list(rows)}

@@ -49,7 +49,10 @@ class Server:
                 elif names and await self._engine.collection_exists(names[0]):
                     return 409, {"status": {"error": f"Wrong input: Collection `{names[0]}` already exists!"}}
                 async with self._turn:
-                    result = await act(names[0] if names else "", body if len(names) < 2 else names[1])
+                    try:
+                        result = await act(names[0] if names else "", body if len(names) < 2 else names[1])
+                    except ValueError as error:
+                        return 400, {"status": {"error": str(error)}}
                 return 200, {"result": _plain(result), "status": "ok", "time": 0.0}
         return 404, {"status": {"error": f"{method} {path}"}}
 

@@ -9,7 +9,7 @@ from qdrant_client import models
 
 from ....core.errors import InvalidChangeError
 from ..store import Replacement
-from ._qdrant_payload import is_row, row_changes
+from ._qdrant_payload import changed, is_row, row_changes
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -20,6 +20,12 @@ def set_fields(replacement: Replacement, payload: Mapping[str, Any]) -> Iterator
     if is_row(payload):
         text = models.FieldCondition(key="metadata", match=models.MatchValue(value=payload["metadata"]))
         yield _set(row_changes(payload, replacement), models.Filter(must=[same, text]))
+        return
+    if None in replacement.values.values():  # to set a field to null is to remove it
+        unchanged = [_is(name, payload) for name in dict.fromkeys((*payload, *replacement.values))]
+        condition = models.Filter(must=[same, *unchanged])
+        whole = models.SetPayload(payload=changed(payload, replacement), filter=condition)
+        yield models.OverwritePayloadOperation(overwrite_payload=whole)
         return
     fields = dict.fromkeys((*replacement.values, *replacement.removed))
     conditions = [_is(name, replacement.expected) for name in fields]
