@@ -1,7 +1,6 @@
 """The stores whose documents are migrated, and files of migrations."""
 
 import os
-import textwrap
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 from app.connections.base import ConnectionManager
 from app.db import DataLayer
 
-from ..redis_server import RedisServer
 from ..servers.conftest import mongodb_on
 from .place import Place
 
@@ -35,7 +33,7 @@ def migrated_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """An empty store, and an empty directory for its migrations."""
     if request.param == "redis":
-        server: RedisServer = request.getfixturevalue("redis_server")
+        server = request.getfixturevalue("redis_server")
         server.command("FLUSHALL")
         return Place("redis", {"url": server.url, "timeout": 20}, tmp_path)
     url = request.getfixturevalue("migrated_mongodb")
@@ -50,7 +48,8 @@ async def data(place: Place) -> AsyncIterator[DataLayer]:
 
 @pytest.fixture
 def manager(place: Place, data: DataLayer) -> ConnectionManager[Any]:
-    return data.connection(place.store)
+    manager: ConnectionManager[Any] = data.connection(place.store)
+    return manager
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,7 +58,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "[mongodb" in item.name:
             item.add_marker(pytest.mark.filterwarnings(unclosed))
-
-
-def dedented(text: str) -> str:
-    return textwrap.dedent(text)

@@ -74,6 +74,7 @@ class RedisMigrationStore(MigrationStore):
         await self._command("HSET", _LEDGER, entry.name, encode_json(entry.to_document()))
 
     async def delete_entry(self, name: str) -> None:
+        await self._command("DEL", _IDS)  # those of a conversion that had come no further
         await self._command("HDEL", _LEDGER, name)
 
     async def count(self, collection: str) -> int:
