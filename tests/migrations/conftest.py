@@ -13,6 +13,7 @@ from app.db import DataLayer
 
 from ..servers.conftest import mongodb_on
 from .place import Place
+from .processes import Forks, forks
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +39,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return Place("redis", {"url": server.url, "timeout": 20}, tmp_path)
     url = request.getfixturevalue("migrated_mongodb")
     return Place("mongodb", {"url": url, "database": f"m{uuid4().hex[:12]}", "timeout": 20}, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with forks(tmp_path_factory.mktemp("forks")) as there:
+        yield there
 
 
 @pytest.fixture

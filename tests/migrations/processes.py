@@ -19,10 +19,14 @@ import app.connections.mongodb
 import app.connections.redis  # noqa: F401
 from app.connections import redis_client
 from app.connections.mongodb import MongoDBConnectionManager
+from app.core.errors import AppError
 from app.db import DataLayer
+from app.db.migrations.lock import LockLostError
 from app.db.migrations.stores import mongodb, redis  # noqa: F401
 
 from .place import Place
+
+UNEXPECTED, REFUSED, LOCK_LOST = 1, 2, 3
 
 
 class Forks:
@@ -42,17 +46,25 @@ class Forks:
 
     def run(self, place: Place, command: str, processes: int = 1, **job: Any) -> list[int]:
         """`kill_at`: after how many commands to the store each kills itself; `sent`: before the last reply (Redis)."""
-        where = {"store": place.store, "section": place.section, "path": str(place.path)}
-        return self.send({**where, "command": command, "processes": processes, **job})
+        return self.wait(self.start(place, command, processes, **job))
 
-    def send(self, job: dict[str, Any]) -> list[int]:
+    def start(self, place: Place, command: str, processes: int = 1, **job: Any) -> list[int]:
+        """Their process ids, for `wait`."""
+        where = {"store": place.store, "section": place.section, "path": str(place.path)}
+        return self._send({**where, "command": command, "processes": processes, **job})
+
+    def wait(self, started: list[int]) -> list[int]:
+        codes = self._send({"wait": started})
+        assert UNEXPECTED not in codes, self._errors.read_text("utf-8")
+        return codes
+
+    def _send(self, job: dict[str, Any]) -> list[int]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{json.dumps(job)}\n")
         self._process.stdin.flush()
-        codes: list[int] = json.loads(self._process.stdout.readline())
-        assert 1 not in codes, self._errors.read_text("utf-8")
-        return codes
+        answer: list[int] = json.loads(self._process.stdout.readline())
+        return answer
 
     def end(self) -> None:
         self._process.communicate(timeout=20)
@@ -136,27 +148,35 @@ def child(job: dict[str, Any]) -> int:
     mortal.install()
     try:
         asyncio.run(migrate(job))
+    except LockLostError:
+        return LOCK_LOST
+    except AppError:
+        return REFUSED
     except BaseException:  # noqa: BLE001 - told by the code
         traceback.print_exc()
-        return 1
+        return UNEXPECTED
     if "counted" in job:
         Path(job["counted"]).write_text(str(mortal.count), "utf-8")
     return 0
 
 
+def forked(job: dict[str, Any]) -> int:
+    number = os.fork()
+    if number == 0:
+        code = child(job)
+        sys.stderr.flush()
+        os._exit(code)
+    return number
+
+
 def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
-        started = []
-        for _ in range(job["processes"]):
-            number = os.fork()
-            if number == 0:
-                code = child(job)
-                sys.stderr.flush()
-                os._exit(code)
-            started.append(number)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in started]
-        sys.stdout.write(f"{json.dumps(codes)}\n")
+        if "wait" in job:
+            answer = [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in job["wait"]]
+        else:
+            answer = [forked(job) for _ in range(job["processes"])]
+        sys.stdout.write(f"{json.dumps(answer)}\n")
         sys.stdout.flush()
 
 

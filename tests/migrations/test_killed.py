@@ -1,16 +1,13 @@
 """A run that is killed after any command to the store, and what `repair` makes of it."""
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from app.db import DataLayer
 
 from .place import Place, everything, put, rows
-from .processes import Forks, forks
+from .processes import Forks
 
 USERS: list[dict[str, Any]] = [
     {"id": f"{n:024x}", "email": f"u{n}@x.io", "count": n, "nick": f"n{n}"} for n in range(3)
@@ -26,12 +23,6 @@ UP = """
 DONE = {
     each["id"]: {"email": f"new-{each['email']}", "count": each["count"] + 1, "alias": each["nick"]} for each in USERS
 }
-
-
-@pytest.fixture(scope="module")
-def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with forks(tmp_path_factory.mktemp("forks")) as there:
-        yield there
 
 
 async def fresh(manager: Any) -> None:

@@ -4,6 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
+from bson import encode
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure, PyMongoError
@@ -27,6 +30,7 @@ R = TypeVar("R")
 Collection = AsyncCollection[Stored]
 
 _LOCK: Final = "lock"
+_CODEC: Final = CodecOptions[Stored](uuid_representation=UuidRepresentation.STANDARD)
 _NAMESPACE_EXISTS: Final = 48
 _NOTHING_THERE: Final = frozenset({26, 27})  # NamespaceNotFound, IndexNotFound
 
@@ -100,6 +104,16 @@ class MongoDBMigrationStore(MigrationStore):
     def replacement(self, collection: str, found: Found, change: DocumentChange) -> Replacement:
         return self._fields(collection).replacement(found, change)
 
+    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
+        query = {"_id": {"$in": list(ids)}}
+        documents = await self._read(collection, lambda there: there.find(query).to_list())
+        return [*map(self._fields(collection).found, documents)]
+
+    def has(self, found: Found, replacement: Replacement) -> bool:
+        stored: Stored = found.stored
+        same = all(name in stored and _bson(stored[name]) == _bson(each) for name, each in replacement.values.items())
+        return same and not any(name in stored for name in replacement.removed)
+
     async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
         updates = []
         for each in replacements:
@@ -111,10 +125,8 @@ class MongoDBMigrationStore(MigrationStore):
             return []
         # It is not told which: those that neither have the new values nor are gone.
         wanted = {repr(each.id): each for each in replacements}
-        ids = [each.id for each in replacements]
-        documents = await self._read(collection, lambda there: there.find({"_id": {"$in": ids}}).to_list())
-        fields = self._fields(collection)
-        return [fields.found(each) for each in documents if not _is_done(each, wanted[repr(each["_id"])])]
+        found = await self.read_some(collection, [each.id for each in replacements])
+        return [each for each in found if not self.has(each, wanted[repr(each.id)])]
 
     async def _create_collection(self, step: CreateCollection) -> None:
         name = check_collection(step.collection)
@@ -211,6 +223,5 @@ class MongoDBMigrationStore(MigrationStore):
         return collection.with_options(write_concern=WriteConcern("majority")) if name == LEDGER else collection
 
 
-def _is_done(document: Stored, wanted: Replacement) -> bool:
-    has_values = all(name in document and document[name] == value for name, value in wanted.values.items())
-    return has_values and not any(name in document for name in wanted.removed)
+def _bson(value: Any) -> bytes:
+    return encode({"": value}, codec_options=_CODEC)

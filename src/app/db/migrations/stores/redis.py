@@ -105,22 +105,26 @@ class RedisMigrationStore(MigrationStore):
             raise MigrationError(f"{collection}.{key} identifies a document and cannot be migrated")
         return super().replacement(collection, found, change)
 
+    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
+        texts = await self._read(await self._records(collection), ids)
+        return [Found(id_text, decode_json(text)) for id_text, text in texts.items()]
+
     async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
         records = await self._records(collection)
         client = await self.manager.connect()
         wanted = {each.id: each for each in replacements}
-        texts = await self._read(records, list(wanted))
+        texts = await self._read(records, [*wanted])
         overtaken: list[Found] = []
         while texts:
             writes: list[Write] = []
             for id_text, text in texts.items():
-                document = decode_json(text)
-                each = wanted[id_text]
-                if _has(document, each.values, each.removed):
+                found, each = Found(id_text, decode_json(text)), wanted[id_text]
+                document = found.document
+                if self.has(found, each):
                     continue
-                absent = [name for name in (*each.values, *each.removed) if name not in each.expected]
-                if not _has(document, each.expected, absent):
-                    overtaken.append(Found(id_text, document))
+                absent = tuple(name for name in (*each.values, *each.removed) if name not in each.expected)
+                if not self.has(found, Replacement(id_text, {}, each.expected, absent)):
+                    overtaken.append(found)
                     continue
                 kept = {name: value for name, value in document.items() if name not in each.removed}
                 old = self._record(records.keys, id_text, text, document)
@@ -246,9 +250,3 @@ def _translating() -> Iterator[None]:
         yield
     except RedisError as error:
         raise StoreUnavailableError(f"migrations: Redis refused: {error}") from error
-
-
-def _has(document: Mapping[str, Any], values: Mapping[str, Any], absent: Sequence[str]) -> bool:
-    """Whether these are its values, to the type."""
-    there = all(name in document and encode_json(document[name]) == encode_json(each) for name, each in values.items())
-    return there and not any(name in document for name in absent)
