@@ -34,8 +34,7 @@ Report: TypeAlias = Callable[[Progress], None]
 
 async def convert(store: MigrationStore, journal: Journal, step: Conversion, report: Report | None) -> None:
     """Carry the conversion to its end. One batch is in memory."""
-    total = await store.count(step.collection)
-    start, before = time.monotonic(), journal.entry.converted
+    start, before, total = time.monotonic(), journal.entry.converted, -1
     if journal.entry.pending:
         await _begin_again(store, journal, step)
     while True:
@@ -43,6 +42,8 @@ async def convert(store: MigrationStore, journal: Journal, step: Conversion, rep
         found = await store.read_batch(step.collection, journal.entry.cursor, step.batch_size)
         if not found:
             break
+        if report is not None and total < 0:
+            total = await store.count(step.collection)
         replacements = _replacements(store, step, found, journal.entry.name)
         journal.note(cursor=found[-1].id, converted=journal.entry.converted + len(found))
         if replacements:

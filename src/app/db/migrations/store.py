@@ -87,7 +87,7 @@ class MigrationStore(LockStore):
 
     @abstractmethod
     async def count(self, collection: str) -> int:
-        """How many documents there are, nearly: for progress only."""
+        """How many documents there are, nearly: for the progress of a conversion, of which a batch has been read."""
 
     @abstractmethod
     async def read_batch(self, collection: str, after: Any, limit: int) -> Sequence[Found]:
