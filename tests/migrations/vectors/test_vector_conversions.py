@@ -74,8 +74,8 @@ async def test_qdrant_writes_only_what_is_still_as_it_was_read(place: Place, dat
     store: Any = place.migration_store(data)
 
     class Between(type(store)):  # type: ignore[misc]
-        async def _payloads(self, collection: str, replacements: Sequence[Replacement]) -> Any:
-            payloads = await super()._payloads(collection, replacements)
+        async def _payloads(self, collection: str, ids: Sequence[Any]) -> Any:
+            payloads = await super()._payloads(collection, ids)
             if payloads[0]["value"] is not False:
                 change = models.SetPayload(payload={"value": False}, points=[0])
                 await self.manager.write(

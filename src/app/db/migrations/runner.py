@@ -11,7 +11,7 @@ from ...core.utils.logger import get_logger
 from .execution import Execution
 from .files import MigrationFile, find, load, write_new
 from .journal import Journal
-from .ledger import Direction, Entry, State, Status, now
+from .ledger import LEDGER, Direction, Entry, State, Status, now
 from .lock import LEASE, Lock, is_dead, locked
 from .migration import Migration
 from .migrator import Events, Migrator, Report
@@ -142,6 +142,8 @@ class StepMigrator(Migrator):
         migration = self._load(known)
         steps = migration.steps_up() if direction is Direction.UP else migration.steps_down()
         for step in steps:
+            if getattr(step, "collection", "") == LEDGER:
+                raise MigrationError(f"{known.name}: {LEDGER} is the ledger of migrations, and none of its own")
             try:
                 self._store.check(step)
             except UnsupportedOperationError as error:

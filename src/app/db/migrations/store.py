@@ -9,6 +9,7 @@ from ...connections.base import ConnectionManager
 from ...core.constants import ConnectionType
 from ...core.errors import UnsupportedOperationError
 from ...core.registry import Registry
+from ..backends._json import encode_json
 from ..backends.base import CollectionSchema
 from .ledger import Entry
 from .lock import LockStore
@@ -94,7 +95,7 @@ class MigrationStore(LockStore):
 
     @abstractmethod
     async def count(self, collection: str) -> int:
-        """How many documents there are, nearly: for progress only."""
+        """How many documents there are, nearly: for the progress of a conversion, of which a batch has been read."""
 
     @abstractmethod
     async def read_batch(self, collection: str, after: Any, limit: int) -> Sequence[Found]:
@@ -114,6 +115,19 @@ class MigrationStore(LockStore):
         del collection
         expected = {name: found.document[name] for name in change.fields if name in found.document}
         return Replacement(found.id, expected, change.values, change.removed)
+
+    @abstractmethod
+    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
+        """Those of the documents that are still there, in any order."""
+
+    def has(self, found: Found, replacement: Replacement) -> bool:
+        """Whether the document has the new values, to the type. This one is for what JSON with our tags tells apart."""
+        document = found.document
+        same = all(
+            name in document and encode_json(document[name]) == encode_json(value)
+            for name, value in replacement.values.items()
+        )
+        return same and not any(name in document for name in replacement.removed)
 
     @abstractmethod
     async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:

@@ -100,14 +100,19 @@ class ChromaMigrationStore(VectorMigrationStore):
             start = 0 if after is None else bisect_right(ids, after)
             while start < len(ids):
                 part = ids[start : start + limit]
-                found = found_in(await self.call_collection(collection, "get", ids=part, include=["metadatas"]))
-                if found:
+                if found := await self.read_some(collection, part):
                     return sorted(found, key=lambda each: str(each.id))
                 start += limit  # all of these were deleted meanwhile
         except NoCollectionError:
             pass
         self._ids.pop(collection, None)
         return []
+
+    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
+        try:
+            return found_in(await self.call_collection(collection, "get", ids=list(ids), include=["metadatas"]))
+        except NoCollectionError:
+            return []
 
     async def drop(self, name: str) -> None:
         try:

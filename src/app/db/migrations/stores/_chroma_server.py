@@ -8,7 +8,7 @@ from typing import Any
 from ..ledger import LEDGER, Entry
 from ..store import Found, Replacement
 from ._chroma import ChromaMigrationStore
-from ._chroma_rows import Changes, found_in, parts
+from ._chroma_rows import Changes, parts
 from ._generations import GenerationLock
 from ._vectors import DESCRIPTION, NoCollectionError
 
@@ -22,10 +22,7 @@ class ChromaServerStore(GenerationLock, ChromaMigrationStore):
         overtaken: list[Found] = []
         with suppress(NoCollectionError):
             for part in parts(replacements):
-                ids = [each.id for each in part]
-                changes = Changes(
-                    found_in(await self.call_collection(collection, "get", ids=ids, include=["metadatas"])), part
-                )
+                changes = Changes(await self.read_some(collection, [each.id for each in part]), part)
                 overtaken += changes.overtaken
                 if changes.ids:
                     options = {"ids": changes.ids, "metadatas": changes.metadatas}

@@ -94,6 +94,12 @@ class QdrantEmbeddedStore(EmbeddedMigrationStore):
         records = await self._of(collection, lambda shard: shard.scroll(request)[0], nothing)
         return [found for found in map(_found, records) if found.id != after][:limit]
 
+    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
+        nothing: list[engine.Record] = []
+        wanted = [*map(_to_engine, ids)]
+        records = await self._of(collection, lambda shard: shard.retrieve(wanted, True, False), nothing)
+        return [_found(record) for record in records]
+
     async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
         overtaken: list[Found] = []
         for start in range(0, len(replacements), BATCH):

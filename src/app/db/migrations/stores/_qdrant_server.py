@@ -108,6 +108,10 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
             return []
         return [Found(record.id, to_document(record.payload)) for record in records if record.id != after][:limit]
 
+    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
+        payloads = await self._payloads(collection, ids)
+        return [Found(each, to_document(payload)) for each, payload in payloads.items()]
+
     async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
         """Guarded by the server as far as it can compare: what is no list and no object, and all that is in a row of
         ours. To remove a field after its new name was set is a step of its own, which a reader may come between.
@@ -117,13 +121,13 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
         overtaken: list[Found] = []
         for start in range(0, len(replacements), BATCH):
             part = replacements[start : start + BATCH]
-            payloads = await self._payloads(collection, part)
+            payloads = await self._payloads(collection, [each.id for each in part])
             fates = {each.id: fate(to_document(payloads[each.id]), each) for each in part if each.id in payloads}
             written = [each for each in part if fates.get(each.id) is Fate.WRITE]
             operations = [operation for each in written for operation in set_fields(each, payloads[each.id])]
             if operations:
                 await self._write(lambda client, o=operations: client.batch_update_points(collection, o))  # type: ignore[misc]
-                payloads |= await self._payloads(collection, written)
+                payloads |= await self._payloads(collection, [each.id for each in written])
             overtaken += [
                 Found(each.id, document)
                 for each in part
@@ -188,9 +192,8 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
         info: models.CollectionInfo = await self._read(lambda client: client.get_collection(name), name)
         return info
 
-    async def _payloads(self, collection: str, replacements: Sequence[Replacement]) -> dict[Any, dict[str, Any]]:
+    async def _payloads(self, collection: str, ids: Sequence[Any]) -> dict[Any, dict[str, Any]]:
         """Of those that are still there."""
-        ids = [each.id for each in replacements]
         try:
             records = await self._read(lambda client: client.retrieve(collection, ids), collection)
         except NoCollectionError:

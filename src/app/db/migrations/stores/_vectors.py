@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from ....core.constants import Distance
 from ....core.errors import MigrationError, UnsupportedOperationError
 from ...vector.contract import CollectionContract
-from ..ledger import LEDGER
 from ..steps import (
     CreateCollection,
     CreatePayloadIndex,
@@ -68,8 +67,8 @@ class VectorMigrationStore(MigrationStore):
         if name is None:
             return
         self.check_name(name)
-        if name.startswith((LEDGER, LOCK)):
-            raise UnsupportedOperationError(f"{name} is where the migrations are remembered: give it another name")
+        if name.startswith(LOCK):
+            raise UnsupportedOperationError(f"{name} is called like the lock of migrations: give it another name")
 
     @abstractmethod
     def check_name(self, name: str) -> None:
@@ -94,6 +93,9 @@ class VectorMigrationStore(MigrationStore):
     @abstractmethod
     def check_values(self, values: Mapping[str, Any]) -> None:
         """InvalidChangeError for what would not come back as it went in."""
+
+    def has(self, found: Found, replacement: Replacement) -> bool:
+        return fate(found.document, replacement) is Fate.DONE
 
     def replacement(self, collection: str, found: Found, change: DocumentChange) -> Replacement:
         self.check_values(change.values)
