@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from .places import Place, Program
 from .test_vector_stores import ROWS
 
@@ -13,6 +15,7 @@ self.convert_field("documents", "year", lambda year: year + 1000 if year % 5 == 
 """
 
 
+@pytest.mark.timeout(300)
 async def test_a_kill_behind_any_statement_is_repaired(place: Place) -> None:
     with Program() as program:
         first = await seeded(place, 0)
