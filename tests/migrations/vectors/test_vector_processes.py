@@ -43,7 +43,6 @@ async def test_eight_processes_apply_each_step_once(place: Place, data: DataLaye
     assert len([name for name in await place.names(data) if name.startswith(LOCK)]) == 1
 
 
-@pytest.mark.parametrize("place", SERVERS, indirect=True)
 async def test_one_of_many_gets_the_lock(place: Place, data: DataLayer) -> None:
     store = place.migration_store(data)
     await store.prepare()
