@@ -58,9 +58,9 @@ async def wrong(manager: Any, number: int) -> int:
 
 @pytest.mark.timeout(300)
 async def test_many_documents_with_progress_and_interrupted(place: Place, data: DataLayer, manager: Any) -> None:
-    number = 1_000 if stands_in(place.store) else 100_000  # for each write the stand-in looks at all documents
+    number = 200 if stands_in(place.store) else 100_000  # for each write the stand-in looks at all documents
     await filled(manager, number)
-    place.write("001_add", ADD.format(size=number // 100))
+    place.write("001_add", ADD.format(size=min(500, number // 20)))
     migrator = place.migrator(data)
     seen: list[Progress] = []
     memory: list[int] = []
@@ -83,7 +83,7 @@ async def test_many_documents_with_progress_and_interrupted(place: Place, data: 
     assert (status.state, status.detail) == ("failed", "0 of 1 steps are done: it was cancelled")
     assert number / 2 <= seen[-1].done < number
     await migrator.repair(events=Events(progress=report))
-    assert max(memory) - at_first < 25_000_000  # the documents take 60 MB
+    assert max(memory) - at_first < 25_000_000  # all take 60 MB
     assert await wrong(manager, number) == 0
     assert [each.done for each in seen] == sorted(each.done for each in seen)
     assert seen[-1] == Progress("001_add", "convert things.n", number, number, 0)
@@ -165,7 +165,9 @@ async def test_a_document_that_comes_or_goes_meanwhile(place: Place, data: DataL
 async def test_ids_of_any_type(place: Place, data: DataLayer, manager: Any) -> None:
     if place.store == "redis":
         pytest.skip("its ids are text")
-    ids: list[Any] = [*range(1, 8), *"abcdefg", *(ObjectId(f"{n:024x}") for n in range(7)), ObjectId()]
+    ids: list[Any] = [*range(1, 8), *"abcdefg"]
+    if not stands_in(place.store):  # which knows no bound of another type
+        ids += [*(ObjectId(f"{n:024x}") for n in range(7)), ObjectId(), 1.5]
     await put(manager, "things", *({"id": each, "n": n} for n, each in enumerate(ids)))
     for number, size in ((1, 1), (2, 3), (3, 7), (4, 100)):
         place.write(f"00{number}_add", ADD.format(size=size))
