@@ -38,8 +38,8 @@ async def filled(manager: Any, number: int) -> None:
     if manager.connection_type == "redis":
         await manager.eval(FILL, 0, number)
         return
-    for start in range(0, number, 1000):
-        await put(manager, "things", *({"id": f"t{n}", "n": n, "s": "x" * 100} for n in range(start, start + 1000)))
+    for start in range(0, number, 200):
+        await put(manager, "things", *({"id": f"t{n}", "n": n, "s": "x" * 100} for n in range(start, start + 200)))
 
 
 def resident() -> int:

@@ -145,7 +145,8 @@ class RedisMigrationStore(MigrationStore):
         await self._command("DEL", _IDS)
         if collection not in self.schemas:
             # Without the repository nobody knows its indexes: its next first use makes them anew.
-            await self._command("DEL", f"@{collection}")
+            for name in await self._command("HKEYS", f"@{collection}"):
+                await self._command("HSET", f"@{collection}", name, "~")
 
     async def _create_collection(self, step: CreateCollection) -> None:
         """Its first document makes it."""
