@@ -20,9 +20,26 @@ from .place import Place, put, rows
 ADD = 'self.convert_field("things", "n", lambda value: value + 1000000, batch_size={size})'
 
 
+FILL = """
+for n = 0, ARGV[1] - 1 do
+  redis.call('SET', 'things:t' .. n, '{"id":"t' .. n .. '","n":' .. n .. ',"s":"' .. string.rep('x', 100) .. '"}')
+end
+"""
+WRONG = """
+local wrong = 0
+for n = 0, ARGV[1] - 1 do
+  if cjson.decode(redis.call('GET', 'things:t' .. n)).n ~= n + 1000000 then wrong = wrong + 1 end
+end
+return wrong
+"""
+
+
 async def filled(manager: Any, number: int) -> None:
-    for start in range(0, number, 5000):
-        await put(manager, "things", *({"id": f"t{n}", "n": n, "s": "x" * 100} for n in range(start, start + 5000)))
+    if manager.connection_type == "redis":
+        await manager.eval(FILL, 0, number)
+        return
+    for start in range(0, number, 200):
+        await put(manager, "things", *({"id": f"t{n}", "n": n, "s": "x" * 100} for n in range(start, start + 200)))
 
 
 def resident() -> int:
@@ -32,15 +49,18 @@ def resident() -> int:
 
 async def wrong(manager: Any, number: int) -> int:
     """How many of the documents were not converted exactly once."""
+    if manager.connection_type == "redis":
+        return int(await manager.eval(WRONG, 0, number))
     found = await rows(manager, "things")
     assert len(found) == number
     return sum(each["n"] != int(key[1:]) + 1_000_000 for key, each in found.items())
 
 
+@pytest.mark.timeout(300)
 async def test_many_documents_with_progress_and_interrupted(place: Place, data: DataLayer, manager: Any) -> None:
-    number = 10_000 if stands_in(place.store) else 100_000  # the stand-in takes a scan of all for each batch
+    number = 200 if stands_in(place.store) else 100_000  # for each write the stand-in looks at all documents
     await filled(manager, number)
-    place.write("001_add", ADD.format(size=1000))
+    place.write("001_add", ADD.format(size=min(500, number // 20)))
     migrator = place.migrator(data)
     seen: list[Progress] = []
     memory: list[int] = []
@@ -63,7 +83,7 @@ async def test_many_documents_with_progress_and_interrupted(place: Place, data: 
     assert (status.state, status.detail) == ("failed", "0 of 1 steps are done: it was cancelled")
     assert number / 2 <= seen[-1].done < number
     await migrator.repair(events=Events(progress=report))
-    assert max(memory) - at_first < 25_000_000  # the documents take 60 MB
+    assert max(memory) - at_first < 25_000_000  # all take 60 MB
     assert await wrong(manager, number) == 0
     assert [each.done for each in seen] == sorted(each.done for each in seen)
     assert seen[-1] == Progress("001_add", "convert things.n", number, number, 0)
@@ -145,15 +165,15 @@ async def test_a_document_that_comes_or_goes_meanwhile(place: Place, data: DataL
 async def test_ids_of_any_type(place: Place, data: DataLayer, manager: Any) -> None:
     if place.store == "redis":
         pytest.skip("its ids are text")
-    ids: list[Any] = [*range(1, 8), *"abcdefg", *(ObjectId(f"{n:024x}") for n in range(7)), 1.5, True, ObjectId()]
-    await put(manager, "things", *({"id": each, "n": n} for n, each in enumerate(ids) if each is not True))
+    ids: list[Any] = [*range(1, 8), *"abcdefg"]
+    if not stands_in(place.store):  # which knows no bound of another type
+        ids += [*(ObjectId(f"{n:024x}") for n in range(7)), ObjectId(), 1.5]
+    await put(manager, "things", *({"id": each, "n": n} for n, each in enumerate(ids)))
     for number, size in ((1, 1), (2, 3), (3, 7), (4, 100)):
         place.write(f"00{number}_add", ADD.format(size=size))
     await place.migrator(data).up()
     found = await rows(manager, "things")
-    assert {repr(each): found[each]["n"] for each in found} == {
-        repr(each): n + 4_000_000 for n, each in enumerate(ids) if each is not True
-    }
+    assert {repr(each): found[each]["n"] for each in found} == {repr(each): n + 4_000_000 for n, each in enumerate(ids)}
 
 
 async def test_writers_faster_than_the_conversion(place: Place, data: DataLayer, manager: Any) -> None:

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar, Self, TypeAlias
 
 from ...connections.base import ConnectionManager
@@ -123,10 +124,7 @@ class MigrationStore(LockStore):
     def has(self, found: Found, replacement: Replacement) -> bool:
         """Whether the document has the new values, to the type. This one is for what JSON with our tags tells apart."""
         document = found.document
-        same = all(
-            name in document and encode_json(document[name]) == encode_json(value)
-            for name, value in replacement.values.items()
-        )
+        same = all(name in document and _same(document[name], value) for name, value in replacement.values.items())
         return same and not any(name in document for name in replacement.removed)
 
     @abstractmethod
@@ -142,6 +140,12 @@ class MigrationStore(LockStore):
 
         It is called again where it was interrupted, also behind its end.
         """
+
+
+def _same(one: Any, other: Any) -> bool:
+    if type(one) is not type(other) or one != other:
+        return False
+    return not isinstance(one, list | dict | float | Decimal) or encode_json(one) == encode_json(other)
 
 
 MakeStore: TypeAlias = Callable[[ConnectionManager[Any], Mapping[str, CollectionSchema]], MigrationStore]

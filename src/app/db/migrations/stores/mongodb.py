@@ -13,12 +13,14 @@ from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailur
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from ....core.errors import AppError, InvalidChangeError, MigrationError
+from ....core.errors import AppError, InvalidChangeError, MigrationError, UnsupportedOperationError
 from ...backends._mongodb_access import Access
 from ...backends._mongodb_errors import DRIVER_ERRORS, clean, is_duplicate
 from ...backends._mongodb_indexes import Indexes
+from ...backends._mongodb_query import conjuncts
 from ...backends._names import check_collection
 from ...backends.base import Index
+from ...query.predicates import Compare, Not, Op, Predicate
 from ..ledger import LEDGER, Entry
 from ..lock import Held
 from ..schemas import declared, described
@@ -94,8 +96,8 @@ class MongoDBMigrationStore(MigrationStore):
             if after is None:
                 return there.find(sort=[("_id", 1)], limit=limit).to_list()
             # A comparison would meet ids of one type only. The bound of the index is inclusive, so there is one more.
-            bound = {"hint": [("_id", 1)], "min": [("_id", after)]}
-            return there.find(sort=[("_id", 1)], limit=limit + 1, **bound).to_list()
+            cursor = there.find(sort=[("_id", 1)], limit=limit + 1, hint=[("_id", 1)])
+            return cursor.min([("_id", after)]).to_list()
 
         documents = await self._read(collection, find)
         fields = self._fields(collection)
@@ -147,8 +149,11 @@ class MongoDBMigrationStore(MigrationStore):
 
     async def _create_index(self, step: CreateIndex) -> None:
         name = check_collection(step.collection)
-        index = declared(self.schemas.get(name), step.index)
-        access = Access(self.manager, described(self.schemas.get(name), name, index))
+        schema = self.schemas.get(name)
+        index = declared(schema, step.index)
+        if schema is None:
+            _refuse_presence(name, index.where)
+        access = Access(self.manager, described(schema, name, index))
         indexes = Indexes(access.schema, access.documents, access.queries)
         fields = ", ".join(index.fields)
         failure: AppError
@@ -225,3 +230,14 @@ class MongoDBMigrationStore(MigrationStore):
 
 def _bson(value: Any) -> bytes:
     return encode({"": value}, codec_options=_CODEC)
+
+
+def _refuse_presence(collection: str, where: Predicate) -> None:
+    """The condition that a field is there is, in an index, one on its type."""
+    for term in conjuncts(where):
+        match term:
+            case Not(Compare(path, Op.EQ, None)):
+                raise UnsupportedOperationError(
+                    f"{collection}: without a repository nobody knows the type of {path!r}, which the condition of an "
+                    "index needs: register the repository, or make the index in a `run` step"
+                )
