@@ -7,6 +7,7 @@ from ...connections import ConnectionManager
 from ...core.errors import ConfigurationError, did_you_mean
 from .migrator import Events, Migrator, Report
 from .runner import StepMigrator
+from .schemas import schemas_on
 from .store import MigrationStoreRegistry
 
 
@@ -16,6 +17,8 @@ class Host(Protocol):
     settings: Settings
 
     def connection(self, name: str) -> ConnectionManager[Any]: ...
+
+    def repository(self, name: str) -> Any: ...
 
 
 class Migrations:
@@ -32,7 +35,7 @@ class Migrations:
         return StepMigrator(
             connection,
             self.path / connection,
-            MigrationStoreRegistry.get(manager.connection_type)(manager),
+            MigrationStoreRegistry.get(manager.connection_type)(manager, schemas_on(self._host, manager)),
             wait=self._settings.wait,
         )
 
