@@ -13,7 +13,7 @@ def limit_to_live(table: sa.Table) -> None:
         table.constraints.discard(constraint)
         for column in columns:
             column.unique = None  # a copy of the column would bring the constraint back
-        _limit(sa.Index(str(constraint.name), *columns, unique=True), mark)
+        _limit(sa.Index(constraint.name if isinstance(constraint.name, str) else None, *columns, unique=True), mark)
     for index in table.indexes:
         if index.unique and mark not in list(index.columns):
             _limit(index, mark)
