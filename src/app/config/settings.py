@@ -227,6 +227,13 @@ class RepositorySettings(Section):
     )
 
 
+class RelationalSettings(Section):
+    connection: str | None = Field(
+        None,
+        description="The connection of `app.db.relational`; by default the one to PostgreSQL, else the one to SQLite.",
+    )
+
+
 class VectorStoreSettings(Section):
     connection: str = Field(description="The name of a connection to a vector engine.")
     collection: str | None = Field(None, description="The collection; by default the store's own name.")
@@ -248,6 +255,9 @@ class EmbeddingSettings(Section):
     )
 
 
+_RELATIONAL = frozenset({ConnectionType.POSTGRES, ConnectionType.SQLITE})
+
+
 class Settings(Section):
     """Everything a DataLayer is built from. A section that is left out has the embedded default."""
 
@@ -263,6 +273,7 @@ class Settings(Section):
         "signup_session": RepositorySettings(connection="sqlite"),
     }
     cache: CacheSettings = CacheSettings()
+    relational: RelationalSettings = RelationalSettings()
     vector_stores: Mapping[str, VectorStoreSettings] = {
         "documents": VectorStoreSettings(connection="qdrant", collection="documents"),
     }
@@ -317,6 +328,10 @@ class Settings(Section):
             _require(self.cache.connection, self.connections, "connection", "cache", "connection")
             if self.connections[self.cache.connection].type != ConnectionType.REDIS:
                 raise _problem("the cache's connection must be one to Redis", "cache", "connection")
+        if self.relational.connection is not None:
+            _require(self.relational.connection, self.connections, "connection", "relational", "connection")
+            if self.connections[self.relational.connection].type not in _RELATIONAL:
+                raise _problem("the connection must be one to PostgreSQL or SQLite", "relational", "connection")
         for name, store in self.vector_stores.items():
             _require(store.connection, self.connections, "connection", "vector_stores", name, "connection")
             _require(store.embedding, self.embeddings, "embedding", "vector_stores", name, "embedding")

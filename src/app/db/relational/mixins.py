@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, Mapper, configure_mappers, declared_attr, has
 from ...core.actor import current_actor
 from ...core.errors import InvalidChangeError
 from ..models.values import utc_now
+from .history_table import add_history_table
 from .live_indexes import limit_to_live
 from .types import GUID, UTCDateTime
 
@@ -106,6 +107,9 @@ class VersioningMixin:
         if isinstance(own, dict) and not has_inherited_table(cls):
             type.__setattr__(cls, "__mapper_args__", {**_VERSIONED, **own})
         super().__init_subclass__(**kwargs)
+        mapper = inspect(cls, raiseerr=False)
+        if mapper is not None and mapper.inherits is None and cls.__keeps_history__:
+            add_history_table(mapper)
 
     @declared_attr.directive
     @classmethod
