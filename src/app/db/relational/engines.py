@@ -205,7 +205,9 @@ def _before_fork() -> None:
 def _after_fork_in_child() -> None:
     for each in list(_all):
         made = each._made  # noqa: SLF001 - the same module
-        _inherited.append((dict(made.by_loop), [*map(list, made.drivers.values())]))  # never closed: they are the parent's
+        _inherited.append(
+            (dict(made.by_loop), [*map(list, made.drivers.values())])
+        )  # never closed: they are the parent's
         made.by_loop.clear()
         made.drivers.clear()
         if made.engine is not None:

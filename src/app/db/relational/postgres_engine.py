@@ -31,7 +31,9 @@ class PostgresEngines:
         self._options = None if _is_embedded(manager) else manager.options()
 
     def make(self, **options: Any) -> sa.Engine:
-        engine = _made(sa.create_engine, "postgresql+psycopg://", creator=self._connect, **self._pool, **options)
+        engine: sa.Engine = _made(
+            sa.create_engine, "postgresql+psycopg://", creator=self._connect, **self._pool, **options
+        )
         _watch(engine)
         return engine
 
@@ -42,7 +44,7 @@ class PostgresEngines:
             return await opened(await self._connect_async())
 
         url = "postgresql+psycopg_async://"
-        engine = _made(create_async_engine, url, async_creator=connect, **self._pool, **options)
+        engine: AsyncEngine = _made(create_async_engine, url, async_creator=connect, **self._pool, **options)
         _watch(engine.sync_engine)
         return engine
 
@@ -75,7 +77,9 @@ class PostgresEngines:
         return connect_blocking(self._ready_options())
 
     async def _connect_async(self) -> Any:
-        options = self._options or await asyncio.to_thread(self._ready_options)
+        options = self._options
+        if options is None:
+            options = await asyncio.to_thread(self._ready_options)
         try:
             return await _connect_async(options)
         except StoreUnavailableError:

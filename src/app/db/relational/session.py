@@ -12,6 +12,7 @@ from .current import engines
 from .soft_delete import remove_for_good
 from .stale import stale_error, versions_in
 
+
 class Session(orm.Session):
     """SQLAlchemy's, with `delete(…, hard=True)`, and StaleRecordError for a version that is another by now."""
 
@@ -169,4 +170,3 @@ async def _as_generator() -> AsyncGenerator[AsyncSession, None]:
 
 
 get_db = GetDB()
-

@@ -7,7 +7,7 @@ timeout, and is never refused half-way because somebody else has written since i
 
 import re
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -17,9 +17,6 @@ from ...connections._sqlite_open import MEMORY, open_database
 from ...connections.sqlite import SQLiteConnectionManager
 from ...core.errors import ConfigurationError
 from ..backends._sqlite_dialect import register_functions
-
-if TYPE_CHECKING:
-    import aiosqlite
 
 _POOL_SIZE = 10
 
@@ -44,7 +41,7 @@ class SQLiteEngines:
     def make_async(self, opened: Any, **options: Any) -> AsyncEngine:
         """`opened` is awaited with each connection of the driver's."""
 
-        async def connect() -> "aiosqlite.Connection":
+        async def connect() -> Any:
             import aiosqlite  # noqa: PLC0415 - on use only
 
             connection = aiosqlite.Connection(self._open, iter_chunk_size=64)
@@ -108,4 +105,3 @@ _OUTSIDE = frozenset(
     }
 )
 """What begins no transaction. SAVEPOINT does: it would begin one itself, without the lock."""
-

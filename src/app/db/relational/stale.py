@@ -33,7 +33,7 @@ def stale_error(session: Session, before: list[Seen]) -> AppError:
     """The error for the first row that is another now; on a connection of its own, as the session's is rolled back."""
     for mapper, key, version in before:
         table = mapper.local_table.description
-        with session.get_bind(mapper).connect() as connection:
+        with session.get_bind(mapper).engine.connect() as connection:
             column = sa.literal(None) if mapper.version_id_col is None else mapper.version_id_col
             where = [known == value for known, value in zip(mapper.primary_key, key, strict=True)]
             row = connection.execute(sa.select(column).select_from(mapper.persist_selectable).where(*where)).first()
