@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import threading
 import weakref
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -36,6 +37,7 @@ class Engines:
         self._maker: SQLiteEngines | PostgresEngines | None = None
         self._made = _Made()
         self._at_loop_end: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+        self._lock = threading.Lock()
         self._closed = False
         weakref.finalize(self, self._made.let_go)
         _all.add(self)
@@ -49,12 +51,13 @@ class Engines:
     def engine(self) -> sa.Engine:
         self._refuse_if_closed()
         made = self._made
-        if made.engine is None:
-            engine = self._ready().make(poolclass=_Pool, hide_parameters=True)
-            event.listen(engine, "handle_error", translate, retval=True)
-            if made.engine is None:  # another thread may have been here first; nothing was opened yet
-                made.engine = engine
-        return made.engine
+        if made.engine is not None:
+            return made.engine
+        engine = self._ready().make(poolclass=_Pool, hide_parameters=True)
+        event.listen(engine, "handle_error", translate, retval=True)
+        with self._lock:
+            # Another thread may have been here first; nothing was opened yet.
+            return made.keep(engine)
 
     @property
     def async_engine(self) -> AsyncEngine:
@@ -110,12 +113,12 @@ class Engines:
         )
 
     def _ready(self) -> SQLiteEngines | PostgresEngines:
-        if self._maker is None:
-            manager: Any = self.connection
-            kind = manager.connection_type
-            maker = PostgresEngines(manager) if kind == ConnectionType.POSTGRES else SQLiteEngines(manager)
-            self._maker = self._maker or maker
-        return self._maker
+        with self._lock:
+            if self._maker is None:
+                manager: Any = self.connection
+                kind = manager.connection_type
+                self._maker = PostgresEngines(manager) if kind == ConnectionType.POSTGRES else SQLiteEngines(manager)
+            return self._maker
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -152,6 +155,12 @@ class _Made:
         self.engine: sa.Engine | None = None
         self.by_loop: dict[asyncio.AbstractEventLoop, AsyncEngine] = {}
         self.drivers: dict[asyncio.AbstractEventLoop, weakref.WeakSet[Any]] = {}
+
+    def keep(self, engine: sa.Engine) -> sa.Engine:
+        """Keep the first one."""
+        if self.engine is None:
+            self.engine = engine
+        return self.engine
 
     def let_go(self) -> None:
         """Close what no loop is needed for. An open session keeps its connection until it is closed."""
@@ -205,9 +214,8 @@ def _before_fork() -> None:
 def _after_fork_in_child() -> None:
     for each in list(_all):
         made = each._made  # noqa: SLF001 - the same module
-        _inherited.append(
-            (dict(made.by_loop), [*map(list, made.drivers.values())])
-        )  # never closed: they are the parent's
+        # Kept, so that nothing of the parent's is closed here.
+        _inherited.append((dict(made.by_loop), [*map(list, made.drivers.values())]))
         made.by_loop.clear()
         made.drivers.clear()
         if made.engine is not None:

@@ -95,7 +95,7 @@ class _Scope:
 
 
 def transaction() -> _Scope:
-    """`async with transaction() as db:` (or `with`, in code without a loop): commit at the end, roll back on any error.
+    """A session in `async with` (or in `with`, where no loop is): commit at the end, roll back on any error.
 
     An error of the commit itself is raised at the end of the block.
     """
