@@ -1,10 +1,11 @@
 """The declarative base: table names, types and names of constraints that fit the repositories, and dicts."""
 
 import enum
-from collections.abc import Collection, Mapping
+from base64 import b64decode
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -69,7 +70,10 @@ class Base(DeclarativeBase):
         names = [attribute.key for attribute in _mapper(type(self)).column_attrs]
         _refuse_unknown(type(self), [name for name in exclude if name not in names], names)
         values = {name: getattr(self, name) for name in names if name not in exclude}
-        return values if mode == "python" else {name: _jsonable(value) for name, value in values.items()}
+        if mode == "json":
+            return {name: _jsonable(value) for name, value in values.items()}
+        # Copies of what a change would be noticed in.
+        return {name: _PLAIN.get(type(value), _same)(value) for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, managed: bool = False) -> Self:
@@ -138,14 +142,24 @@ def _value(cls: type[Base], name: str, column: sa.ColumnElement[Any], value: Any
     if value is None or isinstance(column.type, sa.JSON | Document) or isinstance(value, expected):
         return value
     try:
+        if expected is bytes:
+            return b64decode(value, validate=True)
         return TypeAdapter(expected).validate_python(value)
     except ValidationError as error:
         reason = "; ".join(each["msg"] for each in error.errors(include_input=False, include_url=False))
+    except (ValueError, TypeError):
+        reason = "bytes are written in base64"
     # Not `from` pydantic's, whose text has the value.
     raise InvalidChangeError(f"{cls.__name__}.{name}: {reason}")
 
 
 def _jsonable(value: Any) -> Any:
     """As pydantic writes it, for the types that the stores keep."""
-    plain = storable(value)
-    return to_jsonable_python(plain, bytes_mode="base64")
+    return to_jsonable_python(storable(value), bytes_mode="base64")
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_PLAIN: Final[Mapping[type, Callable[[Any], Any]]] = {MutableDict: dict, MutableList: list}

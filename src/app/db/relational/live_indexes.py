@@ -5,7 +5,9 @@ import sqlalchemy as sa
 
 def limit_to_live(table: sa.Table) -> None:
     """Turn what is unique in the table into partial unique indexes, `WHERE deleted_at IS NULL`."""
-    mark = table.c.deleted_at
+    mark = table.c.get("deleted_at")
+    if mark is None:  # it is in the table that this one is joined to
+        return
     for constraint in [each for each in table.constraints if isinstance(each, sa.UniqueConstraint)]:
         columns = list(constraint.columns)
         if mark in columns:

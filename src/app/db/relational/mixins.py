@@ -123,9 +123,11 @@ _VERSIONED: Final[dict[str, Any]] = {"version_id_col": vars(VersioningMixin)["ve
 @event.listens_for(UUIDMixin, "init", propagate=True)
 def _make_id(target: UUIDMixin, args: Any, kwargs: Any) -> None:
     del args
-    if "id" not in kwargs:
+    column = inspect(type(target)).columns.get("id")
+    default: Any = None if column is None else column.default
+    if "id" not in kwargs and default is not None and default.is_callable:
         configure_mappers()  # where this is the first object, its attributes are not made yet
-        target.id = uuid4()
+        target.id = default.arg(None)
 
 
 @event.listens_for(TimestampMixin, "before_insert", propagate=True)
