@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -177,19 +177,22 @@ class _Made:
 
 
 class _Bounded:
+    if TYPE_CHECKING:
+
+        def checkedin(self) -> int: ...
+
     def _do_get(self) -> Any:
         try:
             return super()._do_get()  # type: ignore[misc]  # it is mixed into a pool
-        except exc.TimeoutError:
+        except exc.TimeoutError as error:
             # A session that was forgotten holds its connection until it is collected.
             gc.collect()
-        try:
-            return super()._do_get()  # type: ignore[misc]
-        except exc.TimeoutError as error:
-            raise EnginePoolExhaustedError(
-                "no connection of the engine became free in time: raise pool.max_size, or close sessions sooner "
-                "(`with`, or `close()`)"
-            ) from error
+            if not self.checkedin():
+                raise EnginePoolExhaustedError(
+                    "no connection of the engine became free in time: raise pool.max_size, or close sessions sooner "
+                    "(`with`, or `close()`)"
+                ) from error
+        return super()._do_get()  # type: ignore[misc]
 
 
 class _Pool(_Bounded, QueuePool):
