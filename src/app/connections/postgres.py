@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from ..config.settings import EMBEDDED, PostgresSettings
 from ..core.constants import ConnectionType
 from ..core.errors import ConfigurationError, MissingDependencyError, StoreUnavailableError
+from ._postgres_stats import stats_of
 from .base import ConnectionHealth, ConnectionManager
 
 if TYPE_CHECKING:
@@ -86,11 +87,15 @@ class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
             yield connection
 
     def get_pool_stats(self) -> dict[str, int]:
-        """Connections of the running loop's pool: `max_size`, `size`, `idle`, `in_use`; `waiting` callers."""
+        """The running loop's pool; zeros where it is not open.
+
+        At present: connections `max_size`, `size`, `idle`, `in_use`, and callers `waiting`. Since it was opened:
+        `requests` for a connection, of which `requests_queued` waited, for `requests_wait_ms` together, and
+        `requests_errors` got none; `connections_made` in `connections_made_ms`, `connections_errors` that could not be
+        made, `connections_lost`.
+        """
         pool = self.live
-        if pool is None:
-            return {"max_size": self.settings.pool.max_size, "size": 0, "idle": 0, "in_use": 0, "waiting": 0}
-        return pool.stats()
+        return stats_of({"pool_max": self.settings.pool.max_size}, 0) if pool is None else pool.stats()
 
     async def health(self) -> ConnectionHealth:
         return dataclasses.replace(await super().health(), pool=self.get_pool_stats())
@@ -135,7 +140,12 @@ class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
 
             lease = await embedded.acquire(self.path)
         try:
-            pool = Pool(self.name, self.options(lease.url if lease else None), pre_ping=self.settings.pool.pre_ping)
+            pool = Pool(
+                self.name,
+                self.options(lease.url if lease else None),
+                pre_ping=self.settings.pool.pre_ping,
+                slow_query=self.settings.slow_query,
+            )
         except BaseException:
             if lease is not None:
                 lease.let_go()
