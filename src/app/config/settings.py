@@ -215,6 +215,11 @@ class CacheSettings(Section):
 class RepositorySettings(Section):
     connection: str = Field(description="The name of a connection.")
     collection: str | None = Field(None, description="The table or collection; by default the repository's own.")
+    reads_from: Literal["writer", "reader"] = Field(
+        "writer",
+        description="`reader`: its reads go to the `reader_url` of its connection, and may be older than the last "
+        "write; writes, and all in a transaction, never do.",
+    )
     ttl: PositiveInt | None = Field(None, description="Seconds that a record lives; by default the repository's own.")
     keeps_history: bool | None = Field(
         None, description="Whether every state of a record is kept; by default as the repository says."

@@ -34,6 +34,10 @@ class AdoptedPostgres(PostgresConnectionManager):
     def get_connection_info(self) -> dict[str, Any]:
         return {"type": str(self.connection_type), "url": self._shown}
 
+    @property
+    def identity(self) -> str:
+        return repr(self._shown)
+
     async def _open(self) -> "AdoptedPool":
         return AdoptedPool(self._adopted, address=self._shown, timeout=self.settings.timeout)
 

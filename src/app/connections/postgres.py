@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,13 +98,74 @@ class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
         pool = self.live
         return stats_of({"pool_max": self.settings.pool.max_size}, 0) if pool is None else pool.stats()
 
+    @cached_property
+    def reader(self) -> "PostgresConnectionManager | None":
+        """The connection to `reader_url`, with the other settings of this one; it opens on first use, and closes with
+        this one.
+        """
+        url = self.settings.reader_url
+        if url is None:
+            return None
+        settings = self.settings.model_copy(update={"url": url, "reader_url": None})
+        reader = PostgresConnectionManager(settings, name=f"{self.name} (reader)", data_dir=self.data_dir)
+        reader.closes_with_loop = self.closes_with_loop
+        return reader
+
     async def health(self) -> ConnectionHealth:
-        return dataclasses.replace(await super().health(), pool=self.get_pool_stats())
+        """As for every store, of the writer; `detail` tells of a reader that is down."""
+        found = dataclasses.replace(await super().health(), pool=self.get_pool_stats())
+        if self.reader is None or not found.healthy:
+            return found
+        reader = await self.reader.health()
+        return found if reader.healthy else dataclasses.replace(found, detail=f"the reader: {reader.detail}")
 
     def get_connection_info(self) -> dict[str, Any]:
+        info = {"type": str(self.connection_type)}
         if self._embedded:
-            return {"type": str(self.connection_type), "url": EMBEDDED, "path": str(self.path)}
-        return {"type": str(self.connection_type), "url": self.options().address}
+            info |= {"url": EMBEDDED, "path": str(self.path)}
+        else:
+            info["url"] = self.options().address
+        if self.reader is not None:
+            info["reader"] = self.reader.get_connection_info()["url"]
+        return info
+
+    @property
+    def identity(self) -> str:
+        """Also the database, and what its tables are looked for by; not the reader, which leads to the same."""
+        if self._embedded:
+            return repr((EMBEDDED, str(self.path)))
+        options = self.options()
+        return repr((options.address, *(options.libpq.get(each) for each in ("dbname", "user", "options"))))
+
+    async def disconnect(self) -> None:
+        try:
+            await super().disconnect()
+        finally:
+            if self.reader is not None:
+                await self.reader.disconnect()
+
+    async def close(self) -> None:
+        try:
+            await super().close()
+        finally:
+            if self.reader is not None:
+                await self.reader.close()
+
+    async def disconnect_all(self) -> None:
+        try:
+            await super().disconnect_all()
+        finally:
+            if self.reader is not None:
+                await self.reader.disconnect_all()
+
+    def abandon(self) -> None:
+        super().abandon()
+        if self.reader is not None:
+            self.reader.abandon()
+
+    @property
+    def connected(self) -> bool:
+        return super().connected or (self.reader is not None and self.reader.connected)
 
     def options(self, url: str | None = None) -> "PostgresOptions":
         """What its connections are made with, for who makes others like them: an engine of SQLAlchemy's.
