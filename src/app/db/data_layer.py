@@ -202,6 +202,7 @@ class DataLayer:
                 audited=section.audited,
                 policy=policy,
                 cache=self.cache,
+                reads_from_reader=section.reads_from == "reader",
             )
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
