@@ -34,7 +34,7 @@ async def test_the_connection_that_is_meant(config: dict[str, Any], expected: st
 
 async def test_without_any_it_says_what_to_add() -> None:
     async with DataLayer.from_config({"connections": {"redis": {"url": "redis://localhost"}}}):
-        with pytest.raises(ConfigurationError, match="relational: {connection: …}"):
+        with pytest.raises(ConfigurationError, match=r"relational: \{connection: …\}"):
             async with get_db():
                 pass
 
@@ -104,7 +104,8 @@ async def test_two_layers_have_an_engine_each(tmp_path: Path) -> None:
                 assert await db.scalar(sa.text("SELECT x FROM t")) == number
 
 
-def test_a_layer_that_was_forgotten_leaves_nothing_open(tmp_path: Path, leaves_nothing: None) -> None:
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_layer_that_was_forgotten_leaves_nothing_open(tmp_path: Path) -> None:
     data = DataLayer.from_config({"data_dir": str(tmp_path)})
     with data.relational.engine.connect() as connection:
         connection.execute(sa.text("SELECT 1"))

@@ -64,13 +64,15 @@ def count_sync() -> int:
         return db.scalar(sa.select(sa.func.count()).select_from(Author)) or 0
 
 
-async def test_a_killed_server_fails_no_new_transaction(data: DataLayer, home: Path) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_killed_server_fails_no_new_transaction(home: Path) -> None:
     before = await count(), await asyncio.to_thread(count_sync)
     os.kill(server_of(home), signal.SIGKILL)
     assert (await count(), await asyncio.to_thread(count_sync)) == before
 
 
-async def test_closed_connections_are_not_lent(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_closed_connections_are_not_lent() -> None:
     for _ in range(2):
         await asyncio.gather(*(count() for _ in range(4)))
         count_sync()
@@ -93,7 +95,7 @@ async def test_a_server_of_a_layer_ends_with_it(tmp_path: Path) -> None:
         await asyncio.to_thread(count_sync)
         assert server_of(tmp_path)
     async with asyncio.timeout(10):
-        while not gone(tmp_path):
+        while not gone(tmp_path):  # noqa: ASYNC110 - files, which nobody announces
             await asyncio.sleep(0.02)
 
 
@@ -115,7 +117,8 @@ def sleep_sync() -> None:
 
 
 @pytest.mark.parametrize("way", ["async", "sync"])
-async def test_a_statement_that_takes_too_long(data: DataLayer, way: str) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_statement_that_takes_too_long(way: str) -> None:
     took, error = await timed(sleep() if way == "async" else asyncio.to_thread(sleep_sync))
     assert isinstance(error, DeadlineExceededError)
     assert TIMEOUT <= took < 3 * TIMEOUT
@@ -123,7 +126,8 @@ async def test_a_statement_that_takes_too_long(data: DataLayer, way: str) -> Non
 
 
 @pytest.mark.parametrize("way", ["async", "sync"])
-async def test_a_server_that_is_silent(data: DataLayer, home: Path, way: str) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_server_that_is_silent(home: Path, way: str) -> None:
     await count()
     await asyncio.to_thread(count_sync)
     children = [
@@ -154,6 +158,7 @@ CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON counters DEFERRABLE INITIA
 
 @pytest.fixture
 async def slow_commits(data: DataLayer) -> AsyncIterator[None]:
+    assert not data.closed
     async with transaction() as db:
         for statement in SLOW_COMMIT.strip().split(";\n"):
             await db.execute(sa.text(statement.replace(":", r"\:")))
@@ -194,8 +199,9 @@ async def test_a_connection_that_is_lost_at_the_commit(way: str) -> None:
         await task
 
 
-async def test_a_connection_that_is_lost_before(data: DataLayer) -> None:
-    with pytest.raises(StoreUnavailableError, match="undone"):
+@pytest.mark.usefixtures("data")
+async def test_a_connection_that_is_lost_before() -> None:
+    with pytest.raises(StoreUnavailableError, match="undone"):  # noqa: PT012 - all of the block
         async with transaction() as db:
             pid = await db.scalar(sa.text("SELECT pg_backend_pid()"))
             async with get_db() as other:
@@ -221,7 +227,8 @@ async def test_a_deadlock_says_what_to_do(data: DataLayer) -> None:
     assert sorted(type(each).__mro__.__contains__(TransactionError) for each in outcomes) == [False, True]
 
 
-async def test_the_pool_has_the_size_of_the_settings(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_the_pool_has_the_size_of_the_settings() -> None:
     async with get_db() as one, get_db() as two, get_db() as three, get_db() as four:
         for each in (one, two, three, four):
             await each.execute(sa.text("SELECT 1"))

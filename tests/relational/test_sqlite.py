@@ -66,10 +66,11 @@ async def test_a_writing_one_has_the_lock_from_its_first_statement(data: DataLay
     connection.close()
 
 
-async def test_savepoints(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_savepoints() -> None:
     async with transaction() as db:
         db.add(Counter(number=1))
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError):  # noqa: PT012 - all of the block
             async with db.begin_nested():
                 db.add(Counter(number=2))
                 await db.flush()
@@ -80,21 +81,24 @@ async def test_savepoints(data: DataLayer) -> None:
         assert set(await db.scalars(sa.select(Counter.number))) == {1, 3}
 
 
-async def test_tables_are_made_in_the_transaction(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_tables_are_made_in_the_transaction() -> None:
     with engine.connect() as connection:
         connection.execute(sa.text("CREATE TABLE undone (id)"))
         connection.rollback()
         assert "undone" not in sa.inspect(connection).get_table_names()
 
 
-async def test_autocommit_is_left_alone(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_autocommit_is_left_alone() -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text("VACUUM"))
         connection.execute(sa.text("CREATE TABLE done (id)"))
     assert "done" in sa.inspect(engine).get_table_names()
 
 
-async def test_many_writers_that_read_first_lose_nothing(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_many_writers_that_read_first_lose_nothing() -> None:
     async with transaction() as db:
         db.add(counter := Counter())
 

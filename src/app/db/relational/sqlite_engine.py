@@ -7,7 +7,7 @@ timeout, and is never refused half-way because somebody else has written since i
 
 import re
 import sqlite3
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -18,6 +18,7 @@ from ...connections.sqlite import SQLiteConnectionManager
 from ...core.errors import ConfigurationError
 from ..backends._sqlite_dialect import register_functions
 
+BEGIN: Final = "BEGIN IMMEDIATE"
 _POOL_SIZE = 10
 
 
@@ -80,7 +81,7 @@ def _before(
     if driver.in_transaction or not _begins(statement, context):
         return
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(BEGIN)
 
 
 def _begins(statement: str, context: Any) -> bool:
