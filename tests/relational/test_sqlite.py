@@ -184,6 +184,26 @@ async def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
             Model.metadata.create_all(engine)
 
 
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_loop_that_ends_at_any_moment_leaves_nothing(config: dict[str, Any]) -> None:
+    """Each loop ends a little later in the life of its connections, without waiting for any."""
+
+    async def begin() -> None:
+        async with transaction() as db:
+            db.add(Counter())
+
+    for step in range(40):
+        data = DataLayer.from_config(config)
+        loop = asyncio.new_event_loop()
+        tasks = [loop.create_task(create_all(Model.metadata)), loop.create_task(begin())]
+        loop.run_until_complete(asyncio.sleep(step / 4000))
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.close()
+        asyncio.run(data.close())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_opens_its_own(config: dict[str, Any]) -> None:

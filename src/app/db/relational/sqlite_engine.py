@@ -43,11 +43,9 @@ class SQLiteEngines:
         """`opened` is awaited with each connection of the driver's."""
 
         async def connect() -> Any:
-            import aiosqlite  # noqa: PLC0415 - on use only
+            from .sqlite_async import AsyncConnection  # noqa: PLC0415 - on use only
 
-            connection = aiosqlite.Connection(self._open, iter_chunk_size=64)
-            connection._thread.daemon = True  # noqa: SLF001 - one that is forgotten must not keep the process
-            return await opened(await connection)
+            return await opened(await AsyncConnection(self._open))
 
         url = f"sqlite+aiosqlite:///{self._path}"
         engine = create_async_engine(url, async_creator=connect, **self._pool, **options)
