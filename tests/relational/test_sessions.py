@@ -268,3 +268,30 @@ def test_an_asynchronous_engine_wants_a_loop(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="async def"):
         _ = async_engine.pool
     asyncio.run(data.close())
+
+
+@pytest.mark.parametrize("way", ["async", "sync"])
+async def test_slow_statements_are_logged_without_their_values(
+    config: dict[str, Any], caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    [(name, section)] = config["connections"].items()
+    section["slow_query"] = 0.05
+    slowly = "SELECT pg_sleep(:seconds)"
+    if name == "sqlite":
+        slowly = (
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < :seconds * 20000000) "
+            "SELECT sum(x) FROM n"
+        )
+    async with DataLayer.from_config(config):
+        for statement, seconds in (("SELECT :seconds", 0.0625), (slowly, 0.0625)):
+            if way == "async":
+                async with get_db() as db:
+                    await db.execute(sa.text(statement), {"seconds": seconds})
+            else:
+                with get_db() as db_:
+                    db_.execute(sa.text(statement), {"seconds": seconds})
+    logged = [each.getMessage() for each in caplog.records if "slow query" in each.getMessage()]
+    assert len(logged) == 1
+    assert name in logged[0]
+    assert "pg_sleep" in logged[0] or "RECURSIVE" in logged[0]
+    assert "0.0625" not in logged[0]
