@@ -112,6 +112,14 @@ def test_unique_means_unique_among_live_rows() -> None:
     assert "UNIQUE" not in str(CreateTable(table.to_metadata(sa.MetaData())))
 
 
+def test_a_child_has_the_version_of_its_base() -> None:
+    class Trainee(Person):
+        mentor: Mapped[str | None]
+
+    assert Trainee.__mapper__.version_id_col is Person.__table__.c.version
+    assert "trainees_history" not in Model.metadata.tables
+
+
 def test_a_history_needs_a_key_of_one_column() -> None:
     with pytest.raises(ConfigurationError, match="__keeps_history__ = False"):
 
