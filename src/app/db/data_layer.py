@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..connections.qdrant import QdrantConnectionManager
     from ..connections.redis import RedisConnectionManager
     from ..connections.sqlite import SQLiteConnectionManager
+    from .relational.engines import Engines
     from .repositories.signup_session_repository import SignupSessionRepository
     from .repositories.user_repository import UserRepository
     from .vector.base import VectorDB
@@ -170,6 +171,8 @@ class DataLayer:
         self._repositories.clear()
         try:
             await self.vector_stores.close_all()
+            if "relational" in self.__dict__:
+                await self.relational.close()
         finally:
             await self.connections.close()
 
@@ -180,6 +183,14 @@ class DataLayer:
         if settings.connection is None:
             return Cache(MemoryStore(settings.max_entries))
         return Cache(RedisStore(self.connections.get_connection_manager(settings.connection), settings.prefix))
+
+    @cached_property
+    def relational(self) -> "Engines":
+        """The engines of SQLAlchemy's, for `app.db.relational`."""
+        self._refuse_if_closed()
+        from .relational.engines import Engines  # noqa: PLC0415 - on use only
+
+        return Engines(self.settings, self.connections)
 
     @property
     def closed(self) -> bool:
@@ -204,6 +215,7 @@ class DataLayer:
                 audited=section.audited,
                 policy=policy,
                 cache=self.cache,
+                reads_from_reader=section.reads_from == "reader",
             )
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
