@@ -80,6 +80,13 @@ class RepositorySettings(Section):
     )
 
 
+class MigrationSettings(Section):
+    path: Path = Field(
+        Path("migrations"), description="The directory of migrations, with one in it for each connection, by its name."
+    )
+    wait: PositiveFloat = Field(300, description="Seconds to wait for another process that is migrating.")
+
+
 class VectorStoreSettings(Section):
     connection: str = Field(description="The name of a connection to a vector engine.")
     collection: str | None = Field(None, description="The collection; by default the store's own name.")
@@ -116,6 +123,7 @@ class Settings(Section):
         "signup_session": RepositorySettings(connection="sqlite"),
     }
     cache: CacheSettings = CacheSettings()
+    migrations: MigrationSettings = MigrationSettings()
     vector_stores: Mapping[str, VectorStoreSettings] = {
         "documents": VectorStoreSettings(connection="qdrant", collection="documents"),
     }
