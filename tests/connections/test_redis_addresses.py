@@ -178,7 +178,8 @@ def test_what_address_and_settings_say_differently_is_refused(option: str, setti
         "redis://127.0.0.1?unheard_of=hunter2",
         "redis://127.0.0.1?protocol=hunter2",
         "redis://127.0.0.1?db=hunter2",
-        "redis://:x?hunter2=y@127.0.0.1",  # a password that was not encoded
+        "redis://:x?hunter2=y@127.0.0.1",  # passwords that were not encoded
+        "redis://:x@y?hunter2=z@127.0.0.1",
     ],
 )
 def test_a_refusal_shows_no_value(url: str) -> None:
