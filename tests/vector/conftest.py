@@ -13,10 +13,15 @@ from .planned import Planned
 
 
 @pytest.fixture(params=PLACES)
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    place = PLACES[request.param](request, tmp_path)
-    yield place
-    await place.manager.close()
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Made outside of the test's loop, since some servers are started on one of their own."""
+    return PLACES[request.param](request, tmp_path)
+
+
+@pytest.fixture
+async def place(made: Place) -> AsyncIterator[Place]:
+    yield made
+    await made.manager.close()
 
 
 @pytest.fixture

@@ -80,6 +80,8 @@ class QdrantCollection:
         if collection is None:
             collections.create(name, asdict(asked), partial(_make_shard, asked))
             collection = cls(collections, name, asked.dimension)
+        elif asked.provider is not None and (collections.contract(name) or asdict(asked))["provider"] is None:
+            collections.amend(name, asdict(asked))
         return collection
 
     def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:

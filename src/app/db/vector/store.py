@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...connections.base import ConnectionManager
 from ...connections.factory import ConnectionFactory
 from ...core.constants import ConnectionType, Distance, VectorDBType
-from ...core.errors import DuplicateRecordError, EmbeddingMismatchError, InvalidChangeError, InvalidFilterError
+from ...core.errors import (
+    ConfigurationError,
+    DimensionMismatchError,
+    DuplicateRecordError,
+    EmbeddingMismatchError,
+    InvalidChangeError,
+    InvalidFilterError,
+)
 from ..models.values import utc_now
 from ..query import ALL, Filter, to_predicate
 from ..query.predicates import always
@@ -36,7 +43,8 @@ class CollectionVectorStore(VectorDB):
     """One collection on one engine. It is made by the first write; until then reading finds nothing.
 
     Without a connection or an embedding they are the current DataLayer's. A vector of zeros has no direction, so
-    under cosine it is refused.
+    under cosine it is refused. `recall` is the share of the true neighbours that a search should find, where the engine
+    has an index that may miss some; `filterable` are paths in the metadata to be indexed for equality.
     """
 
     engine_type: ClassVar[VectorDBType]
@@ -50,7 +58,15 @@ class CollectionVectorStore(VectorDB):
         name: str | None = None,
         collection: str = "documents",
         distance: Distance = Distance.COSINE,
+        recall: float = 0.95,
+        filterable: Sequence[str] = (),
     ) -> None:
+        if not 0 < recall <= 1:
+            raise ConfigurationError(f"recall is a share, above 0 and up to 1, and not {recall:g}")
+        self.recall = recall
+        self.filterable = tuple(filterable)
+        for path in self.filterable:
+            to_predicate({path: None})  # refuses what is no path
         self.name = name or collection
         self.collection = self.check_collection(collection)
         self.distance = Distance(distance)
@@ -122,7 +138,13 @@ class CollectionVectorStore(VectorDB):
         if not docs:
             return []
         rows = await read_rows(docs)
-        await self.engine.upsert(rows, directed(self.distance, _float32(vectors)), _now())
+        array = directed(self.distance, _float32(vectors))
+        asked = await self._contract()
+        if asked.dimension not in (None, array.shape[1]):
+            raise DimensionMismatchError(
+                f"the vectors have {array.shape[1]} dimensions, and {asked.embedding} makes {asked.dimension}"
+            )
+        await self.engine.upsert(rows, array, _now())
         return [row.id for row in rows]
 
     async def update_document(
