@@ -21,8 +21,14 @@ from ..query.predicates import Op
 
 _DURATION: Final = TypeAdapter(timedelta)
 
+
+def _precision(value: datetime) -> str:
+    """Milliseconds, but of what a session wrote into a mapped class's column with more."""
+    return "microseconds" if value.microsecond % 1000 else "milliseconds"
+
+
 _TAGS: Final[Mapping[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]]] = {
-    datetime: ("$datetime", lambda value: value.isoformat(timespec="milliseconds"), datetime.fromisoformat),
+    datetime: ("$datetime", lambda value: value.isoformat(timespec=_precision(value)), datetime.fromisoformat),
     date: ("$date", date.isoformat, date.fromisoformat),
     time: ("$time", time.isoformat, time.fromisoformat),
     timedelta: ("$duration", lambda value: _DURATION.dump_python(value, mode="json"), _DURATION.validate_python),
