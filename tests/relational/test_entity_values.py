@@ -224,3 +224,135 @@ async def test_what_the_repository_writes_a_session_reads(world: World) -> None:
         assert changed is not None
         assert values(changed) == given_values(sample)
         assert values(await world.things.save(changed)) == given_values(sample)
+
+
+SCALARS = tuple(name for name in NAMES if name not in ("nested", "at", "for_"))
+OPERANDS: dict[str, tuple[Any, ...]] = {
+    **{name: tuple(each[name] for each in SAMPLES if name in each) for name in SCALARS},
+    "text": ("Z", "Ä", "a", "aa", "é𝄞\n\t", ""),
+    "string": ("a", "B", "Z", "Ä", "%", "'", "\\"),
+    "whole": (0, 1, 1.5, Decimal("1.0"), -(2**40), 2**40, True),
+    "big": (2, 2**62, 2.5, -(2**63)),
+    "real": (1.1, Decimal("1.1"), 2, 1e300, 0.1),
+    "exact": (
+        1.1,
+        Decimal("1.1"),
+        Decimal("1.0999999"),
+        Decimal("1.1000001"),
+        2,
+        2.5,
+        Decimal("-123456789.125"),
+        "1.1",
+    ),
+    "utc": (datetime(1970, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)),
+    "naive": (datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC), datetime(1000, 1, 1, tzinfo=PLUS_TWO)),
+    "aware": (datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2026, 1, 2, 5, 4, 5, 678000, tzinfo=PLUS_TWO)),
+    "key": (UUID(int=7), str(UUID(int=7))),
+    "code": (UUID(int=1), str(UUID(int=1))),
+    "colour": (*Colour, "a-green", "GREEN", "nothing", "M", 5),
+    "level": (*Level, 10, 5.0, "LOW"),
+    "word": ("LARGE", "small", "M", "t"),
+    "nested": (5, "text", True, None, {"a": 1}),
+    "nested.a": (1, 1.0, None, "x"),
+    "nested.b.c": ("é",),
+}
+ORDERED = tuple(
+    name for name in OPERANDS if name not in ("data", "key", "code", "flag", "nested", "nested.a", "nested.b.c")
+)
+
+
+def filters() -> Iterator[Any]:
+    for name, operands in OPERANDS.items():
+        yield {name: None}
+        yield {name: {"$ne": None}}
+        simple = [each for each in operands if not isinstance(each, dict)]
+        yield {name: {"$in": simple}}
+        yield {name: {"$nin": [*simple[:2], None]}}
+        for value in simple:
+            yield {name: value}
+            yield {name: {"$ne": value}}
+            if isinstance(value, str):
+                yield {name: {"$contains": value}}
+                yield {name: {"$startswith": value}}
+            if name in ORDERED and value is not None:
+                yield from ({name: {op: value}} for op in ("$lt", "$lte", "$gt", "$gte"))
+    yield {"nested": {"$contains": 2.5}}
+    yield {"at": None}
+    yield {"for_": {"$ne": None}}
+
+
+async def test_filters_mean_the_same_as_everywhere(world: World) -> None:
+    created = await world.things.create_many(Everything(**sample) for sample in SAMPLES)
+    documents = [schema_of(Everything).document(each) for each in created]
+    wrong = {}
+    for given_filter in filters():
+        expected = [each["id"] for each in documents if matches(to_predicate(given_filter), each)]
+        found = [each.id for each in await world.things.find(given_filter, order_by="id")]
+        if found != expected:
+            wrong[str(given_filter)] = (found, expected)
+    assert wrong == {}
+
+
+async def test_orders_and_pages_mean_the_same_as_everywhere(world: World) -> None:
+    created = await world.things.create_many(Everything(**sample) for sample in SAMPLES * 2)
+    documents = [schema_of(Everything).document(each) for each in created]
+    for name in SCALARS:
+        for descending in (False, True):
+            expected = [each["id"] for each in ordered(documents, (Order(name, descending),), "id")]
+            order = f"-{name}" if descending else name
+            assert [each.id for each in await world.things.find(order_by=order)] == expected, order
+            paged, cursor = [], None
+            while True:
+                page = await world.things.page(order_by=order, size=3, after=cursor)
+                paged += [each.id for each in page.items]
+                cursor = page.next
+                if cursor is None:
+                    break
+            assert paged == expected, order
+    with pytest.raises(UnsupportedOperationError):
+        await world.things.find(order_by="for_")
+    with pytest.raises(UnsupportedOperationError):
+        await world.things.find(order_by="nested")
+
+
+REFUSED: tuple[tuple[str, Any], ...] = (
+    ("string", "x" * 41),
+    ("string", 5),
+    ("string", "a\0"),
+    ("whole", "many"),
+    ("whole", 1.5),
+    ("big", 2**63),
+    ("real", float("nan")),
+    ("exact", Decimal("1.2345")),
+    ("exact", Decimal("12345678901")),
+    ("flag", "perhaps"),
+    ("naive", "yesterday"),
+    ("utc", datetime(2026, 1, 1)),
+    ("day", "2026-13-01"),
+    ("key", "secret"),
+    ("code", "secret"),
+    ("data", 5),
+    ("nested", {"at": datetime(2026, 1, 1, tzinfo=UTC)}),
+    ("colour", "secret"),
+    ("level", 6),
+    ("word", "medium"),
+)
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED)
+async def test_what_the_columns_refuse(world: World, name: str, value: Any) -> None:
+    if world.engine.dialect.name == "postgresql":
+        pytest.skip("nothing of it reaches a store")
+    kept = await world.things.create(Everything(string="kept"))
+    for write in (
+        world.things.create(Everything(**{name: value})),
+        world.things.create_many([Everything(string="first"), Everything(**{name: value})]),
+        world.things.upsert(Everything(id=1, **{name: value})),
+        world.things.update(kept.id, {"text": "changed", name: value}),
+        world.things.update_many({"id": kept.id}, {name: value}),
+    ):
+        with pytest.raises(InvalidChangeError) as caught:
+            await write
+        assert name in str(caught.value)
+        assert "secret" not in str(caught.value)
+    assert [values(each) for each in await world.things.all()] == [values(kept)]

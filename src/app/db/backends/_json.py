@@ -67,9 +67,12 @@ def scalar_text(value: Any) -> str:
     return encode(value)
 
 
-def json_holds(text: str | None, path: str, op: str, operand: str) -> bool:
-    """A comparison inside a JSON column by its definition, for what a store's own functions cannot say exactly."""
-    document = None if text is None else decode_json(text)
+def json_holds(text: str | float | None, path: str, op: str, operand: str) -> bool:
+    """A comparison inside a JSON column by its definition, for what a store's own functions cannot say exactly.
+
+    A number that is all of the JSON is no text in the columns that SQLAlchemy makes on SQLite.
+    """
+    document = decode_json(text) if isinstance(text, str) else text
     return holds(Op(op), resolve(document, path) if path else document, _operand(operand))
 
 

@@ -52,12 +52,11 @@ class MappedTable(Table):
         return self.dialect.sqlalchemy.identifier_preparer.quote(identifier)
 
     def ordering(self, name: str) -> Condition:
-        field = self._field(name)
-        if field.kind in (Kind.JSON, Kind.OTHER):
+        if self._field(name).kind is Kind.OTHER:
             raise UnsupportedOperationError(
-                f"{self.schema.name}: cannot sort by {name!r}, whose type ({_mapped(field).column.type!r}) has no order"
+                f"{self.schema.name}: cannot sort by {name!r}, whose values are only known to be equal or not"
             )
-        return self._in_order(self.table.c[name], _mapped(field))
+        return super().ordering(name)
 
     def indexed(self, name: str) -> Condition:
         return self.table.c[name]
@@ -97,7 +96,7 @@ class MappedTable(Table):
             encode = self._list_encoder(self._operand(field, op))
             listed = sa.type_coerce(self._exact(column, mapped), self.dialect.listed(mapped))
             return self.dialect.is_one_of(listed, bind.next(encode))
-        return super()._in_column(self._in_order(column, mapped), field, op, bind)
+        return super()._in_column(column, field, op, bind)
 
     def _operand(self, field: FieldSchema, op: Op) -> Codec | None:
         mapped = _mapped(field)
@@ -113,21 +112,19 @@ class MappedTable(Table):
         """As it is where an index can serve it; not where letters of either case are the same to the column."""
         return self._in_order(column, field) if self.dialect.folds(field.column.type) else column
 
-    def _in_order(self, column: Condition, field: MappedField) -> Condition:
-        if field.members is not None:
-            column = self._value_of_label(sa.cast(column, sa.Text()), field.members)
+    def _in_order(self, column: Condition, field: FieldSchema) -> Condition:
+        members = _mapped(field).members
+        if members is not None:
+            column = self._value_of_label(sa.cast(column, sa.Text()), members)
         if field.kind is not Kind.TEXT:
             return column
         return self.dialect.by_code_point(column)
 
     def _value_of_label(self, stored: Condition, members: Mapping[Any, str]) -> Condition:
         literal = self.dialect.literal
-        return sa.case(
-            *[
-                (stored == sa.literal_column(literal(label)), sa.literal_column(literal(value), _type_of(value)))
-                for value, label in members.items()
-            ]
-        )
+        values = [(stored == _text(literal(label)), _text(literal(value))) for value, label in members.items()]
+        is_text = all(isinstance(value, str) for value in members)
+        return sa.cast(sa.case(*values), sa.Text() if is_text else sa.BigInteger())
 
 
 def indexes_of(table: sa.Table, fields: Mapping[str, FieldSchema]) -> tuple[Index, ...]:
@@ -153,8 +150,8 @@ def _mapped(field: FieldSchema) -> MappedField:
     return cast("MappedField", field)
 
 
-def _type_of(value: Any) -> sa.types.TypeEngine[Any]:
-    return sa.Text() if isinstance(value, str) else sa.BigInteger()
+def _text(literal: str) -> Condition:
+    return sa.literal_column(literal)
 
 
 def _codec(field: MappedField, dialect: Any) -> tuple[Codec | None, Codec | None]:

@@ -190,7 +190,7 @@ class Table:
         field = self._field(name)
         if field.kind is Kind.JSON:
             raise UnsupportedOperationError(f"{self.schema.name}: cannot sort or index by {name!r}, which is nested")
-        return self.dialect.ordering(self.table.c[field.name], field)
+        return self._in_order(self.table.c[field.name], field)
 
     def indexed(self, name: str) -> Condition:
         """The field as an index has it."""
@@ -242,11 +242,14 @@ class Table:
             if field.kind is not Kind.TEXT:
                 return sa.false()
             in_text = self.dialect.contains_text if op is Op.CONTAINS else self.dialect.starts_with
-            return in_text(column, part)
-        ordered = self.dialect.ordering(column, field)
+            return in_text(self._in_order(column, field), part)
+        ordered = self._in_order(column, field)
         if op is Op.IN:
             return self.dialect.is_one_of(ordered, bind.next(self._list_encoder(encode)))
         return compare(ordered, op, bind.next(encode))
+
+    def _in_order(self, column: Condition, field: FieldSchema) -> Condition:
+        return self.dialect.ordering(column, field)
 
     def _operand(self, field: FieldSchema, op: Op) -> Codec | None:  # noqa: ARG002 - of mapped classes
         return self.dialect.operand(field)

@@ -91,7 +91,7 @@ def form_of(column_type: sa.types.TypeEngine[Any]) -> Form:
         case sa.DateTime():
             to_python = same if column_type.timezone else _naive
             return Form(Kind.DATETIME, datetime, to_document=_moment, to_python=to_python, check=same)
-        case sa.Numeric():
+        case sa.Numeric() | sa.Float():
             return _number(column_type)
         case sa.JSON():
             return Form(Kind.JSON, Any, check=_plain_json)
@@ -155,7 +155,7 @@ def _enumeration(column_type: sa.Enum) -> Form:
     )
 
 
-def _number(column_type: sa.Numeric[Any]) -> Form:
+def _number(column_type: sa.Numeric[Any] | sa.Float[Any]) -> Form:
     if not column_type.asdecimal:
         return Form(Kind.FLOAT, float)
     digits = Field(max_digits=column_type.precision, decimal_places=column_type.scale)
