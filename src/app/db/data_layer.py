@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..connections.qdrant import QdrantConnectionManager
     from ..connections.redis import RedisConnectionManager
     from ..connections.sqlite import SQLiteConnectionManager
+    from .relational.engines import Engines
     from .repositories.signup_session_repository import SignupSessionRepository
     from .repositories.user_repository import UserRepository
     from .vector.base import VectorDB
@@ -156,6 +157,8 @@ class DataLayer:
         self._repositories.clear()
         try:
             await self.vector_stores.close_all()
+            if "relational" in self.__dict__:
+                await self.relational.close()
         finally:
             await self.connections.close()
 
@@ -166,6 +169,14 @@ class DataLayer:
         if settings.connection is None:
             return Cache(MemoryStore(settings.max_entries))
         return Cache(RedisStore(self.connections.get_connection_manager(settings.connection), settings.prefix))
+
+    @cached_property
+    def relational(self) -> "Engines":
+        """The engines of SQLAlchemy's, for `app.db.relational`."""
+        self._refuse_if_closed()
+        from .relational.engines import Engines  # noqa: PLC0415 - on use only
+
+        return Engines(self.settings, self.connections)
 
     @property
     def closed(self) -> bool:

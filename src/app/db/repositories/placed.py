@@ -14,10 +14,11 @@ from ..cache.cache import CacheStats
 from ..cache.policy import CachePolicy
 from ..middleware import CacheRule, Declaration, Visibility
 from ..models.base import SoftDeletable
+from ..models.naming import collection_name
 from ..models.schema import ModelSchema, is_model, schema_of
 from ..query.operations import Operation
 from .cached import is_cached
-from .placement import Binding, Host, Placement, bind, cache_of, collection_name
+from .placement import Binding, Host, Placement, bind, cache_of
 from .registry import DEFAULT_CONNECTIONS, TABLE_CONNECTIONS
 
 EntityT = TypeVar("EntityT")

@@ -1,12 +1,9 @@
 """Where a repository lives: its connection, its collection, and the chain from it to the store."""
 
-import re
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
-
-from pydantic import BaseModel
 
 from ...connections.base import ConnectionManager
 from ...core.errors import ConfigurationError, UnsupportedOperationError
@@ -111,11 +108,6 @@ def cache_of(placement: Placement) -> Cache:
 
 
 _caches: weakref.WeakKeyDictionary[ConnectionManager[Any], Cache] = weakref.WeakKeyDictionary()
-
-
-def collection_name(model: type[BaseModel]) -> str:
-    """`SignupSession` → `signup_sessions`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", model.__name__).lower() + "s"
 
 
 def _require_table(
