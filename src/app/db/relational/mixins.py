@@ -1,7 +1,7 @@
 """What a table may have besides its own columns; each works in every session, whoever made it."""
 
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -63,6 +63,11 @@ class SoftDeleteMixin:
     @classmethod
     def _is_deleted(cls) -> sa.ColumnElement[bool]:
         return cls.deleted_at.is_not(None)
+
+    @classmethod
+    def live(cls) -> sa.Select[tuple[Self]]:
+        """A SELECT of those that are not deleted, to be narrowed further."""
+        return sa.select(cls).where(cls.deleted_at.is_(None))
 
     def soft_delete(self) -> None:
         """Mark it at the next flush; what is marked stays as it is."""

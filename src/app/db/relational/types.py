@@ -32,6 +32,10 @@ class UTCDateTime(TypeDecorator[datetime]):
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
+    @property
+    def python_type(self) -> type[datetime]:
+        return datetime
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if _is_sqlite(dialect):
             return dialect.type_descriptor(sa.TEXT())
@@ -62,6 +66,10 @@ class GUID(TypeDecorator[UUID]):
     impl = sa.Uuid()
     cache_ok = True
 
+    @property
+    def python_type(self) -> type[UUID]:
+        return UUID
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(sa.TEXT()) if _is_sqlite(dialect) else super().load_dialect_impl(dialect)
 
@@ -85,6 +93,10 @@ class ExactDecimal(TypeDecorator[Decimal]):
 
     impl = sa.Numeric()
     cache_ok = True
+
+    @property
+    def python_type(self) -> type[Decimal]:
+        return Decimal
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if _is_sqlite(dialect):
