@@ -32,7 +32,7 @@ async def test_times_are_ours(data: DataLayer) -> None:
     async with transaction() as db:
         found = await db.get_one(Author, made.id)
         assert found.created_at == made.created_at
-        found.email = found.email  # noqa: PLW0127 - no change
+        found.email = found.email
         await db.flush()
         assert found.updated_at == made.updated_at
         found.email = "other"

@@ -23,7 +23,7 @@ from .cache.redis import RedisStore
 from .models.schema import is_model
 from .repositories.base import Repository
 from .repositories.placement import Placement
-from .repositories.registry import RepositoryRegistry
+from .repositories.registry import TABLE_CONNECTIONS, RepositoryRegistry
 from .repositories.unit_of_work import UnitOfWork
 from .vector.providers.db_provider import VectorStoreFactory
 from .vector.providers.embedding_provider import EmbeddingFactory
@@ -202,6 +202,8 @@ class DataLayer:
                 policy=policy,
                 cache=self.cache,
             )
+        if repository.connections is TABLE_CONNECTIONS:
+            return Placement(self.relational.connection, cache=self.cache)  # where sessions are
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
             if connection is not None:

@@ -14,9 +14,10 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from ..backends._json import decode_json, encode_json
+from ..backends._json import decode_json, encode_json, untagged
 from ..backends._postgres_json import encode_nested, stored_decimal
 from ..backends._sqlite_dialect import DECIMAL
+from ..models.schema import Kind
 from ..models.values import check_decimal, storable, to_milliseconds
 
 __all__ = ["GUID", "Document", "ExactDecimal", "UTCDateTime"]
@@ -124,6 +125,7 @@ class Document(TypeDecorator[Any]):
 
     impl = sa.JSON(none_as_null=True)
     cache_ok = True
+    kind = Kind.JSON
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if _is_sqlite(dialect):
@@ -142,20 +144,23 @@ class Document(TypeDecorator[Any]):
         return encode_json(plain) if _is_sqlite(dialect) else encode_nested(plain)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        del dialect
-        return decode_json(value) if isinstance(value, str) else value
+        if value is None:
+            return None
+        return decode_json(value) if _is_sqlite(dialect) else untagged(value)
 
 
 class _PlainJson(postgresql.JSON):
-    """PostgreSQL's JSON, whose text is made and read by `Document`; JSON and not JSONB, which reorders keys."""
+    """PostgreSQL's JSON, whose text is made by `Document`; JSON and not JSONB, which reorders keys."""
 
     render_bind_cast = True
+
+    def adapt(self, cls: Any, **options: Any) -> Any:
+        """Stay as it is: psycopg's JSON would make JSON of the text again."""
+        del cls, options
+        return _PlainJson(none_as_null=self.none_as_null)
 
     def bind_processor(self, dialect: Dialect) -> None:  # noqa: ARG002 - SQLAlchemy's signature
         return None
 
     def result_processor(self, dialect: Dialect, coltype: Any) -> None:  # noqa: ARG002
         return None
-
-    def column_expression(self, column: Any) -> Any:
-        return sa.cast(column, sa.TEXT())

@@ -16,7 +16,7 @@ from ...core.errors import (
     TransactionError,
 )
 from ..backends.base import Transaction
-from ..models.base import Versioned, managed
+from ..models.base import Versioned
 from ..models.values import utc_now
 from ..query.builder import QueryBuilder
 from ..query.operations import (
@@ -185,7 +185,7 @@ class Repository(JournaledRepository[EntityT]):
         document = self.schema.replacement(entity)
         version = document["version"] if issubclass(self.schema.model, Versioned) else None
         where = Compare(self.key, Op.EQ, document.pop(self.key))
-        values = {name: value for name, value in document.items() if name not in managed(self.schema.model)}
+        values = {name: value for name, value in document.items() if name not in self.schema.kept}
         guard = self._is_version(version)
         saved = await self._update_one(Update(where, values, guard=guard, ttl=self._binding.ttl))
         if saved is None:
