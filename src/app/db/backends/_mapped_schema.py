@@ -73,7 +73,7 @@ def check_columns(table: MappedTable, present: Mapping[str, Present]) -> None:
 
 def ensure_mapped_table(connection: sqlite3.Connection, table: MappedTable) -> None:
     """On SQLite, in the caller's transaction."""
-    rows = connection.execute('SELECT name, "notnull", pk FROM pragma_table_info(?)', (table.schema.name,)).fetchall()
+    rows = connection.execute('SELECT name, "notnull", pk FROM pragma_table_xinfo(?)', (table.schema.name,)).fetchall()
     if rows:
         check_columns(table, {name: Present(bool(not_null), bool(place)) for name, not_null, place in rows})
         return
