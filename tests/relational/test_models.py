@@ -76,14 +76,14 @@ def test_an_abstract_class_has_no_table() -> None:
 
 
 def test_constraints_have_names() -> None:
-    class Named(UUIDMixin, Model):
+    class Constrained(UUIDMixin, Model):
         __tablename__ = "with_constraints"
         low: Mapped[int] = mapped_column(unique=True, index=True)
         high: Mapped[int] = mapped_column(unique=True)
         author_id: Mapped[UUID] = mapped_column(sa.ForeignKey("authors.id"))
         __table_args__ = (sa.CheckConstraint("low < high"), sa.CheckConstraint("low > 0"))
 
-    table: Any = Named.__table__
+    table: Any = Constrained.__table__
     names = {str(each.name) for each in [*table.constraints, *table.indexes]}
     checks = {each for each in names if each.startswith("ck_with_constraints_")}
     assert len(checks) == 2
@@ -169,6 +169,18 @@ async def test_every_type_comes_back(data: DataLayer) -> None:
         assert found.moment.tzinfo is UTC
         nothing = (await db.get_one(Sample, empty.id)).to_dict(exclude=["id"])
         assert set(nothing.values()) == {None}
+
+
+async def test_nested_values_are_json_in_the_database(data: DataLayer) -> None:
+    async with transaction() as db:
+        db.add(Sample(nested={"a": {"b": "x"}, "n": 1}, items=[1, "two"]))
+    async with get_db() as db:
+        kind = "json_type" if "sqlite" in str(data.relational.engine.url) else "json_typeof"
+        found = (await db.execute(sa.text(f"SELECT {kind}(nested), {kind}(items) FROM samples"))).one()
+        assert tuple(found) == ("object", "array")
+        nested: Any = Sample.nested
+        assert await db.scalar(sa.select(nested["a"]["b"].as_string())) == "x"
+        assert await db.scalar(sa.select(sa.func.count()).where(nested["n"].as_integer() == 1)) == 1
 
 
 async def test_decimals_and_moments_sort_as_values(data: DataLayer) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 from ..backends._json import decode_json, encode_json, untagged
 from ..backends._postgres_json import encode_nested, stored_decimal
@@ -131,7 +131,7 @@ class Document(TypeDecorator[Any]):
         if _is_sqlite(dialect):
             return dialect.type_descriptor(sa.TEXT())
         if dialect.name == "postgresql":
-            return _PlainJson(none_as_null=True)
+            return _PlainJson()
         return super().load_dialect_impl(dialect)
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
@@ -144,23 +144,16 @@ class Document(TypeDecorator[Any]):
         return encode_json(plain) if _is_sqlite(dialect) else encode_nested(plain)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        return decode_json(value) if _is_sqlite(dialect) else untagged(value)
+        return decode_json(value) if _is_sqlite(dialect) and value is not None else untagged(value)
 
 
-class _PlainJson(postgresql.JSON):
-    """PostgreSQL's JSON, whose text is made by `Document`; JSON and not JSONB, which reorders keys."""
+class _PlainJson(UserDefinedType[str]):
+    """PostgreSQL's JSON, whose text is made by `Document`: JSON and not JSONB, which reorders keys, and none of
+    SQLAlchemy's, for which the driver makes the text.
+    """
 
+    cache_ok = True
     render_bind_cast = True
 
-    def adapt(self, cls: Any, **options: Any) -> Any:
-        """Stay as it is: psycopg's JSON would make JSON of the text again."""
-        del cls, options
-        return _PlainJson(none_as_null=self.none_as_null)
-
-    def bind_processor(self, dialect: Dialect) -> None:  # noqa: ARG002 - SQLAlchemy's signature
-        return None
-
-    def result_processor(self, dialect: Dialect, coltype: Any) -> None:  # noqa: ARG002
-        return None
+    def get_col_spec(self, **options: Any) -> str:  # noqa: ARG002 - SQLAlchemy's signature
+        return "JSON"
