@@ -49,7 +49,12 @@ async def test_a_repository_reads_what_sessions_wrote(documents: Documents) -> N
         await db.delete(await db.get_one(Document, made.id))
     assert await written() == 4
     states = await documents.history(made.id)
-    assert [(each.version, each.entity.title) for each in states] == [(1, "one"), (2, "two"), (3, "three"), (4, "three")]
+    assert [(each.version, each.entity.title) for each in states] == [
+        (1, "one"),
+        (2, "two"),
+        (3, "three"),
+        (4, "three"),
+    ]
     assert [each.entity.deleted_at is not None for each in states] == [False, False, False, True]
     assert states[0].entity.created_at == made.created_at
     assert [each.at for each in states] == sorted(each.at for each in states)

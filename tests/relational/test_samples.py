@@ -36,7 +36,7 @@ def get_campaigns():
     return [campaign.to_dict() for campaign in campaigns]
 '''
 
-AND_THEN = '''
+AND_THEN = """
 import asyncio
 from sqlalchemy import insert
 
@@ -61,7 +61,7 @@ assert (spring["name"], spring["budget"], spring["impressions"]) == ("spring", 1
 db = next(get_db())
 assert {each.name: each.is_active() for each in db.query(Campaign)} == {"spring": True, "gone": False}
 print(engine.dialect.name)
-'''
+"""
 
 
 def run(program: str, directory: Path, **environment: str) -> str:

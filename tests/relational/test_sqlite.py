@@ -157,7 +157,9 @@ async def test_it_is_the_file_of_the_repositories(data: DataLayer) -> None:
     async with get_db() as db:
         found = await db.scalar(sa.text("SELECT id FROM users"))
         assert found == user.id
-        pragmas = [await db.scalar(sa.text(f"PRAGMA {each}")) for each in ("journal_mode", "foreign_keys", "synchronous")]
+        pragmas = [
+            await db.scalar(sa.text(f"PRAGMA {each}")) for each in ("journal_mode", "foreign_keys", "synchronous")
+        ]
         assert pragmas == ["wal", 1, 1]
 
 
