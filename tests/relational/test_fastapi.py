@@ -74,6 +74,7 @@ async def duplicate(request: Request, error: DuplicateRecordError) -> JSONRespon
 
 @pytest.fixture
 async def client(data: DataLayer) -> AsyncIterator[httpx.AsyncClient]:
+    assert not data.closed
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client

@@ -93,14 +93,16 @@ async def test_a_deleted_value_is_free_in_both(documents: Documents) -> None:
     assert await documents.count() == 1
 
 
-async def test_what_is_rolled_back_has_no_state(documents: Documents) -> None:
+@pytest.mark.usefixtures("data")
+async def test_what_is_rolled_back_has_no_state() -> None:
     async with get_db() as db:
         db.add(Document(title="lost"))
         await db.flush()
     assert await written() == 0
 
 
-async def test_what_is_not_changed_has_no_new_state(documents: Documents) -> None:
+@pytest.mark.usefixtures("data")
+async def test_what_is_not_changed_has_no_new_state() -> None:
     async with transaction() as db:
         db.add(made := Document(title="one"))
     async with transaction() as db:
@@ -110,7 +112,8 @@ async def test_what_is_not_changed_has_no_new_state(documents: Documents) -> Non
     assert await written() == 1
 
 
-async def test_a_failed_flush_leaves_nothing_for_the_next(documents: Documents) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_failed_flush_leaves_nothing_for_the_next() -> None:
     async with transaction() as db:
         db.add(Document(title="taken"))
     async with get_db() as db:
@@ -134,7 +137,8 @@ async def test_removed_for_good_the_states_go_too(documents: Documents) -> None:
     assert [each.entity.title for each in await documents.history(gone.id)] == ["again"]
 
 
-async def test_a_class_may_keep_none(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_class_may_keep_none() -> None:
     assert "counters_history" not in Model.metadata.tables
     async with transaction() as db:
         db.add(made := Counter())

@@ -23,7 +23,8 @@ async def author(**values: Any) -> Author:
     return made
 
 
-async def test_times_are_ours(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_times_are_ours() -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     made = await author(created_at=datetime(1999, 1, 1, tzinfo=UTC))
     assert before <= made.created_at == made.updated_at <= datetime.now(UTC)
@@ -46,14 +47,16 @@ async def test_times_are_ours(data: DataLayer) -> None:
 
 
 @pytest.mark.parametrize("name", ["created_at", "updated_at"])
-async def test_times_are_nobody_elses(data: DataLayer, name: str) -> None:
+@pytest.mark.usefixtures("data")
+async def test_times_are_nobody_elses(name: str) -> None:
     made = await author()
     with pytest.raises(InvalidChangeError, match=name):
         async with transaction() as db:
             setattr(await db.get_one(Author, made.id), name, datetime(1999, 1, 1, tzinfo=UTC))
 
 
-async def test_who_wrote_it(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_who_wrote_it() -> None:
     nobody = await author()
     assert (nobody.created_by, nobody.updated_by) == (None, None)
     with acting_as("anna"):
@@ -76,7 +79,8 @@ async def test_who_wrote_it(data: DataLayer) -> None:
             (await db.get_one(Author, made.id)).created_by = "forged"
 
 
-async def test_deleting_marks(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_deleting_marks() -> None:
     one, two = await author(), await author()
     async with transaction() as db:
         await db.delete(await db.get_one(Author, one.id))
@@ -108,7 +112,8 @@ async def test_a_plain_session_of_sqlalchemys_marks_too(data: DataLayer) -> None
         assert (await db.get_one(Author, made.id)).is_deleted
 
 
-async def test_a_deleted_value_is_free_and_restoring_wants_it_back(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_deleted_value_is_free_and_restoring_wants_it_back() -> None:
     made = await author(email="same")
     async with transaction() as db:
         (await db.get_one(Author, made.id)).soft_delete()
@@ -124,7 +129,8 @@ async def test_a_deleted_value_is_free_and_restoring_wants_it_back(data: DataLay
     assert not found.is_deleted
 
 
-async def test_deleting_again_keeps_the_time(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_deleting_again_keeps_the_time() -> None:
     made = await author()
     async with transaction() as db:
         await db.delete(found := await db.get_one(Author, made.id))
@@ -149,21 +155,24 @@ async def counts() -> tuple[int, int, int, int]:
         return (one or 0, two or 0, three or 0, four or 0)
 
 
-async def test_a_mark_goes_where_a_deletion_would_go_and_removes_nothing(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_mark_goes_where_a_deletion_would_go_and_removes_nothing() -> None:
     made = await family()
     async with transaction() as db:
         await db.delete(await db.get_one(Author, made.id))
     assert await counts() == (1, 2, 0, 1)
 
 
-async def test_a_hard_deletion_takes_everything_along(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_hard_deletion_takes_everything_along() -> None:
     made = await family()
     async with transaction() as db:
         await db.delete(await db.get_one(Author, made.id), hard=True)
     assert await counts() == (0, 0, 0, 0)
 
 
-async def test_a_hard_deletion_that_was_rolled_back_is_forgotten(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_hard_deletion_that_was_rolled_back_is_forgotten() -> None:
     made = await author()
     async with get_db() as db:
         found = await db.get_one(Author, made.id)
@@ -174,14 +183,16 @@ async def test_a_hard_deletion_that_was_rolled_back_is_forgotten(data: DataLayer
     assert (await counts())[0] == 1
 
 
-async def test_a_statement_does_what_it_says(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_statement_does_what_it_says() -> None:
     await author()
     async with transaction() as db:
         await db.execute(sa.delete(Author))
     assert (await counts())[0] == 0
 
 
-async def test_who_writes_over_a_change_is_told(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_who_writes_over_a_change_is_told() -> None:
     async with transaction() as db:
         db.add(made := Document(title="0"))
     async with get_db() as one, get_db() as two:
@@ -201,7 +212,8 @@ async def test_who_writes_over_a_change_is_told(data: DataLayer) -> None:
         assert second.version == 3
 
 
-async def test_the_stale_one_of_several_is_named(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_the_stale_one_of_several_is_named() -> None:
     async with transaction() as db:
         db.add_all(made := [Document(title=f"{number}") for number in range(5)])
     async with get_db() as db:
@@ -214,7 +226,8 @@ async def test_the_stale_one_of_several_is_named(data: DataLayer) -> None:
             await db.flush()
 
 
-async def test_a_row_that_is_gone(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_row_that_is_gone() -> None:
     async with transaction() as db:
         db.add(made := Counter())
     async with get_db() as db:
@@ -226,13 +239,15 @@ async def test_a_row_that_is_gone(data: DataLayer) -> None:
             await db.commit()
 
 
-async def test_versions_begin_at_one_whatever_is_given(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_versions_begin_at_one_whatever_is_given() -> None:
     async with transaction() as db:
         db.add(made := Counter(version=7))
     assert made.version == 1
 
 
-async def test_of_concurrent_changes_one_wins(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_of_concurrent_changes_one_wins() -> None:
     async with transaction() as db:
         db.add(made := Counter())
 
@@ -253,7 +268,8 @@ async def test_of_concurrent_changes_one_wins(data: DataLayer) -> None:
     assert won >= 1
 
 
-async def test_versions_and_inheritance(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_versions_and_inheritance() -> None:
     async with transaction() as db:
         db.add_all([customer := Customer(name="c", discount=1), employee := Employee(name="e", salary=1)])
     async with transaction() as db:

@@ -30,11 +30,12 @@ async def emails() -> set[str]:
         return set(await db.scalars(sa.select(Author.email)))
 
 
-async def test_nothing_commits_by_itself(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_nothing_commits_by_itself() -> None:
     async with get_db() as db:
         db.add(Author(email="lost"))
         await db.flush()
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - all of the block
         async with get_db() as db:
             db.add(Author(email="broken"))
             await db.flush()
@@ -46,11 +47,12 @@ async def test_nothing_commits_by_itself(data: DataLayer) -> None:
     assert await emails() == {"kept"}
 
 
-async def test_a_transaction_commits_at_its_end(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_transaction_commits_at_its_end() -> None:
     async with transaction() as db:
         db.add(author := Author(email="kept"))
     assert author.email == "kept"  # readable without a session
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - all of the block
         async with transaction() as db:
             db.add(Author(email="broken"))
             await db.flush()
@@ -103,7 +105,7 @@ def test_the_same_without_a_loop(config: dict[str, Any]) -> None:
         with transaction() as db:
             assert isinstance(db, Session)
             db.add(Author(email="kept"))
-        with pytest.raises(ZeroDivisionError), transaction() as db:
+        with pytest.raises(ZeroDivisionError), transaction() as db:  # noqa: PT012 - all of the block
             db.add(Author(email="broken"))
             db.flush()
             raise ZeroDivisionError
@@ -158,7 +160,8 @@ def test_forgotten_sessions_do_not_exhaust_the_pool(config: dict[str, Any]) -> N
         asyncio.run(data.close())
 
 
-async def test_a_taken_value_is_named_and_is_sqlalchemys_error_too(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_taken_value_is_named_and_is_sqlalchemys_error_too() -> None:
     async with transaction() as db:
         db.add(Author(email="secret@x.io"))
     for expected in (DuplicateRecordError, IntegrityError):
@@ -202,13 +205,15 @@ async def test_names_lead_to_the_engines_of_the_current_layer(data: DataLayer) -
         assert await connection_.scalar(sa.text("SELECT 2")) == 2
 
 
-async def test_tables_are_made_and_dropped(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_tables_are_made_and_dropped() -> None:
     await create_all(Model.metadata)  # again
     await drop_all(Model.metadata)
     assert sa.inspect(engine).get_table_names() == []
 
 
-def test_each_loop_has_an_engine_of_its_own(config: dict[str, Any], leaves_nothing: None) -> None:
+@pytest.mark.usefixtures("leaves_nothing")
+def test_each_loop_has_an_engine_of_its_own(config: dict[str, Any]) -> None:
     data = DataLayer.from_config(config)
 
     async def write(email: str) -> sa.ext.asyncio.AsyncEngine:
@@ -228,7 +233,8 @@ def test_each_loop_has_an_engine_of_its_own(config: dict[str, Any], leaves_nothi
     assert asyncio.run(read()) == {"one", "two"}
 
 
-async def test_closing_the_layer_closes_the_engines(config: dict[str, Any], leaves_nothing: None) -> None:
+@pytest.mark.usefixtures("leaves_nothing")
+async def test_closing_the_layer_closes_the_engines(config: dict[str, Any]) -> None:
     async with DataLayer.from_config(config) as data:
         await create_all(Model.metadata)
         Model.metadata.create_all(engine)
@@ -241,7 +247,8 @@ async def test_closing_the_layer_closes_the_engines(config: dict[str, Any], leav
         _ = data.relational.async_engine
 
 
-async def test_counters_of_many_tasks_lose_nothing(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_counters_of_many_tasks_lose_nothing() -> None:
     async with transaction() as db:
         db.add(counter := Counter())
 

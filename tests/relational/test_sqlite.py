@@ -66,10 +66,11 @@ async def test_a_writing_one_has_the_lock_from_its_first_statement(data: DataLay
     connection.close()
 
 
-async def test_savepoints(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_savepoints() -> None:
     async with transaction() as db:
         db.add(Counter(number=1))
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError):  # noqa: PT012 - all of the block
             async with db.begin_nested():
                 db.add(Counter(number=2))
                 await db.flush()
@@ -80,21 +81,24 @@ async def test_savepoints(data: DataLayer) -> None:
         assert set(await db.scalars(sa.select(Counter.number))) == {1, 3}
 
 
-async def test_tables_are_made_in_the_transaction(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_tables_are_made_in_the_transaction() -> None:
     with engine.connect() as connection:
         connection.execute(sa.text("CREATE TABLE undone (id)"))
         connection.rollback()
         assert "undone" not in sa.inspect(connection).get_table_names()
 
 
-async def test_autocommit_is_left_alone(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_autocommit_is_left_alone() -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text("VACUUM"))
         connection.execute(sa.text("CREATE TABLE done (id)"))
     assert "done" in sa.inspect(engine).get_table_names()
 
 
-async def test_many_writers_that_read_first_lose_nothing(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_many_writers_that_read_first_lose_nothing() -> None:
     async with transaction() as db:
         db.add(counter := Counter())
 
@@ -178,6 +182,26 @@ async def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
             await create_all(Model.metadata)
         with pytest.raises(StoreUnavailableError, match=r"app\.db"):
             Model.metadata.create_all(engine)
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_loop_that_ends_at_any_moment_leaves_nothing(config: dict[str, Any]) -> None:
+    """Each loop ends a little later in the life of its connections, without waiting for any."""
+
+    async def begin() -> None:
+        async with transaction() as db:
+            db.add(Counter())
+
+    for step in range(40):
+        data = DataLayer.from_config(config)
+        loop = asyncio.new_event_loop()
+        tasks = [loop.create_task(create_all(Model.metadata)), loop.create_task(begin())]
+        loop.run_until_complete(asyncio.sleep(step / 4000))
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.close()
+        asyncio.run(data.close())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="fork")

@@ -201,6 +201,7 @@ class DataLayer:
                 audited=section.audited,
                 policy=policy,
                 cache=self.cache,
+                reads_from_reader=section.reads_from == "reader",
             )
         if repository.connections is TABLE_CONNECTIONS:
             return Placement(self.relational.connection, cache=self.cache)  # where sessions are

@@ -278,5 +278,5 @@ def _fitting(name: str) -> str:
 
 
 async def _rows(connection: Connection, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    cursor = psycopg.AsyncCursor(connection, row_factory=psycopg.rows.tuple_row)
+    cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
     return await (await cursor.execute(sql.encode(), parameters)).fetchall()

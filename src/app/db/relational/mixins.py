@@ -1,7 +1,7 @@
 """What a table may have besides its own columns; each works in every session, whoever made it."""
 
 from datetime import datetime
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -65,7 +65,7 @@ class SoftDeleteMixin:
         return cls.deleted_at.is_not(None)
 
     @classmethod
-    def live(cls) -> sa.Select[tuple[Self]]:
+    def live(cls) -> sa.Select[Any]:
         """A SELECT of those that are not deleted, to be narrowed further."""
         return sa.select(cls).where(cls.deleted_at.is_(None))
 

@@ -287,7 +287,7 @@ class Repository(JournaledRepository[EntityT]):
 
     async def _refuse_stale(self, where: Compare, version: int) -> None:
         """Say why a guarded write changed nothing. A version only rises, so what is read now is no older."""
-        found = await self._run(Find(where, limit=1))
+        found = await self._binding.writer.handlers[Find](Find(where, limit=1))
         if found:
             raise StaleRecordError(self.COLLECTION_NAME, where.value, version, found[0]["version"])
 
