@@ -161,6 +161,27 @@ async def test_a_type_that_says_nothing_can_be_equal(world: World) -> None:
         assert session.get_one(Owner, created.code).things[0].shelf == 1
 
 
+class KeptThings(Repository[Thing]):
+    keeps_history = True
+    audited = True
+
+
+async def test_journals_of_a_key_that_the_store_makes(world: World) -> None:
+    things = world.data.repository(KeptThings)
+    first, second = await things.create_many([Thing(shelf=1, place=1), Thing(number=50, shelf=1, place=2)])
+    await things.update(first.number, {"size": Size.SMALL, "settings": {"a": [1]}})
+    await things.upsert(Thing(shelf=1, place=2, size=Size.LARGE), on=("shelf", "place"))
+    states = await things.history(first.number)
+    assert [(each.version, each.entity.size, each.entity.settings) for each in states] == [
+        (1, None, {}),
+        (2, Size.SMALL, {"a": [1]}),
+    ]
+    assert (await things.revert(first.number, 1)).settings == {}
+    assert [each.action for each in await things.audit_log(second.number)] == ["UPDATE", "CREATE"]
+    assert await things.delete(first.number) is True
+    assert await things.history(first.number) == []
+
+
 class Cached(Repository[Thing]):
     cache = CachePolicy(60)
 

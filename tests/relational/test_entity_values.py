@@ -307,7 +307,7 @@ REFUSED: tuple[tuple[str, Any], ...] = (
 
 
 @pytest.mark.parametrize("store", ["sqlite"])  # nothing of it reaches a store
-@pytest.mark.parametrize(("name", "value"), REFUSED)
+@pytest.mark.parametrize(("name", "value"), REFUSED, ids=range(len(REFUSED)))
 async def test_what_the_columns_refuse(world: World, name: str, value: Any) -> None:
     things = world.data.repository(Things)
     kept = await things.create(Everything(string="kept"))

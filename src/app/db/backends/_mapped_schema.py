@@ -5,7 +5,7 @@ They are never changed here: their columns and indexes belong to the application
 
 import sqlite3
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine.mock import MockConnection
@@ -16,6 +16,9 @@ from ._sql_mapped import MappedTable
 
 logger = get_logger(__name__)
 
+JOURNAL_OF: Final = "journal_of"
+"""In the `info` of a table: whose rows it keeps a journal of, which is made together with it."""
+
 
 class Present(NamedTuple):
     """A column as the database has it."""
@@ -25,9 +28,10 @@ class Present(NamedTuple):
 
 
 def needed_tables(table: MappedTable) -> dict[str, sa.Table]:
-    """The table, and those that its foreign keys lead to, by name."""
+    """The table, with its journals, and those that its foreign keys lead to, by name."""
     found: dict[str, sa.Table] = {}
-    waiting = [table.given]
+    others = table.given.metadata.tables.values()
+    waiting = [table.given, *(each for each in others if each.info.get(JOURNAL_OF) == table.given.name)]
     while waiting:
         each = waiting.pop()
         if each.name not in found:

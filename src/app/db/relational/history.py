@@ -12,10 +12,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapper, Session, object_session
 
 from ..middleware.history import record_text
-from ..models.mapped_types import form_of
 from ..models.values import utc_now
 from .history_table import history_table
 from .mixins import VersioningMixin
+from .rows import stored_document
 
 
 @dataclass
@@ -87,14 +87,8 @@ def _by_mapper(targets: list[Any]) -> Iterator[tuple[Mapper[Any], list[Any]]]:
 
 
 def _state(connection: sa.Connection, mapper: Mapper[Any], target: Any) -> dict[str, Any]:
-    columns: dict[str, Any] = {attribute.key: attribute.columns[0] for attribute in mapper.column_attrs}
     (key,) = mapper.primary_key_from_instance(target)
-    selected = sa.select(*columns.values()).select_from(mapper.persist_selectable)
-    row = connection.execute(selected.where(mapper.primary_key[0] == key)).one()
-    document = {
-        name: None if value is None else form_of(column.type).to_document(value)
-        for (name, column), value in zip(columns.items(), row, strict=True)
-    }
+    document = stored_document(connection, mapper, key)
     record, version = record_text(key), document["version"]
     return {"id": f"{record}@{version}", "record": record, "version": version, "at": utc_now(), "document": document}
 

@@ -89,6 +89,7 @@ class PlacedRepository(Generic[EntityT]):
             )
         cls.COLLECTION_NAME = table
         cls.keeps_history = cls.keeps_history or bool(getattr(cls.model, "__keeps_history__", False))
+        cls.audited = cls.audited or bool(getattr(cls.model, "__audited__", False))
         if cls.connections is DEFAULT_CONNECTIONS:
             cls.connections = TABLE_CONNECTIONS
 
