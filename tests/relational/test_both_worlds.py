@@ -1,61 +1,25 @@
 """What the library does to a row is the same in a session and in a repository, and each sees what the other did."""
 
 import asyncio
-import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
-from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.orm.exc import DetachedInstanceError
 
 from app.core.errors import (
-    ConfigurationError,
     DuplicateRecordError,
     InvalidChangeError,
-    RecordNotFoundError,
     StaleRecordError,
 )
-from app.db import DataLayer, F, Repository, acting_as, cached
-from app.db.relational import Base, FullModel, Session, VersioningMixin
+from app.db import F, acting_as
+from app.db.relational import Base, Session
 
+from .campaigns import Advert, Campaign, Campaigns, campaigns
 from .worlds import World, postgres_schemas, postgres_server, section, store, world
 
-__all__ = ["postgres_schemas", "postgres_server", "section", "store", "world"]
-
-
-class Campaign(VersioningMixin, FullModel):
-    __audited__ = True
-
-    name: Mapped[str] = mapped_column(sa.String(40), unique=True)
-    budget: Mapped[Decimal] = mapped_column(default=Decimal("1.5"))
-    clicks: Mapped[int] = mapped_column(default=lambda: 7)
-    tags: Mapped[list[str]] = mapped_column(default=list)
-    secret: Mapped[str | None] = mapped_column(info={"secret": True})
-    region: Mapped[str | None] = mapped_column(server_default="north")
-    doubled: Mapped[int | None] = mapped_column(sa.Computed("clicks * 2", persisted=True))
-    touched: Mapped[int | None] = mapped_column(default=0, onupdate=5)
-    slug: Mapped[str | None] = mapped_column(default=lambda context: context.get_current_parameters()["name"].lower())
-    adverts: Mapped[list["Advert"]] = relationship(back_populates="campaign")
-
-
-class Campaigns(Repository[Campaign]):
-    pass
-
-
-class Advert(Base):
-    id: Mapped[int] = mapped_column(primary_key=True)
-    text: Mapped[str]
-    campaign_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey(Campaign.id))
-    campaign: Mapped[Campaign | None] = relationship(back_populates="adverts")
-
-
-@pytest.fixture
-def campaigns(world: World) -> Campaigns:
-    return world.data.repository(Campaigns)
+__all__ = ["campaigns", "postgres_schemas", "postgres_server", "section", "store", "world"]
 
 
 def add(session: Session, instance: object) -> None:
@@ -292,122 +256,3 @@ async def test_one_audit_log(world: World, campaigns: Campaigns, tables_by: str)
     [other] = await campaigns.audit_log(actor="bert", action="CREATE")
     assert other.after["secret"] == "***"
     assert len(await campaigns.audit_log()) == 7
-
-
-async def test_what_the_store_makes_stays_its_own(world: World, campaigns: Campaigns) -> None:
-    created = await campaigns.create(Campaign(name="a", region="south", clicks=2))
-    assert (created.region, created.doubled) == ("south", 4)
-    changed = await campaigns.update(created.id, {"clicks": 3})
-    assert changed is not None
-    assert (changed.doubled, changed.touched) == (6, 5)
-    with pytest.raises(InvalidChangeError, match="computed"):
-        await campaigns.update(created.id, {"doubled": 1})
-    assert (await campaigns.save(changed)).doubled == 6
-    adverts = world.data.repository(Advert)
-    many = await adverts.create_many(
-        [Advert(text="a"), Advert(id=9, text="b", campaign_id=created.id), Advert(text="c")]
-    )
-    assert [each.text for each in many] == ["a", "b", "c"]
-    assert many[1].id == 9
-    assert len({each.id for each in many}) == 3
-    with pytest.raises(InvalidChangeError, match="id"):
-        await adverts.upsert(Advert(text="a"))
-    assert (await adverts.upsert(Advert(id=9, text="changed"))).text == "changed"
-    assert await adverts.put_if_absent(Advert(id=9, text="x")) is False
-    assert await adverts.put_if_absent(Advert(text="x")) is True
-    assert (await adverts.get_or_raise(9)).text == "changed"
-    assert await adverts.count({"text": {"$in": ["x", "c"]}}) == 2
-
-
-async def test_every_method_of_the_contract(world: World, campaigns: Campaigns) -> None:
-    created = await campaigns.create_many(Campaign(name=f"n{number}", clicks=number) for number in range(12))
-    assert [each.name for each in await campaigns.find(F.clicks > 9, order_by="-clicks")] == ["n11", "n10"]
-    assert [each.name for each in await campaigns.get_many([created[3].id, created[1].id])] == ["n3", "n1"]
-    assert await campaigns.get("no id") is None
-    assert await campaigns.exists({"name": "n1"})
-    page = await campaigns.page(size=5, order_by="name")
-    assert [each.name for each in page.items] == ["n0", "n1", "n10", "n11", "n2"]
-    page = await campaigns.page(size=5, order_by="name", after=page.next)
-    assert [each.name for each in page.items] == ["n3", "n4", "n5", "n6", "n7"]
-    assert len([each async for each in campaigns.stream(batch_size=5)]) == 12
-    assert await campaigns.query().where("clicks", "<", 2).select("name", "budget").order_by("name").execute() == [
-        {"name": "n0", "budget": Decimal("1.5")},
-        {"name": "n1", "budget": Decimal("1.5")},
-    ]
-    assert await campaigns.increment(created[0].id, "clicks", 3) == 3
-    assert await campaigns.update_many({"clicks": {"$gte": 10}}, {"region": "east"}) == 2
-    assert await campaigns.compare_and_set(created[1].id, {"clicks": 5}, {"clicks": 6}) is None
-    upserted = await campaigns.upsert(Campaign(name="n2", clicks=100), on="name")
-    assert (upserted.id, upserted.clicks, upserted.version) == (created[2].id, 100, 2)
-    assert await campaigns.upsert_many([Campaign(name="n2"), Campaign(name="new")], on="name") == 2
-    sums = await campaigns.aggregate([{"$group": {"_id": "$region", "n": {"$sum": 1}}}, {"$sort": {"_id": 1}}])
-    assert sums == [{"_id": "east", "n": 2}, {"_id": "north", "n": 11}]
-    assert await campaigns.delete_many({"region": "east"}) == 2
-    async with campaigns.transaction() as tx:
-        await tx.create(Campaign(name="gone"))
-        await tx.rollback()
-    async with campaigns.transaction() as tx:
-        await tx.repository(Advert).create(Advert(text="kept", campaign_id=created[0].id))
-    assert await campaigns.count() == 11
-    assert await world.data.repository(Advert).count({"campaign_id": created[0].id}) == 1
-    with pytest.raises(RecordNotFoundError):
-        await campaigns.save(Campaign(name="never", budget=Decimal(1), clicks=1, tags=[]))
-    with pytest.raises(InvalidChangeError, match="name"):
-        await campaigns.update(created[0].id, {"nmae": "x"})
-    with pytest.raises(InvalidChangeError, match="name"):
-        await campaigns.create(Campaign())
-    with pytest.raises(TypeError):
-        await campaigns.create(Advert(text="x"))  # type: ignore[arg-type]
-
-
-class CachedCampaigns(Repository[Campaign]):
-    cache = None
-    reads = 0
-
-    @cached(ttl=60)
-    async def named(self, name: str) -> Campaign | None:
-        type(self).reads += 1
-        return await self.find_one({"name": name})
-
-
-async def test_answers_are_kept(world: World) -> None:
-    repository = CachedCampaigns(world.data)
-    created = await repository.create(Campaign(name="a", tags=["x"]))
-    CachedCampaigns.reads = 0
-    for _ in range(2):
-        found = await repository.named("a")
-        assert found is not None
-        assert found.to_dict() == created.to_dict()
-        assert sa.inspect(found).detached
-    assert CachedCampaigns.reads == 1
-
-
-async def test_first_use_makes_what_create_all_makes(world: World, campaigns: Campaigns) -> None:
-    """Compared with what a session's own way finds to be there already, column by column and index by index."""
-    await world.data.repository(Advert).create(Advert(text="a"))
-    inspector = sa.inspect(world.engine)
-    names = [Campaign.__tablename__, Advert.__tablename__]
-    made = {name: described(inspector, name) for name in names}
-    Base.metadata.drop_all(world.engine)
-    Base.metadata.create_all(world.engine)
-    inspector = sa.inspect(world.engine)
-    assert made == {name: described(inspector, name) for name in names}
-    assert await campaigns.count() == 0
-
-
-def described(inspector: sa.Inspector, table: str) -> str:
-    indexes = sorted(inspector.get_indexes(table), key=lambda each: str(each["name"]))
-    keys = [inspector.get_pk_constraint(table), inspector.get_foreign_keys(table)]
-    return re.sub(r" object at 0x\w+", "", str([inspector.get_columns(table), keys, indexes]))
-
-
-async def test_where_no_table_is_no_mapped_class_goes(tmp_path: Any) -> None:
-    async with DataLayer.from_config(
-        {
-            "connections": {"mongodb": {"url": "mongodb://127.0.0.1:1"}, "sqlite": {"path": str(tmp_path / "a.db")}},
-            "repositories": {"adverts": {"connection": "mongodb"}},
-        }
-    ) as data:
-        with pytest.raises(ConfigurationError, match="tables"):
-            await data.repository(Advert).count()
-        assert data.repository(Campaign).manager.name == "sqlite"

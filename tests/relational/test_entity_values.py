@@ -175,6 +175,13 @@ async def test_what_a_session_writes_the_repository_reads(world: World) -> None:
             assert values(session.get_one(Everything, number)) == values(entity)
 
 
+async def test_moments_have_a_zone_where_their_column_has(world: World) -> None:
+    things = world.data.repository(Things)
+    created = await things.create(Everything(**SAMPLES[1]))
+    for entity in (created, await things.get_or_raise(created.id)):
+        assert [each and each.tzinfo for each in (entity.naive, entity.aware, entity.utc)] == [None, UTC, UTC]
+
+
 async def test_what_the_repository_writes_a_session_reads(world: World) -> None:
     things = world.data.repository(Things)
     created = await things.create_many(Everything(**sample) for sample in SAMPLES)

@@ -229,7 +229,7 @@ def _field(model: type[Any], name: str, column: sa.Column[Any]) -> MappedField:
     )
 
 
-_CONFIG: Final = ConfigDict(arbitrary_types_allowed=True, hide_input_in_errors=True)
+_CONFIG: Final = ConfigDict(arbitrary_types_allowed=True)
 
 
 def _described(model: type[Any], mapper: orm.Mapper[Any], fields: Mapping[str, MappedField]) -> type[BaseModel]:
