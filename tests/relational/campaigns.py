@@ -9,11 +9,25 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db import Repository
 from app.db.relational import Base, FullModel, VersioningMixin
+from app.db.relational.naming import CONVENTION
 
 from .worlds import World
 
+METADATA = sa.MetaData(naming_convention=CONVENTION)
+"""Of their own, so that the documents' samples may have the same names."""
 
-class Campaign(VersioningMixin, FullModel):
+
+class Model(FullModel):
+    __abstract__ = True
+    metadata = METADATA
+
+
+class Plain(Base):
+    __abstract__ = True
+    metadata = METADATA
+
+
+class Campaign(VersioningMixin, Model):
     __audited__ = True
 
     name: Mapped[str] = mapped_column(sa.String(40), unique=True)
@@ -25,18 +39,18 @@ class Campaign(VersioningMixin, FullModel):
     doubled: Mapped[int | None] = mapped_column(sa.Computed("clicks * 2", persisted=True))
     touched: Mapped[int | None] = mapped_column(default=0, onupdate=5)
     slug: Mapped[str | None] = mapped_column(default=lambda context: context.get_current_parameters()["name"].lower())
-    adverts: Mapped[list["Advert"]] = relationship(back_populates="campaign")
+    placards: Mapped[list["Placard"]] = relationship(back_populates="campaign")
 
 
 class Campaigns(Repository[Campaign]):
     pass
 
 
-class Advert(Base):
+class Placard(Plain):
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str]
     campaign_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey(Campaign.id))
-    campaign: Mapped[Campaign | None] = relationship(back_populates="adverts")
+    campaign: Mapped[Campaign | None] = relationship(back_populates="placards")
 
 
 @pytest.fixture

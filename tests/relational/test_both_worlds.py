@@ -14,9 +14,9 @@ from app.core.errors import (
     StaleRecordError,
 )
 from app.db import F, acting_as
-from app.db.relational import Base, Session
+from app.db.relational import Session
 
-from .campaigns import Advert, Campaign, Campaigns, campaigns
+from .campaigns import METADATA, Campaign, Campaigns, Placard, campaigns
 from .worlds import World, postgres_schemas, postgres_server, section, store, world
 
 __all__ = ["campaigns", "postgres_schemas", "postgres_server", "section", "store", "world"]
@@ -34,7 +34,7 @@ def add(session: Session, instance: object) -> None:
 async def test_a_new_record_is_what_a_flush_would_write(world: World, campaigns: Campaigns) -> None:
     with acting_as("anna"):
         created = await campaigns.create(Campaign(name="Spring"))
-    Base.metadata.create_all(world.engine)
+    METADATA.create_all(world.engine)
     with acting_as("anna"), world.session() as session:
         session.add(Campaign(name="Summer"))
     with world.session() as session:
@@ -60,11 +60,11 @@ async def test_a_new_record_is_what_a_flush_would_write(world: World, campaigns:
 
 
 async def test_entities_are_detached(world: World, campaigns: Campaigns) -> None:
-    Base.metadata.create_all(world.engine)
+    METADATA.create_all(world.engine)
     created = await campaigns.create(Campaign(name="Spring", tags=["a"]))
     key = created.id
     with pytest.raises(DetachedInstanceError):
-        _ = created.adverts
+        _ = created.placards
     assert sa.inspect(created).detached
     with world.session() as session:
         session.add(created)
@@ -76,7 +76,7 @@ async def test_entities_are_detached(world: World, campaigns: Campaigns) -> None
     with world.session() as session:
         found.clicks = 9
         merged = session.merge(found)
-        assert merged.adverts == []
+        assert merged.placards == []
     assert [each.clicks for each in await campaigns.all()] == [9]
 
 
@@ -165,7 +165,7 @@ async def test_whoever_is_late_is_told(world: World, campaigns: Campaigns) -> No
 @pytest.mark.parametrize("tables_by", ["session", "repository"])
 async def test_one_history(world: World, campaigns: Campaigns, tables_by: str) -> None:
     if tables_by == "session":
-        Base.metadata.create_all(world.engine)
+        METADATA.create_all(world.engine)
     created = await campaigns.create(Campaign(name="a"))
     with world.session() as session:
         session.get_one(Campaign, created.id).clicks = 1
@@ -225,8 +225,8 @@ async def test_times_and_authors(world: World, campaigns: Campaigns) -> None:
 @pytest.mark.parametrize("tables_by", ["session", "repository"])
 async def test_one_audit_log(world: World, campaigns: Campaigns, tables_by: str) -> None:
     if tables_by == "session":
-        Base.metadata.create_all(world.engine)
-    await world.data.repository(Advert).count()
+        METADATA.create_all(world.engine)
+    await world.data.repository(Placard).count()
     with acting_as("anna"):
         created = await campaigns.create(Campaign(name="a", secret="hidden"))
     if tables_by == "repository":

@@ -13,9 +13,8 @@ from app.core.errors import (
     RecordNotFoundError,
 )
 from app.db import DataLayer, F, Repository, cached
-from app.db.relational import Base
 
-from .campaigns import Advert, Campaign, Campaigns, campaigns
+from .campaigns import METADATA, Campaign, Campaigns, Placard, campaigns
 from .worlds import World, postgres_schemas, postgres_server, section, store, world
 
 __all__ = ["campaigns", "postgres_schemas", "postgres_server", "section", "store", "world"]
@@ -30,20 +29,20 @@ async def test_what_the_store_makes_stays_its_own(world: World, campaigns: Campa
     with pytest.raises(InvalidChangeError, match="computed"):
         await campaigns.update(created.id, {"doubled": 1})
     assert (await campaigns.save(changed)).doubled == 6
-    adverts = world.data.repository(Advert)
-    many = await adverts.create_many(
-        [Advert(text="a"), Advert(id=9, text="b", campaign_id=created.id), Advert(text="c")]
+    placards = world.data.repository(Placard)
+    many = await placards.create_many(
+        [Placard(text="a"), Placard(id=9, text="b", campaign_id=created.id), Placard(text="c")]
     )
     assert [each.text for each in many] == ["a", "b", "c"]
     assert many[1].id == 9
     assert len({each.id for each in many}) == 3
     with pytest.raises(InvalidChangeError, match="id"):
-        await adverts.upsert(Advert(text="a"))
-    assert (await adverts.upsert(Advert(id=9, text="changed"))).text == "changed"
-    assert await adverts.put_if_absent(Advert(id=9, text="x")) is False
-    assert await adverts.put_if_absent(Advert(text="x")) is True
-    assert (await adverts.get_or_raise(9)).text == "changed"
-    assert await adverts.count({"text": {"$in": ["x", "c"]}}) == 2
+        await placards.upsert(Placard(text="a"))
+    assert (await placards.upsert(Placard(id=9, text="changed"))).text == "changed"
+    assert await placards.put_if_absent(Placard(id=9, text="x")) is False
+    assert await placards.put_if_absent(Placard(text="x")) is True
+    assert (await placards.get_or_raise(9)).text == "changed"
+    assert await placards.count({"text": {"$in": ["x", "c"]}}) == 2
 
 
 async def test_every_method_of_the_contract(world: World, campaigns: Campaigns) -> None:
@@ -74,9 +73,9 @@ async def test_every_method_of_the_contract(world: World, campaigns: Campaigns) 
         await tx.create(Campaign(name="gone"))
         await tx.rollback()
     async with campaigns.transaction() as tx:
-        await tx.repository(Advert).create(Advert(text="kept", campaign_id=created[0].id))
+        await tx.repository(Placard).create(Placard(text="kept", campaign_id=created[0].id))
     assert await campaigns.count() == 11
-    assert await world.data.repository(Advert).count({"campaign_id": created[0].id}) == 1
+    assert await world.data.repository(Placard).count({"campaign_id": created[0].id}) == 1
     with pytest.raises(RecordNotFoundError):
         await campaigns.save(Campaign(name="never", budget=Decimal(1), clicks=1, tags=[]))
     with pytest.raises(InvalidChangeError, match="name"):
@@ -84,7 +83,7 @@ async def test_every_method_of_the_contract(world: World, campaigns: Campaigns) 
     with pytest.raises(InvalidChangeError, match="name"):
         await campaigns.create(Campaign())
     with pytest.raises(TypeError):
-        await campaigns.create(Advert(text="x"))  # type: ignore[arg-type]
+        await campaigns.create(Placard(text="x"))  # type: ignore[arg-type]
 
 
 class CachedCampaigns(Repository[Campaign]):
@@ -111,12 +110,12 @@ async def test_answers_are_kept(world: World) -> None:
 
 async def test_first_use_makes_what_create_all_makes(world: World, campaigns: Campaigns) -> None:
     """Compared with what a session's own way finds to be there already, column by column and index by index."""
-    await world.data.repository(Advert).create(Advert(text="a"))
+    await world.data.repository(Placard).create(Placard(text="a"))
     inspector = sa.inspect(world.engine)
-    names = [Campaign.__tablename__, Advert.__tablename__]
+    names = [Campaign.__tablename__, Placard.__tablename__]
     made = {name: described(inspector, name) for name in names}
-    Base.metadata.drop_all(world.engine)
-    Base.metadata.create_all(world.engine)
+    METADATA.drop_all(world.engine)
+    METADATA.create_all(world.engine)
     inspector = sa.inspect(world.engine)
     assert made == {name: described(inspector, name) for name in names}
     assert await campaigns.count() == 0
@@ -132,9 +131,9 @@ async def test_where_no_table_is_no_mapped_class_goes(tmp_path: Any) -> None:
     async with DataLayer.from_config(
         {
             "connections": {"mongodb": {"url": "mongodb://127.0.0.1:1"}, "sqlite": {"path": str(tmp_path / "a.db")}},
-            "repositories": {"adverts": {"connection": "mongodb"}},
+            "repositories": {"placards": {"connection": "mongodb"}},
         }
     ) as data:
         with pytest.raises(ConfigurationError, match="tables"):
-            await data.repository(Advert).count()
+            await data.repository(Placard).count()
         assert data.repository(Campaign).manager.name == "sqlite"
