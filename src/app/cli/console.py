@@ -1,10 +1,12 @@
 """What every command shares: one loop, one way to fail, tables and lines on the terminal."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Coroutine, Mapping
 from dataclasses import asdict
-from typing import Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,8 +20,15 @@ from .interrupt import INTERRUPTED, cancelled_by_interrupt
 
 R = TypeVar("R")
 
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The YAML file; else MANYSTORE_CONFIG, config/default.yaml or the defaults."),
+]
+
 console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# Its pool tells of each attempt to connect; what comes of them is our error. Without a handler Python would print them.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 def run(work: Coroutine[Any, Any, R], *, resumes: bool = False) -> R:

@@ -87,11 +87,24 @@ class RelationalSettings(Section):
     )
 
 
+class MigrationSettings(Section):
+    path: Path = Field(
+        Path("migrations"), description="The directory of migrations, with one in it for each connection, by its name."
+    )
+    wait: PositiveFloat = Field(300, description="Seconds to wait for another process that is migrating.")
+
+
 class VectorStoreSettings(Section):
     connection: str = Field(description="The name of a connection to a vector engine.")
     collection: str | None = Field(None, description="The collection; by default the store's own name.")
     embedding: str = Field("default", description="The name of an entry under `embeddings`.")
     distance: Distance = Field(Distance.COSINE, description="`cosine`, `l2` or `inner_product`.")
+    recall: float | None = Field(
+        None, gt=0, le=1, description="The share of the true neighbours that a search should find; 1 compares with all."
+    )
+    filterable: Annotated[tuple[str, ...], BeforeValidator(_separated)] = Field(
+        (), description="Paths in the metadata that filters often ask to be equal, to be indexed where the engine can."
+    )
 
 
 class EmbeddingSettings(Section):
@@ -127,6 +140,7 @@ class Settings(Section):
     }
     cache: CacheSettings = CacheSettings()
     relational: RelationalSettings = RelationalSettings()
+    migrations: MigrationSettings = MigrationSettings()
     vector_stores: Mapping[str, VectorStoreSettings] = {
         "documents": VectorStoreSettings(connection="qdrant", collection="documents"),
     }

@@ -1,0 +1,159 @@
+"""One runner at a time for each store, whatever happens to the others.
+
+The lock is an entry in the store that its owner changes every few seconds. Who waits watches it by a clock of its own,
+so clocks need not agree: an entry that does not change for a lease is of a dead owner, and is taken over in one atomic
+step. A dead process of this machine is seen at once.
+"""
+
+import asyncio
+import contextlib
+import os
+import platform
+import random
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from ...core.errors import AppError, DeadlineExceededError, MigrationError
+from ...core.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+LEASE: Final = 15.0
+"""Seconds without a change after which the owner counts as dead."""
+_LOOK: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The lock as it stands in the store."""
+
+    token: str
+    host: str
+    space: str
+    """The machine since its start, and the process namespace; empty where the system does not say."""
+    process: int
+    started: str
+    beat: int = 0
+
+
+class LockStore(ABC):
+    """Where one lock is kept."""
+
+    @abstractmethod
+    async def read_lock(self) -> Held | None: ...
+
+    @abstractmethod
+    async def swap_lock(self, old: Held | None, new: Held | None) -> bool:
+        """Replace the entry if it still is `old` (None: if there is none), in one atomic step; whether it was."""
+
+
+class Lock:
+    """Held by this process: `ensure` before each thing that nobody else may do."""
+
+    def __init__(self, store: LockStore, held: Held, lease: float) -> None:
+        self._store = store
+        self._held: Held = held
+        self._lease = lease
+        self._beaten = time.monotonic()
+        self._turn = asyncio.Lock()
+
+    async def ensure(self) -> None:
+        """MigrationError where another runner has taken over, since this one stood still for too long."""
+        if time.monotonic() - self._beaten > self._lease / 3:
+            await self._beat()
+
+    async def keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            with contextlib.suppress(AppError):  # the run finds out by itself
+                await self._beat()
+
+    async def release(self) -> None:
+        async with self._turn:
+            await self._store.swap_lock(self._held, None)
+
+    async def _beat(self) -> None:
+        async with self._turn:
+            new = replace(self._held, beat=self._held.beat + 1)
+            if not await self._store.swap_lock(self._held, new):
+                raise MigrationError(
+                    "another runner took the lock over, since this one gave no sign of life: look at "
+                    "`manystore migrate status`"
+                )
+            self._held, self._beaten = new, time.monotonic()
+
+
+@asynccontextmanager
+async def locked(store: LockStore, *, wait: float, lease: float = LEASE) -> AsyncIterator[Lock]:
+    """Wait for the lock for at most `wait` seconds, hold it inside, and give it back."""
+    lock = Lock(store, await _acquire(store, wait, lease), lease)
+    keeping = asyncio.create_task(lock.keep())
+    try:
+        yield lock
+    finally:
+        keeping.cancel()
+        await asyncio.shield(_end(lock, keeping))
+
+
+async def _end(lock: Lock, keeping: "asyncio.Task[None]") -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        await keeping
+    try:
+        await lock.release()
+    except AppError as error:
+        logger.warning("the migration lock could not be given back, and ends by itself: %s", error)
+
+
+async def _acquire(store: LockStore, wait: float, lease: float) -> Held:
+    mine = _mine()
+    deadline = time.monotonic() + wait
+    seen: Held | None = None
+    since = time.monotonic()
+    while True:
+        there = await store.read_lock()
+        if there != seen:
+            seen, since = there, time.monotonic()
+        if there is None or _is_dead(there) or time.monotonic() - since > lease:
+            if await store.swap_lock(there, mine):
+                if there is not None:
+                    logger.warning("took the migration lock over from process %d on %s", there.process, there.host)
+                return mine
+            continue
+        if time.monotonic() > deadline:
+            raise DeadlineExceededError(
+                f"process {there.process} on {there.host} has been migrating for {wait:g} s: wait for it, or raise "
+                "migrations.wait"
+            )
+        await asyncio.sleep(_LOOK * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+
+
+def _mine() -> Held:
+    process = os.getpid()
+    return Held(secrets.token_hex(8), platform.node(), _space(), process, _started(process))
+
+
+def _is_dead(held: Held) -> bool:
+    """Whether the owner was a process of this machine and this process namespace, and is gone."""
+    return bool(held.space) and held.space == _space() and held.started != _started(held.process)
+
+
+def _space() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - not a file
+    except OSError:
+        return ""
+
+
+def _started(process: int) -> str:
+    """When a process started, in ticks since the machine did; empty where there is none of that number."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""

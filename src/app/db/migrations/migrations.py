@@ -1,0 +1,53 @@
+"""The migrations of all connections of a DataLayer."""
+
+from typing import Any, Protocol
+
+from ...config import Settings
+from ...connections import ConnectionManager
+from ...core.errors import ConfigurationError, did_you_mean
+from .migrator import Events, Migrator, Report
+from .runner import StepMigrator
+from .store import MigrationStoreRegistry
+
+
+class Host(Protocol):
+    """A DataLayer, as migrations see it."""
+
+    settings: Settings
+
+    def connection(self, name: str) -> ConnectionManager[Any]: ...
+
+
+class Migrations:
+    """`data.migrations`: each connection has a directory of its name below `migrations.path`."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._settings = host.settings.migrations
+        self.path = self._settings.path.expanduser()
+
+    def of(self, connection: str) -> Migrator:
+        """The migrations of one connection; ConfigurationError for one that is not configured."""
+        manager = self._host.connection(connection)
+        return StepMigrator(
+            connection,
+            self.path / connection,
+            MigrationStoreRegistry.get(manager.connection_type)(manager),
+            wait=self._settings.wait,
+        )
+
+    def connections(self) -> list[str]:
+        """Those that have a directory of migrations, in the order of the settings."""
+        known = self._host.settings.connections
+        directories = {each.name for each in self.path.iterdir() if each.is_dir()} if self.path.is_dir() else set()
+        for name in sorted(directories - {*known}):
+            if not name.startswith((".", "_")):
+                raise ConfigurationError(
+                    f"{self.path / name} is called like no connection{did_you_mean(name, known)}; "
+                    f"there is: {', '.join(known)}"
+                )
+        return [name for name in known if name in directories]
+
+    async def up(self, *, events: Events | None = None) -> list[Report]:
+        """Apply what is pending on every connection that has migrations, one after the other."""
+        return [await self.of(name).up(events=events) for name in self.connections()]
