@@ -76,6 +76,10 @@ SECTIONS: dict[str, tuple[str, list[type[BaseModel]]]] = {
         ],
     ),
     "repositories": ("Registered name of a repository → where it lives.", [settings.RepositorySettings]),
+    "relational": (
+        "The sessions and engines of SQLAlchemy's ([app.db.relational](relational.md)).",
+        [settings.RelationalSettings],
+    ),
     "cache": (
         "Where repositories that have a `cache` keep what they read, and methods with `@cached` their answers.",
         [settings.CacheSettings],

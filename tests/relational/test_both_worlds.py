@@ -17,9 +17,9 @@ from app.db import F, acting_as
 from app.db.relational import Session
 
 from .campaigns import METADATA, Campaign, Campaigns, Placard, campaigns
-from .worlds import World, postgres_schemas, postgres_server, section, store, world
+from .worlds import World, section, store, world
 
-__all__ = ["campaigns", "postgres_schemas", "postgres_server", "section", "store", "world"]
+__all__ = ["campaigns", "section", "store", "world"]
 
 
 def add(session: Session, instance: object) -> None:

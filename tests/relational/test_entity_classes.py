@@ -23,9 +23,9 @@ from app.core.errors import (
 )
 from app.db import CachePolicy, DataLayer, Index, Repository, RepositoryRegistry
 
-from .worlds import World, postgres_schemas, postgres_server, section, store, world
+from .worlds import World, section, store, world
 
-__all__ = ["postgres_schemas", "postgres_server", "section", "store", "world"]
+__all__ = ["section", "store", "world"]
 
 
 class Base(DeclarativeBase):

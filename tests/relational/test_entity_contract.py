@@ -15,9 +15,9 @@ from app.core.errors import (
 from app.db import DataLayer, F, Repository, cached
 
 from .campaigns import METADATA, Campaign, Campaigns, Placard, campaigns
-from .worlds import World, postgres_schemas, postgres_server, section, store, world
+from .worlds import World, section, store, world
 
-__all__ = ["campaigns", "postgres_schemas", "postgres_server", "section", "store", "world"]
+__all__ = ["campaigns", "section", "store", "world"]
 
 
 async def test_what_the_store_makes_stays_its_own(world: World, campaigns: Campaigns) -> None:

@@ -18,9 +18,9 @@ from app.db.query.evaluate import matches, ordered
 from app.db.query.operations import Order
 from app.db.query.predicates import to_predicate
 
-from .worlds import World, postgres_schemas, postgres_server, section, store, world
+from .worlds import World, section, store, world
 
-__all__ = ["postgres_schemas", "postgres_server", "section", "store", "world"]
+__all__ = ["section", "store", "world"]
 
 
 class Base(DeclarativeBase):

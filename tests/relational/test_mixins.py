@@ -95,12 +95,23 @@ async def test_deleting_marks() -> None:
             (Author.is_deleted, {one.id}),
             (Author.is_deleted == sa.false(), {two.id}),
             (Author.is_deleted.is_not(True), {two.id}),
+            (Author.is_deleted.is_not(False), {one.id}),
+            (Author.is_deleted != sa.true(), {two.id}),
+            (Author.is_deleted == True, {one.id}),  # noqa: E712 - as applications write it
+            (Author.is_deleted == (Author.email == "nobody"), {two.id}),
             (sa.true(), {one.id, two.id}),
         ):
             assert set(await db.scalars(sa.select(Author.id).where(condition))) == expected
         assert list(await db.scalars(sa.select(Author.id).order_by(Author.is_deleted.desc()))) == [one.id, two.id]
         assert set(await db.scalars(sa.select(Author.is_deleted))) == {True, False}
         assert [each.id for each in await db.scalars(Author.live())] == [two.id]
+
+
+def test_what_is_asked_has_the_form_of_the_indexes() -> None:
+    for condition in (Author.is_deleted.is_(False), Author.is_deleted == sa.false(), ~Author.is_deleted):
+        assert str(condition) == "authors.deleted_at IS NULL"
+    for condition in (Author.is_deleted.is_(True), Author.is_deleted.is_not(False)):
+        assert str(condition) == "authors.deleted_at IS NOT NULL"
 
 
 async def test_a_plain_session_of_sqlalchemys_marks_too(data: DataLayer) -> None:
@@ -235,8 +246,9 @@ async def test_a_row_that_is_gone() -> None:
         async with transaction() as other:
             await other.execute(sa.delete(Counter))
         found.number = 1
-        with pytest.raises(RecordNotFoundError, match=str(made.id)):
+        with pytest.raises(RecordNotFoundError, match=str(made.id)) as caught:
             await db.commit()
+        assert isinstance(caught.value, StaleDataError)
 
 
 @pytest.mark.usefixtures("data")

@@ -228,6 +228,21 @@ async def test_a_deadlock_says_what_to_do(data: DataLayer) -> None:
 
 
 @pytest.mark.usefixtures("data")
+async def test_connections_have_the_options_of_the_settings(home: Path) -> None:
+    lease = await make_engine("postgres").acquire(home)
+    section = {"url": lease.url, "pooled": True, "application_name": "mine", "timeout": 3}
+    async with DataLayer.from_config({"connections": {"postgres": section}}) as data:
+        async with data.relational.async_engine.connect() as asynchronous:
+            found: Any = (await asynchronous.get_raw_connection()).driver_connection
+            assert (found.prepare_threshold, found.timeout, found.autocommit) == (None, 3, False)
+            assert await asynchronous.scalar(sa.text("SELECT current_setting('application_name')")) == "mine"
+        with data.relational.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            assert (driver.prepare_threshold, driver.timeout, driver.autocommit) == (None, 3, False)
+            assert connection.scalar(sa.text("SELECT current_setting('application_name')")) == "mine"
+    await lease.release()
+
+
 async def test_the_pool_has_the_size_of_the_settings() -> None:
     async with get_db() as one, get_db() as two, get_db() as three, get_db() as four:
         for each in (one, two, three, four):

@@ -113,7 +113,9 @@ def test_the_same_without_a_loop(config: dict[str, Any]) -> None:
             db.add(Author(email="lost"))
             db.flush()
         with get_db() as db:
-            assert list(db.scalars(sa.select(Author.email))) == ["kept"]
+            author = db.scalars(sa.select(Author)).one()
+            db.commit()
+        assert author.email == "kept"  # readable without a session
     finally:
         asyncio.run(data.close())
 
@@ -137,6 +139,23 @@ def test_a_session_of_next_is_usable_and_its_connection_comes_back(config: dict[
         assert pool.checkedout() == 0
     finally:
         asyncio.run(data.close())
+
+
+async def test_a_loop_over_it_gives_one_session_and_closes_it(data: DataLayer) -> None:
+    async for db in get_db():
+        assert await db.scalar(sa.select(sa.func.count()).select_from(Author)) == 0
+    for session in get_db():
+        assert session.query(Author).count() == 0
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - all of the block
+        async for db in get_db():
+            db.add(Author(email="broken"))
+            await db.flush()
+            raise ZeroDivisionError
+    gc.collect()
+    await asyncio.sleep(0.05)  # the loop closes what was left
+    pools: list[Any] = [data.relational.engine.pool, data.relational.async_engine.pool]
+    assert [each.checkedout() for each in pools] == [0, 0]
+    assert await emails() == set()
 
 
 def test_forgotten_sessions_do_not_exhaust_the_pool(config: dict[str, Any]) -> None:
@@ -268,3 +287,30 @@ def test_an_asynchronous_engine_wants_a_loop(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="async def"):
         _ = async_engine.pool
     asyncio.run(data.close())
+
+
+@pytest.mark.parametrize("way", ["async", "sync"])
+async def test_slow_statements_are_logged_without_their_values(
+    config: dict[str, Any], caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    [(name, section)] = config["connections"].items()
+    section["slow_query"] = 0.05
+    slowly = "SELECT pg_sleep(:seconds)"
+    if name == "sqlite":
+        slowly = (
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < :seconds * 20000000) "
+            "SELECT sum(x) FROM n"
+        )
+    async with DataLayer.from_config(config):
+        for statement, seconds in (("SELECT :seconds", 0.0625), (slowly, 0.0625)):
+            if way == "async":
+                async with get_db() as db:
+                    await db.execute(sa.text(statement), {"seconds": seconds})
+            else:
+                with get_db() as db_:
+                    db_.execute(sa.text(statement), {"seconds": seconds})
+    logged = [each.getMessage() for each in caplog.records if "slow query" in each.getMessage()]
+    assert len(logged) == 1
+    assert name in logged[0]
+    assert "pg_sleep" in logged[0] or "RECURSIVE" in logged[0]
+    assert "0.0625" not in logged[0]

@@ -11,9 +11,7 @@ import sqlalchemy as sa
 from app.db import DataLayer
 from app.db.relational import Session
 
-from ..records.conftest import postgres_schemas, postgres_server
-
-__all__ = ["World", "postgres_schemas", "postgres_server", "section", "store", "world"]
+__all__ = ["World", "section", "store", "world"]
 
 
 class World:

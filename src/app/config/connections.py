@@ -55,7 +55,7 @@ _NAME = re.compile(r"[\w.-]{1,40}")
 Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
 
 
-def _separated(value: Any) -> Any:
+def separated(value: Any) -> Any:
     """A variable of the environment is one text."""
     return tuple(each.strip() for each in value.split(",") if each.strip()) if isinstance(value, str) else value
 
@@ -115,7 +115,7 @@ class RedisSettings(Section):
         "single", description="One server, the master that sentinels name, or a cluster."
     )
     service: str | None = Field(None, description="The name that the sentinels know the master by.")
-    addresses: Annotated[tuple[str, ...], BeforeValidator(_separated)] = Field(
+    addresses: Annotated[tuple[str, ...], BeforeValidator(separated)] = Field(
         (), description="`host:port` of further sentinels or nodes of the cluster; also one text with commas."
     )
     sentinel_password: Secret = Field(None, description="The password of the sentinels, where they ask for one.")

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, PrivateAttr, SecretStr, model_validator
 
 from ..core.constants import ConnectionType, Distance, EmbeddingType
 from ..core.errors import did_you_mean
@@ -22,6 +22,7 @@ from .connections import (
     Section,
     SQLiteSettings,
     problem,
+    separated,
     shown,
 )
 
@@ -102,7 +103,7 @@ class VectorStoreSettings(Section):
     recall: float | None = Field(
         None, gt=0, le=1, description="The share of the true neighbours that a search should find; 1 compares with all."
     )
-    filterable: Annotated[tuple[str, ...], BeforeValidator(_separated)] = Field(
+    filterable: Annotated[tuple[str, ...], BeforeValidator(separated)] = Field(
         (), description="Paths in the metadata that filters often ask to be equal, to be indexed where the engine can."
     )
 

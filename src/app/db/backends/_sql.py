@@ -18,8 +18,9 @@ from ..query.predicates import Op
 from ._json import decode_json, encode_json
 
 if TYPE_CHECKING:
-    from ..models.mapped import MappedField
     from sqlalchemy.sql.compiler import SQLCompiler
+
+    from ..models.mapped import MappedField
 
 Codec: TypeAlias = Callable[[Any], Any]
 Condition: TypeAlias = ColumnElement[Any]

@@ -19,6 +19,7 @@ from ...core.errors import (
     DuplicateRecordError,
     OutcomeUnknownError,
     PoolExhaustedError,
+    RecordNotFoundError,
     StaleRecordError,
     StoreUnavailableError,
     TransactionError,
@@ -61,6 +62,10 @@ class TransactionConflictError(TransactionError, _Plain, exc.OperationalError):
 
 class StaleRowError(StaleRecordError, StaleDataError):
     """The row was changed by somebody else since it was read."""
+
+
+class RowGoneError(RecordNotFoundError, StaleDataError):
+    """The row was removed by somebody else since it was read."""
 
 
 class EnginePoolExhaustedError(PoolExhaustedError, exc.TimeoutError):

@@ -6,8 +6,11 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy import event, inspect
-from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.ext.hybrid import Comparator, hybrid_property
 from sqlalchemy.orm import Mapped, Mapper, configure_mappers, declared_attr, has_inherited_table, mapped_column
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import False_, True_
+from sqlalchemy.sql.operators import OperatorType
 
 from ...core.actor import current_actor
 from ...core.errors import InvalidChangeError
@@ -59,10 +62,10 @@ class SoftDeleteMixin:
     def is_deleted(self) -> bool:
         return self.deleted_at is not None
 
-    @is_deleted.inplace.expression
+    @is_deleted.inplace.comparator
     @classmethod
-    def _is_deleted(cls) -> sa.ColumnElement[bool]:
-        return cls.deleted_at.is_not(None)
+    def _is_deleted(cls) -> "_IsDeleted":
+        return _IsDeleted(cls.deleted_at)
 
     @classmethod
     def live(cls) -> sa.Select[Any]:
@@ -77,6 +80,38 @@ class SoftDeleteMixin:
     def restore(self) -> None:
         """Take the mark back. DuplicateRecordError at the flush where another row has a unique value by now."""
         self.deleted_at = None
+
+
+class _IsDeleted(Comparator[bool]):
+    """`deleted_at IS NOT NULL`; compared with a constant, in the form that the partial indexes have."""
+
+    def __init__(self, mark: Any) -> None:
+        self._mark = mark
+        super().__init__(mark.is_not(None))
+
+    def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> sa.ColumnElement[Any]:
+        same, constant = _SAME.get(op), _constant(*other)
+        if same is None or constant is None:
+            general: Any = op
+            result: sa.ColumnElement[Any] = general(self.__clause_element__(), *other, **kwargs)
+            return result
+        found: sa.ColumnElement[bool] = self._mark.is_not(None) if same is constant else self._mark.is_(None)
+        return found
+
+
+_SAME: Final[dict[Any, bool]] = {
+    **dict.fromkeys((operators.eq, operators.is_), True),
+    **dict.fromkeys((operators.ne, operators.is_not), False),
+}
+
+
+def _constant(*other: Any) -> bool | None:
+    match other:
+        case (bool(constant),):
+            return constant
+        case (True_() | False_() as constant,):
+            return isinstance(constant, True_)
+    return None
 
 
 class AuditMixin:

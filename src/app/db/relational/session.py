@@ -1,8 +1,8 @@
 """Sessions of the current DataLayer's engines. Nothing commits by itself, but for `transaction`."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import orm
 from sqlalchemy.ext import asyncio as sa_asyncio
@@ -27,7 +27,10 @@ class Session(orm.Session):
         try:
             super().flush(objects)
         except StaleDataError as error:
-            raise stale_error(self, before) from error
+            ours = stale_error(self, before)
+            if ours is None:
+                raise
+            raise ours from error
 
 
 class AsyncSession(sa_asyncio.AsyncSession):
@@ -109,8 +112,9 @@ class Opened(_Scope, AsyncGenerator[AsyncSession, None], Iterator[Session]):
         super().__init__(commits=False)
         self._given = False
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> AsyncIterator[AsyncSession]:
+        """For `async for db in get_db()`: one that the loop closes, also where nobody comes to its end."""
+        return _as_generator()
 
     async def __anext__(self) -> AsyncSession:
         return await self.asend(None)
@@ -132,8 +136,8 @@ class Opened(_Scope, AsyncGenerator[AsyncSession, None], Iterator[Session]):
     async def aclose(self) -> None:
         await self.__aexit__(None, None, None)
 
-    def __iter__(self) -> Self:
-        return self
+    def __iter__(self) -> Iterator[Session]:  # noqa: PYI034 - a generator, which is closed with its loop
+        return get_db.sync()
 
     def __next__(self) -> Session:
         """Give a session that outlives this object. `close()` gives its connection back; so does its collection."""
