@@ -246,6 +246,10 @@ async def test_one_audit_log(world: World, campaigns: Campaigns, tables_by: str)
         session.add(Campaign(name="gone"))
         session.flush()
         session.rollback()
+    with world.session() as session:
+        with pytest.raises(DuplicateRecordError):
+            add(session, Campaign(name="b"))
+        session.add(Campaign(name="c"))
     log = await campaigns.audit_log(created.id)
     assert [each.action for each in log] == ["DELETE", "RESTORE", "DELETE", "UPDATE", "UPDATE", "CREATE"]
     assert [each.actor for each in log] == [None, None, None, None, "bert", "anna"]
@@ -255,4 +259,4 @@ async def test_one_audit_log(world: World, campaigns: Campaigns, tables_by: str)
     assert log[3].after["secret"] == "***"
     [other] = await campaigns.audit_log(actor="bert", action="CREATE")
     assert other.after["secret"] == "***"
-    assert len(await campaigns.audit_log()) == 7
+    assert len(await campaigns.audit_log()) == 8

@@ -279,7 +279,7 @@ async def test_what_a_table_has_no_place_for(world: World) -> None:
             await refused.count()
 
 
-def test_a_registered_name(tmp_path: Path) -> None:
+async def test_a_registered_name(tmp_path: Path) -> None:
     @RepositoryRegistry.register("owners_of_things")
     class Owners(Repository[Owner]):
         pass
@@ -292,6 +292,6 @@ def test_a_registered_name(tmp_path: Path) -> None:
         },
         "relational": {"connection": "two"},
     }
-    data = DataLayer.from_config(config)
-    assert data.repository("owners_of_things").manager.name == "two"
-    assert type(data.repository(Owner)) is Owners
+    async with DataLayer.from_config(config) as data:
+        assert data.repository("owners_of_things").manager.name == "two"
+        assert type(data.repository(Owner)) is Owners
