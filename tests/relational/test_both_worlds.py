@@ -59,6 +59,14 @@ async def test_a_new_record_is_what_a_flush_would_write(world: World, campaigns:
     }
 
 
+async def test_the_first_use_of_a_repository_is_enough_for_sessions(world: World, campaigns: Campaigns) -> None:
+    assert await campaigns.count() == 0
+    with world.session() as session:
+        session.add(Campaign(name="Spring"))
+    [spring] = await campaigns.all()
+    assert len(await campaigns.history(spring.id)) == len(await campaigns.audit_log(spring.id)) == 1
+
+
 async def test_entities_are_detached(world: World, campaigns: Campaigns) -> None:
     METADATA.create_all(world.engine)
     created = await campaigns.create(Campaign(name="Spring", tags=["a"]))
@@ -234,7 +242,9 @@ async def test_one_audit_log(world: World, campaigns: Campaigns, tables_by: str)
     with acting_as("bert"), world.session() as session:
         session.get_one(Campaign, created.id).clicks = 1
         session.add(Campaign(name="b", secret="hidden"))
-        _ = session.get_one(Campaign, created.id).name
+    with world.session() as session:
+        touched = session.get_one(Campaign, created.id)
+        touched.clicks, touched.clicks = 5, touched.clicks
     await campaigns.update(created.id, {"clicks": 2, "secret": "other"})
     with world.session() as session:
         session.delete(session.get_one(Campaign, created.id))

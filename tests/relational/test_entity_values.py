@@ -13,6 +13,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.core.errors import InvalidChangeError, UnsupportedOperationError
 from app.db import Repository
+from app.db.backends._postgres_dialect import PostgresDialect
+from app.db.backends._sql import Binder
+from app.db.backends._sql_mapped import MappedTable
+from app.db.backends.base import CollectionSchema
 from app.db.models.schema import Kind, schema_of
 from app.db.query.evaluate import matches, ordered
 from app.db.query.operations import Order
@@ -62,6 +66,9 @@ class Everything(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     string: Mapped[str | None] = mapped_column(sa.String(40))
     text: Mapped[str | None] = mapped_column(sa.Text)
+    folded: Mapped[str | None] = mapped_column(
+        sa.String(9, collation="NOCASE").with_variant(sa.String(9), "postgresql")
+    )
     whole: Mapped[int | None] = mapped_column(sa.Integer)
     big: Mapped[int | None] = mapped_column(sa.BigInteger)
     real: Mapped[float | None] = mapped_column(sa.Float)
@@ -139,10 +146,18 @@ SAMPLES: tuple[dict[str, Any], ...] = (
         "at": time(0),
         "for_": timedelta(0),
     },
-    {"nested": 5, "string": "Ä", "text": "a", "naive": datetime(9999, 12, 31, 23, 59, 59, 999999)},  # noqa: DTZ001
-    {"nested": "text", "string": "a", "text": "Ä", "exact": Decimal("1.1"), "real": 1.1, "colour": Colour.BLUE},
-    {"nested": True, "string": "B", "text": "b", "exact": Decimal("1.100"), "whole": 2, "flag": True},
-    {"nested": {"a": 1}, "string": "b", "exact": Decimal("2.5"), "real": 2.5, "big": 2, "whole": 1},
+    {"nested": 5, "folded": "Z", "string": "Ä", "text": "a", "naive": datetime(9999, 12, 31, 23, 59, 59, 999999)},  # noqa: DTZ001
+    {
+        "nested": "text",
+        "folded": "a",
+        "string": "a",
+        "text": "Ä",
+        "exact": Decimal("1.1"),
+        "real": 1.1,
+        "colour": Colour.BLUE,
+    },
+    {"nested": True, "folded": "A", "string": "B", "text": "b", "exact": Decimal("1.100"), "whole": 2, "flag": True},
+    {"nested": {"a": 1}, "folded": "z", "string": "b", "exact": Decimal("2.5"), "real": 2.5, "big": 2, "whole": 1},
 )
 
 
@@ -287,6 +302,19 @@ async def test_orders_and_pages_mean_the_same_as_everywhere(world: World) -> Non
         await things.find(order_by="for_")
     with pytest.raises(UnsupportedOperationError):
         await things.find(order_by="nested")
+
+
+def test_text_is_ordered_by_code_point_on_postgresql() -> None:
+    """By the statement, since the server of the wheel knows no other collation."""
+    schema = schema_of(Everything)
+    table = MappedTable(CollectionSchema("everything", "id", schema.fields, table=schema.table), PostgresDialect())
+    [order, _] = table.order((Order("text"),))
+    dialect = PostgresDialect.sqlalchemy
+    assert 'COLLATE "C"' in str(order.compile(dialect=dialect))
+    comparison = table.condition(to_predicate({"text": {"$lt": "a"}}), Binder())
+    assert 'COLLATE "C"' in str(comparison.compile(dialect=dialect))
+    equality = table.condition(to_predicate({"text": "a"}), Binder())
+    assert "COLLATE" not in str(equality.compile(dialect=dialect)), "which an index would not serve"
 
 
 REFUSED: tuple[tuple[str, Any], ...] = (

@@ -306,7 +306,7 @@ def _repository_class(name: object) -> type[Repository[Any]]:
             return registered[0]
         return type(f"{name.__name__}Repository", (Repository,), {"model": name})
     raise TypeError(
-        f"repository(…) takes a registered name, a Repository class, a pydantic model or a mapped class, not {name!r}"
+        f"repository(…) takes a registered name, a Repository class or a pydantic model or mapped class, not {name!r}"
     )
 
 

@@ -65,7 +65,7 @@ class PlacedRepository(Generic[EntityT]):
                 return
             if not is_model(model):
                 raise ConfigurationError(
-                    f"{cls.__name__}: Repository[…] takes a pydantic model or a mapped class, not {model!r}"
+                    f"{cls.__name__}: Repository[…] takes a pydantic model class or a mapped class, not {model!r}"
                 )
             cls.model = model
         cls._has_cached_methods = any(is_cached(getattr(cls, name, None)) for name in dir(cls))
