@@ -112,6 +112,18 @@ def test_unique_means_unique_among_live_rows() -> None:
     assert "UNIQUE" not in str(CreateTable(table.to_metadata(sa.MetaData())))
 
 
+def test_a_child_has_the_version_of_its_base() -> None:
+    class Vehicle(VersioningMixin, Model):
+        id: Mapped[int] = mapped_column(primary_key=True)
+        __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy's
+
+    class Car(Vehicle):
+        id: Mapped[int] = mapped_column(sa.ForeignKey("vehicles.id"), primary_key=True)
+
+    assert Car.__mapper__.version_id_col is Vehicle.__table__.c.version
+    assert "cars_history" not in Model.metadata.tables
+
+
 def test_a_history_needs_a_key_of_one_column() -> None:
     with pytest.raises(ConfigurationError, match="__keeps_history__ = False"):
 

@@ -68,7 +68,7 @@ def run(program: str, directory: Path, **environment: str) -> str:
     """Warnings, also those of a connection that was left open, are errors."""
     kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "MANYSTORE_CONFIG")}
     ended = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", dedent(program)],
+        [sys.executable, "-W", "error", "-c", dedent(program)],
         check=False,
         capture_output=True,
         text=True,

@@ -252,6 +252,18 @@ def test_each_loop_has_an_engine_of_its_own(config: dict[str, Any]) -> None:
     assert asyncio.run(read()) == {"one", "two"}
 
 
+async def test_loops_at_the_same_time_have_an_engine_each(data: DataLayer) -> None:
+    async def write() -> sa.ext.asyncio.AsyncEngine:
+        async with transaction() as db:
+            db.add(Author(email="there"))
+        return data.relational.async_engine
+
+    here = data.relational.async_engine
+    there = await asyncio.to_thread(asyncio.run, write())
+    assert here is not there
+    assert await emails() == {"there"}
+
+
 @pytest.mark.usefixtures("leaves_nothing")
 async def test_closing_the_layer_closes_the_engines(config: dict[str, Any]) -> None:
     async with DataLayer.from_config(config) as data:

@@ -143,9 +143,13 @@ class VersioningMixin:
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        source = next(base for base in cls.__mro__ if "__mapper_args__" in vars(base))
         own = vars(cls).get("__mapper_args__")
         if isinstance(own, dict) and not has_inherited_table(cls):
             type.__setattr__(cls, "__mapper_args__", {**_VERSIONED, **own})
+        elif has_inherited_table(cls) and inspect(source, raiseerr=False) is not None:
+            # A mapped base has its own for itself; SQLAlchemy would take them, since a mixin has some as well.
+            type.__setattr__(cls, "__mapper_args__", {})
         super().__init_subclass__(**kwargs)
         mapper = inspect(cls, raiseerr=False)
         if mapper is not None and mapper.inherits is None and cls.__keeps_history__:

@@ -1,10 +1,14 @@
 """Sessions of the current DataLayer's engines. Nothing commits by itself, but for `transaction`."""
 
+import atexit
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from sqlalchemy import orm
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext import asyncio as sa_asyncio
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -47,12 +51,25 @@ class AsyncSession(sa_asyncio.AsyncSession):
 
 def new_session() -> Session:
     """A session of the current layer, to be closed by the caller. What it has loaded stays readable after a commit."""
-    return Session(engines().engine, expire_on_commit=False)
+    session = Session(engines().engine, expire_on_commit=False)
+    _given.add(session)
+    return session
 
 
 def new_async_session() -> AsyncSession:
     """As `new_session`, for the running event loop."""
     return AsyncSession(engines().async_engine, expire_on_commit=False)
+
+
+_given: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_given() -> None:
+    """Close the connections of sessions that nobody closed, before the drivers complain of it."""
+    for each in list(_given):
+        with suppress(SQLAlchemyError):  # a thread is at work on it
+            each.invalidate()
 
 
 class _Scope:
