@@ -8,8 +8,6 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from pydantic import BaseModel
-
 from ..config import Settings, load
 from ..connections import ConnectionFactory, ConnectionHealth, ConnectionManager
 from ..core import current
@@ -22,9 +20,10 @@ from .cache.cache import Cache
 from .cache.memory import MemoryStore
 from .cache.policy import CachePolicy
 from .cache.redis import RedisStore
+from .models.schema import is_model
 from .repositories.base import Repository
 from .repositories.placement import Placement
-from .repositories.registry import RepositoryRegistry
+from .repositories.registry import TABLE_CONNECTIONS, RepositoryRegistry
 from .repositories.unit_of_work import UnitOfWork
 from .statistics.base import StoreState, StoreStatistics, statistics_of
 from .vector.providers.db_provider import VectorStoreFactory
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 RepositoryT = TypeVar("RepositoryT", bound=Repository[Any])
-ModelT = TypeVar("ModelT", bound=BaseModel)
+ModelT = TypeVar("ModelT")
 
 
 class DataLayer:
@@ -217,6 +216,8 @@ class DataLayer:
                 cache=self.cache,
                 reads_from_reader=section.reads_from == "reader",
             )
+        if repository.connections is TABLE_CONNECTIONS:
+            return Placement(self.relational.connection, cache=self.cache)  # where sessions are
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
             if connection is not None:
@@ -296,7 +297,7 @@ def _repository_class(name: object) -> type[Repository[Any]]:
         return RepositoryRegistry.get_class(name)
     if isinstance(name, type) and issubclass(name, Repository):
         return name
-    if isinstance(name, type) and issubclass(name, BaseModel):
+    if isinstance(name, type) and is_model(name):
         registered = RepositoryRegistry.classes_of(name)
         if len(registered) > 1:
             names = ", ".join(repr(each.registered_name) for each in registered)
@@ -304,7 +305,9 @@ def _repository_class(name: object) -> type[Repository[Any]]:
         if registered:
             return registered[0]
         return type(f"{name.__name__}Repository", (Repository,), {"model": name})
-    raise TypeError(f"repository(…) takes a registered name, a Repository class or a pydantic model, not {name!r}")
+    raise TypeError(
+        f"repository(…) takes a registered name, a Repository class or a pydantic model or mapped class, not {name!r}"
+    )
 
 
 def build_default() -> DataLayer:
