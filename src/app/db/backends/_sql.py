@@ -49,6 +49,8 @@ class Dialect(ABC):
 
     sqlalchemy: ClassVar[SADialect]
     types: ClassVar[Mapping[Kind, sa.types.TypeEngine[Any]]]
+    table_options: ClassVar[Mapping[str, Any]] = {}
+    """SQLAlchemy's, for every table."""
     locks_rows: ClassVar[bool] = False
     """Whether a SELECT in a transaction can keep others from its rows, and has to for them to stay as they are."""
 

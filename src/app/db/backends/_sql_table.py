@@ -1,9 +1,11 @@
 """A collection as an SQL table: its columns and indexes, and predicates as conditions on them."""
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.sql.elements import quoted_name
 
 from ...core.errors import (
     ConfigurationError,
@@ -21,6 +23,10 @@ from ._names import check_identifier
 from ._shapes import VALUE_KINDS, lower, shape, value_kind, without_lists
 from ._sql import EXPIRES, EXTRA, Binder, Codec, Condition, Dialect, LiteralBinder, compare
 from .base import CollectionSchema, Index
+
+
+TABLE: Final = "manystore"
+"""In the `info` of a table that `Table.described` made: the Table."""
 
 
 class Table:
@@ -53,7 +59,7 @@ class Table:
             columns.append(sa.Column(EXTRA, dialect.types[Kind.JSON], nullable=False))
         if schema.expires:
             columns.append(sa.Column(EXPIRES, dialect.types[Kind.FLOAT], nullable=True))
-        self.table = sa.Table(check_identifier(schema.name), sa.MetaData(), *columns, quote=True)
+        self.table = sa.Table(check_identifier(schema.name), sa.MetaData(), *columns, quote=True, **dialect.table_options)
 
     @cached_property
     def columns(self) -> tuple[sa.Column[Any], ...]:
@@ -113,12 +119,25 @@ class Table:
         encode = self.encoders[name]
         return self.dialect.literal(default if encode is None else encode(default))
 
+    def described(self, metadata: sa.MetaData, name_of: Callable[[str], str] = str) -> sa.Table:
+        """The table with its indexes in another metadata, for SQLAlchemy and Alembic; `name_of` may rename an index."""
+        table = self.table.to_metadata(metadata)
+        table.info[TABLE] = self
+        for index in self.schema.indexes:
+            self._index(table, index, name_of(self.index_name(index)))
+        if self.schema.expires:
+            sa.Index(name_of(f"{self.schema.name}_expires"), table.c[EXPIRES])
+        return table
+
     def index_ddl(self, index: Index, name: str) -> str:
+        copy = self.table.to_metadata(sa.MetaData())
+        return self.ddl(sa.schema.CreateIndex(self._index(copy, index, quoted_name(name, quote=True))))
+
+    def _index(self, table: sa.Table, index: Index, name: str) -> sa.Index:
         where = self.index_condition(index)
-        clause = "" if where is None else f" WHERE {where}"
-        fields = ", ".join(self._literal(self.ordering(each)) for each in index.fields)
-        unique = "UNIQUE " if index.unique else ""
-        return f"CREATE {unique}INDEX {self.quote(name)} ON {self.quote(self.schema.name)} ({fields}){clause}"
+        options = {} if where is None else {f"{self.dialect.sqlalchemy.name}_where": sa.literal_column(where)}
+        fields = [self.dialect.ordering(table.c[each], self._sortable(each)) for each in index.fields]
+        return sa.Index(name, *fields, unique=index.unique, **options)
 
     def index_condition(self, index: Index) -> str | None:
         """The condition of a partial index as SQL text, which an upsert has to repeat to the letter."""
@@ -174,10 +193,14 @@ class Table:
 
     def ordering(self, name: str) -> Condition:
         """The field as it is compared, sorted and indexed."""
+        field = self._sortable(name)
+        return self.dialect.ordering(self.table.c[field.name], field)
+
+    def _sortable(self, name: str) -> FieldSchema:
         field = self._field(name)
         if field.kind is Kind.JSON:
             raise UnsupportedOperationError(f"{self.schema.name}: cannot sort or index by {name!r}, which is nested")
-        return self.dialect.ordering(self.table.c[field.name], field)
+        return field
 
     def _literal(self, element: Condition) -> str:
         options = {"literal_binds": True, "include_table": False}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -103,6 +103,7 @@ class _Dialect(SQLiteDialect_pysqlite):
 class SQLiteDialect(Dialect):
     sqlalchemy = _Dialect(paramstyle="qmark")
     types = _TYPES
+    table_options: ClassVar[Mapping[str, Any]] = {"sqlite_strict": True}
 
     def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
         return _CODECS.get(field.kind, (None, None))

@@ -38,7 +38,7 @@ def ensure_table(connection: sqlite3.Connection, table: Table) -> None:
     if present:
         _alter(connection, table, present)
     else:
-        connection.execute(table.ddl(sa.schema.CreateTable(table.table)) + " STRICT")
+        connection.execute(table.ddl(sa.schema.CreateTable(table.table)))
         logger.info("created the table %s", name)
     _ensure_indexes(connection, table)
 
