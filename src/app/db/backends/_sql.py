@@ -99,6 +99,10 @@ class Dialect(ABC):
     def literal(self, value: Any) -> str:
         """A value, as the codec of its column gives it, as SQL text: the default in a column's DDL."""
 
+    def index_comment(self, name: str, ddl: str) -> str:  # noqa: ARG002 - for stores that need it
+        """The statement that keeps an index's own one beside it; empty where the store keeps it by itself."""
+        return ""
+
     @abstractmethod
     def insert(self, table: sa.Table) -> Any:
         """The store's own INSERT, which has `on_conflict_do_nothing` and `on_conflict_do_update`."""

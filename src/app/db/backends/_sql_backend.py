@@ -67,6 +67,10 @@ class SQLBackend(StorageBackend):
     def collection(self) -> sa.Table:
         return self._table.table
 
+    @property
+    def table(self) -> Table:
+        return self._table
+
     async def insert(self, operation: Insert) -> tuple[Document, ...]:
         skip = operation.on_conflict is OnConflict.SKIP
         statement = self._statements.insert(skip=skip)

@@ -1,6 +1,8 @@
 """A collection as an SQL table: its columns and indexes, and predicates as conditions on them."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
 
@@ -27,6 +29,26 @@ from .base import CollectionSchema, Index
 
 TABLE: Final = "manystore"
 """In the `info` of a table that `Table.described` made: the Table."""
+
+
+@contextmanager
+def migrated() -> Iterator[None]:
+    """In a database with a ledger of migrations, a difference is theirs to remove."""
+    try:
+        yield
+    except MigrationError as error:
+        raise MigrationError(f"{error}; {_BY_MIGRATION}") from None
+
+
+def refuse_missing(table: "Table", missing: Sequence[str]) -> None:
+    if missing:
+        raise MigrationError(f"{table.schema.name} is not as the model has it (not yet {', nor '.join(missing)})")
+
+
+_BY_MIGRATION = (
+    "this database has migrations, so it is one of them that does it: `manystore migrate up` applies what is pending, "
+    "and `manystore migrate new` writes what is missing"
+)
 
 
 class Table:
@@ -97,18 +119,21 @@ class Table:
         name = self.schema.name
         kind = column.type.compile(self.dialect.sqlalchemy)
         add = f"ALTER TABLE {self.quote(name)} ADD COLUMN {self.quote(column.name)} {kind}"
-        if column.name == EXTRA:
-            default = "'{}'"
-        elif column.name == EXPIRES:
-            default = "NULL"
-        elif self.schema.fields[column.name].required:
+        default = self.added_default(column.name)
+        if default is None:
             raise MigrationError(
                 f"the table {name} has no column {column.name!r}, which the model requires: give the field a default, "
                 f"or run {add} NOT NULL DEFAULT …, with the value that old records shall have"
             )
-        else:
-            default = self._default_literal(column.name)
         return f"{add}{'' if column.nullable else ' NOT NULL'} DEFAULT {default}"
+
+    def added_default(self, name: str) -> str | None:
+        """What a new column has in old records, as SQL text; None where the model requires a value."""
+        if name == EXTRA:
+            return "'{}'"
+        if name == EXPIRES:
+            return "NULL"
+        return None if self.schema.fields[name].required else self._default_literal(name)
 
     def _default_literal(self, name: str) -> str:
         """The field's default as SQL text, since DDL takes no parameters."""
@@ -119,14 +144,23 @@ class Table:
         encode = self.encoders[name]
         return self.dialect.literal(default if encode is None else encode(default))
 
+    def lengthened(self, name: str) -> str:
+        """The name of an index with the table's before it, as short as the store needs it."""
+        longer, most = f"{self.schema.name}_{name}", self.dialect.sqlalchemy.max_identifier_length
+        if len(longer) <= most:
+            return longer
+        # The store would cut it, and take two that begin alike for one.
+        digest = hashlib.sha256(longer.encode()).hexdigest()[:8]
+        return f"{longer[: most - 9]}_{digest}"
+
     def described(self, metadata: sa.MetaData, name_of: Callable[[str], str] = str) -> sa.Table:
         """The table with its indexes in another metadata, for SQLAlchemy and Alembic; `name_of` may rename an index."""
         table = self.table.to_metadata(metadata)
         table.info[TABLE] = self
         for index in self.schema.indexes:
-            self._index(table, index, name_of(self.index_name(index)))
+            self._index(table, index, quoted_name(name_of(self.index_name(index)), quote=True))
         if self.schema.expires:
-            sa.Index(name_of(f"{self.schema.name}_expires"), table.c[EXPIRES])
+            sa.Index(quoted_name(self.lengthened("expires"), quote=True), table.c[EXPIRES])
         return table
 
     def index_ddl(self, index: Index, name: str) -> str:

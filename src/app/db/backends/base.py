@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
 from ...connections.base import ConnectionManager
 from ...core.constants import ConnectionType
@@ -31,6 +31,9 @@ from ..query.operations import (
 from ..query.pipeline import run_pipeline
 from ..query.pipeline_plan import plan
 from ..query.predicates import ALL, Predicate, both
+
+LEDGER: Final = "manystore_migrations"
+"""The collection or table of what was migrated. Where it is there, migrations alone change what a table looks like."""
 
 Handler: TypeAlias = Callable[[Any], Awaitable[Any]]
 """Carries out an operation of one type; its result is what the operation's class says."""

@@ -1,0 +1,124 @@
+"""What the tables of a connection should be: those of its repositories, and those of declarative classes."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from ....config import Settings
+from ....connections.base import ConnectionManager
+from ....core.errors import AppError, ConfigurationError
+from ...backends._sql_backend import SQLBackend
+from ...models.base import Entity
+from ...repositories.base import Repository
+from ...repositories.registry import RepositoryRegistry
+
+
+class Host(Protocol):
+    """A DataLayer, as migrations see it."""
+
+    settings: Settings
+
+    def connection(self, name: str) -> Any: ...
+
+    def repository(self, name: Any) -> Any: ...
+
+    @property
+    def repositories(self) -> Any: ...
+
+
+def describe(host: Host, manager: ConnectionManager[Any], owners: Mapping[str, str]) -> sa.MetaData:
+    """All tables of the connection with their indexes. `owners` has the table of each index that is there already.
+
+    Index names are for a whole database, so one that another table has is lengthened, as on first use.
+    """
+    metadata = sa.MetaData()
+    modules = [_imported(name) for name in host.settings.migrations.models]
+    for table in _declared(host, manager):
+        table.to_metadata(metadata)
+    taken = dict(owners)
+    for table in metadata.tables.values():
+        taken |= {str(index.name): table.name for index in table.indexes}
+    for backend in _backends(host, manager, modules):
+        name = backend.schema.name
+        if name in metadata.tables:
+            continue
+
+        def chosen(own: str, name: str = name) -> str:
+            longer = backend.table.lengthened(own)
+            found = longer if taken.get(longer) == name or taken.get(own, name) != name else own
+            taken[found] = name
+            return found
+
+        backend.table.described(metadata, chosen)
+    return metadata
+
+
+def _imported(name: str) -> ModuleType | type[Any]:
+    path, _, attribute = name.partition(":")
+    try:
+        module = import_module(path)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"migrations.models: {path} cannot be imported: {error}") from error
+    if not attribute:
+        return module
+    found = getattr(module, attribute, None)
+    if not isinstance(found, type):
+        raise ConfigurationError(f"migrations.models: {path} has no class {attribute}")
+    return found
+
+
+def _declared(host: Host, manager: ConnectionManager[Any]) -> Iterator[sa.Table]:
+    """The tables of `app.db.relational`, where an application has imported it, on the connection of its sessions."""
+    package = __package__.rpartition(".migrations")[0]
+    base = sys.modules.get(f"{package}.relational.base")
+    if base is None or not base.Base.metadata.tables:
+        return
+    engines = import_module(f"{package}.relational.current").engines_of(host)
+    if engines.connection is manager:
+        yield from base.Base.metadata.sorted_tables
+
+
+def _backends(
+    host: Host, manager: ConnectionManager[Any], listed: list[ModuleType | type[Any]]
+) -> Iterator[SQLBackend]:
+    """Those of the repositories on this connection, and of the collections beside them."""
+    for each in _repositories(host, listed):
+        try:
+            backend = host.repository(each).backend if isinstance(each, str | type) else each.backend
+        except AppError:
+            if isinstance(each, str) and each not in host.settings.repositories:
+                continue  # the library's own, which this application has no place for
+            raise
+        if backend.manager is manager:
+            yield backend
+            yield from backend.companions.values()
+
+
+def _repositories(host: Host, listed: list[ModuleType | type[Any]]) -> Iterator[Any]:
+    yield from host.repositories
+    own = [name for name in RepositoryRegistry.names() if name in host.settings.repositories]
+    yield from own
+    classes = [each for place in listed for each in _classes(place)]
+    yield from (each for each in classes if issubclass(each, Repository))
+    served = {getattr(each, "model", None) for each in classes}
+    served |= {getattr(RepositoryRegistry.get_class(name), "model", None) for name in RepositoryRegistry.names()}
+    yield from (each for each in classes if not issubclass(each, Repository) and each not in served)
+    yield from (name for name in RepositoryRegistry.names() if name not in own)
+
+
+def _classes(place: ModuleType | type[Any]) -> Iterator[type[Any]]:
+    """The repositories and entities that a module defines, but for those that only others are derived from."""
+    if isinstance(place, type):
+        yield place
+        return
+    for each in vars(place).values():
+        if not (isinstance(each, type) and each.__module__ == place.__name__):
+            continue
+        if issubclass(each, Repository) and hasattr(each, "model"):
+            yield each
+        elif issubclass(each, Entity) and not each.__subclasses__():
+            yield each
