@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..connections.qdrant import QdrantConnectionManager
     from ..connections.redis import RedisConnectionManager
     from ..connections.sqlite import SQLiteConnectionManager
+    from .migrations.migrations import Migrations
     from .repositories.signup_session_repository import SignupSessionRepository
     from .repositories.user_repository import UserRepository
     from .vector.base import VectorDB
@@ -167,6 +168,18 @@ class DataLayer:
         if settings.connection is None:
             return Cache(MemoryStore(settings.max_entries))
         return Cache(RedisStore(self.connections.get_connection_manager(settings.connection), settings.prefix))
+
+    @cached_property
+    def migrations(self) -> "Migrations":
+        """The migrations of each connection: `await data.migrations.of("postgres").status()`."""
+        from .migrations.migrations import Migrations  # noqa: PLC0415 - Alembic is loaded on use
+
+        return Migrations(self)
+
+    @property
+    def repositories(self) -> tuple[Repository[Any], ...]:
+        """Those that were asked for so far."""
+        return tuple(self._repositories.values())
 
     @property
     def closed(self) -> bool:

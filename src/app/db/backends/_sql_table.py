@@ -81,7 +81,9 @@ class Table:
             columns.append(sa.Column(EXTRA, dialect.types[Kind.JSON], nullable=False))
         if schema.expires:
             columns.append(sa.Column(EXPIRES, dialect.types[Kind.FLOAT], nullable=True))
-        self.table = sa.Table(check_identifier(schema.name), sa.MetaData(), *columns, quote=True, **dialect.table_options)
+        self.table = sa.Table(
+            check_identifier(schema.name), sa.MetaData(), *columns, quote=True, **dialect.table_options
+        )
 
     @cached_property
     def columns(self) -> tuple[sa.Column[Any], ...]:
@@ -169,7 +171,7 @@ class Table:
 
     def _index(self, table: sa.Table, index: Index, name: str) -> sa.Index:
         where = self.index_condition(index)
-        options = {} if where is None else {f"{self.dialect.sqlalchemy.name}_where": sa.literal_column(where)}
+        options: Any = {} if where is None else {f"{self.dialect.sqlalchemy.name}_where": sa.literal_column(where)}
         fields = [self.dialect.ordering(table.c[each], self._sortable(each)) for each in index.fields]
         return sa.Index(name, *fields, unique=index.unique, **options)
 

@@ -113,13 +113,13 @@ def _index_work(connection: sqlite3.Connection, table: Table) -> list[tuple[str,
     if table.schema.expires:
         expires = table.lengthened("expires")
         wanted[expires] = f"CREATE INDEX {table.quote(expires)} ON {table.quote(name)} ({table.quote(EXPIRES)})"
-    for index, ddl in wanted.items():
-        if index in present and not is_same_ddl(present[index], ddl):
+    for chosen, ddl in wanted.items():
+        if chosen in present and not is_same_ddl(present[chosen], ddl):
             raise MigrationError(
-                f"the index {index} on {name} is another than the repository's: run DROP INDEX {index}, and the next "
+                f"the index {chosen} on {name} is another than the repository's: run DROP INDEX {chosen}, and the next "
                 "use makes it anew"
             )
-    return [(ddl, f"created the index {index} on {name}") for index, ddl in wanted.items() if index not in present]
+    return [(ddl, f"created the index {chosen} on {name}") for chosen, ddl in wanted.items() if chosen not in present]
 
 
 def is_same_ddl(first: str, second: str) -> bool:

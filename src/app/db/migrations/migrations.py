@@ -1,13 +1,17 @@
 """The migrations of all connections of a DataLayer."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from ...config import Settings
 from ...connections import ConnectionManager
+from ...core.constants import ConnectionType
 from ...core.errors import ConfigurationError, did_you_mean
 from .migrator import Events, Migrator, Report
 from .runner import StepMigrator
 from .store import MigrationStoreRegistry
+
+_SQL = (ConnectionType.POSTGRES, ConnectionType.SQLITE)
 
 
 class Host(Protocol):
@@ -16,6 +20,11 @@ class Host(Protocol):
     settings: Settings
 
     def connection(self, name: str) -> ConnectionManager[Any]: ...
+
+    def repository(self, name: Any) -> Any: ...
+
+    @property
+    def repositories(self) -> Iterable[Any]: ...
 
 
 class Migrations:
@@ -29,11 +38,13 @@ class Migrations:
     def of(self, connection: str) -> Migrator:
         """The migrations of one connection; ConfigurationError for one that is not configured."""
         manager = self._host.connection(connection)
+        directory, wait = self.path / manager.name, self._settings.wait
+        if manager.connection_type in _SQL:
+            from .sql.migrator import SQLMigrator  # noqa: PLC0415 - Alembic and SQLAlchemy
+
+            return SQLMigrator(manager.name, directory, manager, self._host, wait=wait)
         return StepMigrator(
-            connection,
-            self.path / connection,
-            MigrationStoreRegistry.get(manager.connection_type)(manager),
-            wait=self._settings.wait,
+            manager.name, directory, MigrationStoreRegistry.get(manager.connection_type)(manager), wait=wait
         )
 
     def connections(self) -> list[str]:

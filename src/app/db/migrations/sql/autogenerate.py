@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic.autogenerate.api import AutogenContext
+from alembic.autogenerate.render import _repr_type
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -15,17 +16,21 @@ from ....core.utils.logger import get_logger
 from ...backends._sql import EXPIRES, EXTRA
 from ...backends._sql_table import TABLE, Table
 from ..ledger import LEDGER
+from .description import DESCRIBED
 from .indexes import is_as, present_indexes
 
 logger = get_logger(__name__)
 
+_TEXT = re.compile(r"'((?:[^'\\]|'')*)'", re.DOTALL)
 _NUMBER = re.compile(r"(\d{1,14})(?:_|$)")
 
 
 def options(metadata: sa.MetaData, *, from_nothing: bool) -> dict[str, Any]:
     """For `EnvironmentContext.configure`. `from_nothing` compares with an empty database: for the first revision."""
 
-    def include_name(_name: str | None, kind: str, _parents: Any) -> bool:
+    def include_name(_name: str | None, kind: str, parents: Any) -> bool:
+        if kind == "index" and DESCRIBED in metadata.tables[parents["table_name"]].info:
+            return False  # they are compared here
         return not (from_nothing and kind == "table")
 
     return {
@@ -51,10 +56,14 @@ def _include(item: Any, name: str | None, kind: str, reflected: bool, compare_to
 
 
 def _compare_type(
-    context: MigrationContext, _inspected: Any, column: sa.Column[Any], present: TypeEngine[Any], wanted: TypeEngine[Any]
+    context: MigrationContext,
+    _inspected: Any,
+    column: sa.Column[Any],
+    present: TypeEngine[Any],
+    wanted: TypeEngine[Any],
 ) -> bool | None:
     """Alembic's own way is too lenient for ours: to SQLite all of its types are alike."""
-    if TABLE not in column.table.info:
+    if DESCRIBED not in column.table.info:
         return None
     plain = re.sub(r' COLLATE "?\w+"?', "", wanted.compile(context.dialect))
     return present.compile(context.dialect).partition(" COLLATE")[0].upper() != plain.upper()
@@ -68,12 +77,7 @@ def _render(kind: str, item: Any, context: AutogenContext) -> str | bool:
     while isinstance(item, TypeDecorator):
         item = item.load_dialect_impl(dialect)  # type: ignore[arg-type]
     base: Any = next(each for each in type(item).__mro__ if each.__module__.startswith("sqlalchemy."))
-    own = item if type(item) is base else item.adapt(base)
-    if base.__module__.startswith("sqlalchemy.dialects."):
-        name = base.__module__.split(".")[2]
-        context.imports.add(f"from sqlalchemy.dialects import {name}")
-        return f"{name}.{own!r}"
-    return f"sa.{own!r}"
+    return _repr_type(item if type(item) is base else item.adapt(base), context)
 
 
 def _process(context: MigrationContext, _revision: Any, directives: list[ops.MigrationScript]) -> None:
@@ -88,22 +92,17 @@ def _process(context: MigrationContext, _revision: Any, directives: list[ops.Mig
     assert upgrade is not None  # noqa: S101 - Alembic has made both
     assert downgrade is not None  # noqa: S101
     metadata: sa.MetaData = context.opts["target_metadata"]
-    tables = {table.name: table for table in metadata.tables.values() if TABLE in table.info}
+    tables = {name: table.info[DESCRIBED] for name, table in metadata.tables.items() if DESCRIBED in table.info}
     for each in tables.values():
-        _complete_indexes(context, upgrade, each)
+        _add_index_changes(context, upgrade, each)
     downgrade.ops = upgrade.reverse().ops
     upgrade.ops = [one for each in upgrade.ops for one in _finished(each, tables)]
 
 
-def _complete_indexes(context: MigrationContext, upgrade: ops.UpgradeOps, table: sa.Table) -> None:
-    """Compare them here: Alembic sees neither the conditions of indexes nor, on SQLite, their collations."""
+def _add_index_changes(context: MigrationContext, upgrade: ops.UpgradeOps, table: sa.Table) -> None:
+    """Of a repository's table: Alembic sees neither the conditions of indexes nor, on SQLite, their collations."""
     connection = context.connection
     assert connection is not None  # noqa: S101 - the database is what is compared with
-    for each in upgrade.ops:
-        if isinstance(each, ops.ModifyTableOps) and each.table_name == table.name:
-            each.ops = [one for one in each.ops if not isinstance(one, ops.CreateIndexOp | ops.DropIndexOp)]
-    kept = [each for each in upgrade.ops if not (isinstance(each, ops.CreateIndexOp) and each.table_name == table.name)]
-    upgrade.ops = [each for each in kept if not (isinstance(each, ops.ModifyTableOps) and not each.ops)]
     wanted = {str(index.name): index for index in table.indexes}
     there: dict[str, sa.Index] = {}
     if not any(isinstance(each, ops.CreateTableOp) and each.table_name == table.name for each in upgrade.ops):
@@ -141,20 +140,21 @@ def _described(operation: ops.CreateIndexOp, table: sa.Table) -> Iterator[ops.Mi
     own: Table = table.info[TABLE]
     index = next(each for each in table.indexes if each.name == operation.index_name)
     ddl = own.ddl(sa.schema.CreateIndex(index))
-    if ":" in ddl or "\\" in ddl:
+    if ":" in ddl:
         # Alembic would write the condition as a text in which `:name` is a parameter.
         yield ops.ExecuteSQLOp(_escaped(own.ddl(sa.schema.CreateIndex(index, if_not_exists=True))))
     else:
         yield operation
     comment = own.dialect.index_comment(str(index.name), ddl)
-    if comment is not None:
+    if comment:
         yield ops.ExecuteSQLOp(_escaped(comment))
 
 
 def _give_default(table: Table, column: sa.Column[Any]) -> None:
     default = table.added_default(column.name)
     if default is not None and not (column.nullable and default == "NULL"):
-        column.server_default = sa.DefaultClause(sa.text(_escaped(default)))
+        text = _TEXT.fullmatch(default)
+        column.server_default = sa.DefaultClause(text[1].replace("''", "'") if text else sa.text(default))
     elif default is None and not column.nullable:
         logger.warning(
             "%s.%s has no default: say in the new file what it shall be in the records that are there",
@@ -164,4 +164,5 @@ def _give_default(table: Table, column: sa.Column[Any]) -> None:
 
 
 def _escaped(sql: str) -> str:
-    return re.sub(r"([\\:])", r"\\\1", sql)
+    """For `op.execute`, to which `:name` is a parameter."""
+    return sql.replace(":", "\\:")

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 
@@ -15,6 +15,10 @@ from ...backends._sql_backend import SQLBackend
 from ...models.base import Entity
 from ...repositories.base import Repository
 from ...repositories.registry import RepositoryRegistry
+
+
+DESCRIBED: Final = "manystore"
+"""In the `info` of a repository's table: the same with its indexes, which are not for Alembic to compare."""
 
 
 class Host(Protocol):
@@ -53,7 +57,8 @@ def describe(host: Host, manager: ConnectionManager[Any], owners: Mapping[str, s
             taken[found] = name
             return found
 
-        backend.table.described(metadata, chosen)
+        copy = backend.collection.to_metadata(metadata)
+        copy.info[DESCRIBED] = backend.table.described(sa.MetaData(), chosen)
     return metadata
 
 

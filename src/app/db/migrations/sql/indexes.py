@@ -33,7 +33,7 @@ def present_indexes(connection: sa.Connection, table: str) -> dict[str, Present]
     """By their names; what a key or a constraint has made is left out."""
     if connection.dialect.name == "sqlite":
         found = connection.exec_driver_sql(
-            "SELECT i.name, m.sql, i.\"unique\", i.partial FROM pragma_index_list(?) i"
+            'SELECT i.name, m.sql, i."unique", i.partial FROM pragma_index_list(?) i'
             " JOIN sqlite_master m ON m.type = 'index' AND m.name = i.name WHERE m.sql IS NOT NULL",
             (table,),
         ).fetchall()
@@ -46,8 +46,7 @@ def present_indexes(connection: sa.Connection, table: str) -> dict[str, Present]
         return {name: Present(sql, columns[name], bool(unique), bool(partial)) for name, sql, unique, partial in found}
     rows = connection.exec_driver_sql(INDEXES, ([], table)).fetchall()
     return {
-        name: Present(made_by, tuple(columns), unique, limited)
-        for name, _, unique, limited, made_by, columns in rows
+        name: Present(made_by, tuple(columns), unique, limited) for name, _, unique, limited, made_by, columns in rows
     }
 
 

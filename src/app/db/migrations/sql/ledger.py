@@ -45,9 +45,9 @@ def read(connection: sa.Connection) -> dict[str, Entry]:
     return {row["revision"]: _entry(row) for row in connection.execute(sa.select(TABLE)).mappings()}
 
 
-def put(connection: sa.Connection, revision: str, entry: Entry) -> sa.sql.dml.Insert:
+def put(dialect: sa.Dialect, revision: str, entry: Entry) -> sa.sql.dml.Insert:
     """The statement that puts an entry in the place of the one of that revision."""
-    insert: Any = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(TABLE)
+    insert: Any = (postgresql if dialect.name == "postgresql" else sqlite).insert(TABLE)
     values = {column.name: getattr(entry, column.name) for column in TABLE.c if column.name != "revision"}
     values |= {"state": str(entry.state), "direction": str(entry.direction)}
     statement = insert.values(revision=revision, **values)

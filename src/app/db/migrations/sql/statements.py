@@ -16,7 +16,8 @@ from alembic.runtime.migration import MigrationContext
 from ....core.errors import MigrationError
 
 _CONCURRENTLY = re.compile(
-    r"\s*CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(\"(?:[^\"]|\"\")+\"|\w+)", re.IGNORECASE
+    r"\s*CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?(\"(?:[^\"]|\"\")+\"|\w+)",
+    re.IGNORECASE,
 )
 _READS = re.compile(r"\s*(?:SELECT|PRAGMA|SHOW|WITH|VALUES|EXPLAIN)\b", re.IGNORECASE)
 _IS_VALID = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
