@@ -9,6 +9,7 @@ from ...core.constants import ConnectionType
 from ...core.errors import ConfigurationError, did_you_mean
 from .migrator import Events, Migrator, Report
 from .runner import StepMigrator
+from .schemas import schemas_on
 from .store import MigrationStoreRegistry
 
 _SQL = (ConnectionType.POSTGRES, ConnectionType.SQLITE)
@@ -43,9 +44,8 @@ class Migrations:
             from .sql.migrator import SQLMigrator  # noqa: PLC0415 - Alembic and SQLAlchemy
 
             return SQLMigrator(manager.name, directory, manager, self._host, wait=wait)
-        return StepMigrator(
-            manager.name, directory, MigrationStoreRegistry.get(manager.connection_type)(manager), wait=wait
-        )
+        store = MigrationStoreRegistry.get(manager.connection_type)(manager, schemas_on(self._host, manager))
+        return StepMigrator(manager.name, directory, store, wait=wait)
 
     def connections(self) -> list[str]:
         """Those that have a directory of migrations, in the order of the settings."""
