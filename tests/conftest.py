@@ -22,6 +22,7 @@ def redis_server() -> Iterator[RedisServer]:
 @pytest.fixture(autouse=True)
 def _only_own_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MANYSTORE_CONFIG", raising=False)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
@@ -65,6 +66,9 @@ class PoolSettings(Section):
     timeout: PositiveFloat = Field(5, description="Seconds that a caller waits for a free connection.")
 
 
+_SLOW_QUERY = "Seconds from which on a statement is logged as slow, without its parameters; by default none is."
+
+
 class SQLiteSettings(Section):
     type: Literal[ConnectionType.SQLITE] = ConnectionType.SQLITE
     path: Path = Field(
@@ -75,6 +79,7 @@ class SQLiteSettings(Section):
         "full",
         description="`full`: an acknowledged write survives a power failure. `normal`: it survives a killed process.",
     )
+    slow_query: PositiveFloat | None = Field(None, description=_SLOW_QUERY)
 
 
 NO_EMBEDDED_MONGODB = (
@@ -119,14 +124,45 @@ class RedisSettings(Section):
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
 
 
+class PostgresPoolSettings(PoolSettings):
+    max_lifetime: PositiveFloat = Field(3600, description="Seconds after which a connection is replaced by a new one.")
+    max_idle: PositiveFloat = Field(
+        600, description="Seconds after which the pool gives up one of the connections that were not needed meanwhile."
+    )
+    pre_ping: bool | NonNegativeFloat = Field(
+        False,
+        description="Ask a connection for a sign of life before it is used: always, or after so many seconds of rest. "
+        "For networks that drop connections without a word; a connection that was closed is noticed anyway.",
+    )
+
+
 class PostgresSettings(Section):
     type: Literal[ConnectionType.POSTGRES] = ConnectionType.POSTGRES
     url: Secret = Field(None, description="`postgresql://…` or `embedded`.")
+    reader_url: Secret = Field(
+        None, description="`postgresql://…` of a replica, for the reads that ask for it (`reads_from: reader`)."
+    )
     path: Path = Field(
         Path("postgres"), description="Where the embedded server keeps its data, relative to `data_dir`."
     )
-    pool: PoolSettings = PoolSettings()
+    pooled: bool | None = Field(
+        None,
+        description="Whether a pooler hands each transaction to another session (pgbouncer in transaction mode); by "
+        "default as the url tells.",
+    )
+    application_name: str | None = Field(
+        None, description="What `pg_stat_activity` calls these connections; by default as the url says, or `manystore`."
+    )
+    options: Mapping[str, str] = Field(
+        {}, repr=False, description="Options of libpq's that the url does not name, such as `sslrootcert`. Not shown."
+    )
+    pool: PostgresPoolSettings = PostgresPoolSettings()
     timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
+    connect_timeout: PositiveFloat | None = Field(
+        None,
+        description="Seconds for connecting, where they are others than `timeout`, such as for a server that sleeps.",
+    )
+    slow_query: PositiveFloat | None = Field(None, description=_SLOW_QUERY)
 
 
 _CA_FILE = (
@@ -203,6 +239,13 @@ class MigrationSettings(Section):
     )
 
 
+class RelationalSettings(Section):
+    connection: str | None = Field(
+        None,
+        description="The connection of `app.db.relational`; by default the one to PostgreSQL, else the one to SQLite.",
+    )
+
+
 class VectorStoreSettings(Section):
     connection: str = Field(description="The name of a connection to a vector engine.")
     collection: str | None = Field(None, description="The collection; by default the store's own name.")
@@ -224,6 +267,9 @@ class EmbeddingSettings(Section):
     )
 
 
+_RELATIONAL = frozenset({ConnectionType.POSTGRES, ConnectionType.SQLITE})
+
+
 class Settings(Section):
     """Everything a DataLayer is built from. A section that is left out has the embedded default."""
 
@@ -240,6 +286,7 @@ class Settings(Section):
     }
     cache: CacheSettings = CacheSettings()
     migrations: MigrationSettings = MigrationSettings()
+    relational: RelationalSettings = RelationalSettings()
     vector_stores: Mapping[str, VectorStoreSettings] = {
         "documents": VectorStoreSettings(connection="qdrant", collection="documents"),
     }
@@ -294,6 +341,10 @@ class Settings(Section):
             _require(self.cache.connection, self.connections, "connection", "cache", "connection")
             if self.connections[self.cache.connection].type != ConnectionType.REDIS:
                 raise _problem("the cache's connection must be one to Redis", "cache", "connection")
+        if self.relational.connection is not None:
+            _require(self.relational.connection, self.connections, "connection", "relational", "connection")
+            if self.connections[self.relational.connection].type not in _RELATIONAL:
+                raise _problem("the connection must be one to PostgreSQL or SQLite", "relational", "connection")
         for name, store in self.vector_stores.items():
             _require(store.connection, self.connections, "connection", "vector_stores", name, "connection")
             _require(store.embedding, self.embeddings, "embedding", "vector_stores", name, "embedding")

@@ -42,9 +42,20 @@ class Connection(psycopg.AsyncConnection[Row]):
 
     @classmethod
     async def connect(  # type: ignore[override]  # psycopg types each parameter of libpq
-        cls, conninfo: str = "", *, within: float, failed: Callable[[AppError], Any], address: str, **kwargs: Any
+        cls,
+        conninfo: str = "",
+        *,
+        within: float,
+        limit: float,
+        failed: Callable[[AppError], Any],
+        address: str,
+        statements: int | None = None,
+        **kwargs: Any,
     ) -> Self:
-        """Connect within the timeout to the millisecond (libpq knows whole seconds, two at the least)."""
+        """Connect `within` seconds, to the millisecond (libpq knows whole ones, two at the least).
+
+        `limit` is the connection's own timeout then.
+        """
         ours: AppError
         try:
             async with asyncio.timeout(within):
@@ -55,7 +66,9 @@ class Connection(psycopg.AsyncConnection[Row]):
         except psycopg.Error as error:
             ours = StoreUnavailableError(f"cannot connect to PostgreSQL at {address}: {_reason(error)}")
         else:
-            connection.timeout = within
+            connection.timeout = limit
+            if statements is not None:
+                connection.prepared_max = statements
             connection.address = address
             connection.made = monotonic()
             connection.cursors = {}

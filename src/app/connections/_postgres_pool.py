@@ -1,7 +1,6 @@
 """psycopg's pool, with errors that are ours: it says why it has no connection, and hands out none that is dead."""
 
 import asyncio
-from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from ..core.errors import AppError, PoolExhaustedError, StoreUnavailableError
 from ..core.utils.logger import get_logger
 from ._postgres_connection import Connection
 from ._postgres_exchange import Exchanges
+from ._postgres_options import PostgresOptions
 
 if TYPE_CHECKING:
     from .embedded.server import Lease
@@ -28,31 +28,33 @@ class _EndedError(BaseException):
 class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
     """A pool that says why it has no connection, and hands out none that its server has closed."""
 
-    def __init__(
-        self,
-        conninfo: str,
-        *,
-        name: str,
-        address: str,
-        timeout: float,
-        max_size: int,
-        wait: float,
-        kwargs: Mapping[str, Any],
-    ) -> None:
-        self.address = address
+    def __init__(self, name: str, options: PostgresOptions, *, pre_ping: float | bool = False) -> None:
+        """`pre_ping`: whether, or after how many seconds of rest, a connection is asked before it is lent."""
+        self.address = options.address
+        self.options = options
         self.lease: Lease | None = None
-        self.operation_timeout = timeout
+        self.operation_timeout = options.timeout
         self.known = set()
         self.first_use = asyncio.Lock()
         self._lent: set[Connection] = set()
         self._failing: set[asyncio.Task[None]] = set()
+        self._rest = None if pre_ping is False else float(0 if pre_ping is True else pre_ping)
         super().__init__(
-            conninfo,
+            options.conninfo,
             connection_class=Connection,
-            kwargs={**kwargs, "within": timeout, "failed": self._connect_failed, "address": address},
+            kwargs={
+                **options.kwargs,
+                "limit": options.timeout,
+                "within": options.connect_timeout,
+                "statements": options.statements,
+                "failed": self._connect_failed,
+                "address": options.address,
+            },
             min_size=0,
-            max_size=max_size,
-            timeout=wait,
+            max_size=options.max_size,
+            timeout=options.wait,
+            max_lifetime=options.max_lifetime,
+            max_idle=options.max_idle,
             # Its own retries wait longer and longer; here whoever needs a connection tries, and hears of the failure.
             reconnect_timeout=0,
             name=name,

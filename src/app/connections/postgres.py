@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from ..config.settings import EMBEDDED, PostgresSettings
 from ..core.constants import ConnectionType
-from ..core.errors import MissingDependencyError, StoreUnavailableError
+from ..core.errors import ConfigurationError, MissingDependencyError, StoreUnavailableError
 from .base import ConnectionHealth, ConnectionManager
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 
     from ._postgres_exchange import Exchanges
+    from ._postgres_options import PostgresOptions
 
 Row = tuple[Any, ...]
 
@@ -62,7 +63,7 @@ class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
         except StoreUnavailableError as error:
             if not pool.may_run_again(error):
                 raise
-            return await pool.run_again(sql, parameters, start + self.settings.timeout - time.monotonic())
+            return await pool.run_again(sql, parameters, start + pool.operation_timeout - time.monotonic())
 
     async def execute_command(
         self, sql: "QueryNoTemplate", parameters: Sequence[Any] | Mapping[str, Any] = ()
@@ -97,7 +98,22 @@ class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
     def get_connection_info(self) -> dict[str, Any]:
         if self._embedded:
             return {"type": str(self.connection_type), "url": EMBEDDED, "path": str(self.path)}
-        return {"type": str(self.connection_type), "url": self._address(self._conninfo(self._url))}
+        return {"type": str(self.connection_type), "url": self.options().address}
+
+    def options(self, url: str | None = None) -> "PostgresOptions":
+        """What its connections are made with, for who makes others like them: an engine of SQLAlchemy's.
+
+        For `embedded` the url is that of a lease of the server (`embedded.postgres.acquire`), which is to be held for
+        as long as it is used.
+        """
+        try:
+            from ._postgres_options import options_of  # noqa: PLC0415 - an optional package
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError.for_extra("psycopg", "postgres") from error
+        given = self._url if url is None else url
+        if given == EMBEDDED:
+            raise ConfigurationError(f"the connection {self.name!r} is embedded: its address is that of a lease")
+        return options_of(self.name, self.settings, given)
 
     @property
     def _url(self) -> str:
@@ -108,44 +124,18 @@ class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
     def _embedded(self) -> bool:
         return self._url == EMBEDDED
 
-    def _conninfo(self, url: str) -> str:
-        try:
-            from ._postgres_url import conninfo  # noqa: PLC0415 - an optional package
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError.for_extra("psycopg", "postgres") from error
-        return conninfo(self.name, url)
-
-    def _address(self, conninfo: str) -> str:
-        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - an optional package
-
-        from ._postgres_url import shown_address  # noqa: PLC0415
-
-        return shown_address(conninfo_to_dict(conninfo))
-
     async def _open(self) -> "Exchanges[Any]":
         try:
             from ._postgres_pool import Pool  # noqa: PLC0415 - an optional package
-            from ._postgres_url import prepares  # noqa: PLC0415
         except ImportError as error:
             raise MissingDependencyError.for_extra("psycopg", "postgres") from error
         lease = None
-        url = self._url
         if self._embedded:
             from .embedded import postgres as embedded  # noqa: PLC0415 - an optional package
 
             lease = await embedded.acquire(self.path)
-            url = lease.url
         try:
-            conninfo = self._conninfo(url)
-            pool = Pool(
-                conninfo,
-                name=self.name,
-                address=self._address(conninfo),
-                timeout=self.settings.timeout,
-                max_size=self.settings.pool.max_size,
-                wait=self.settings.pool.timeout,
-                kwargs={"autocommit": True, "prepare_threshold": 5 if prepares(url) else None},
-            )
+            pool = Pool(self.name, self.options(lease.url if lease else None), pre_ping=self.settings.pool.pre_ping)
         except BaseException:
             if lease is not None:
                 lease.let_go()

@@ -8,8 +8,6 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from pydantic import BaseModel
-
 from ..config import Settings, load
 from ..connections import ConnectionFactory, ConnectionHealth, ConnectionManager
 from ..core import current
@@ -22,6 +20,7 @@ from .cache.cache import Cache
 from .cache.memory import MemoryStore
 from .cache.policy import CachePolicy
 from .cache.redis import RedisStore
+from .models.schema import is_model
 from .repositories.base import Repository
 from .repositories.placement import Placement
 from .repositories.registry import RepositoryRegistry
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from ..connections.redis import RedisConnectionManager
     from ..connections.sqlite import SQLiteConnectionManager
     from .migrations.migrations import Migrations
+    from .relational.engines import Engines
     from .repositories.signup_session_repository import SignupSessionRepository
     from .repositories.user_repository import UserRepository
     from .vector.base import VectorDB
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 RepositoryT = TypeVar("RepositoryT", bound=Repository[Any])
-ModelT = TypeVar("ModelT", bound=BaseModel)
+ModelT = TypeVar("ModelT")
 
 
 class DataLayer:
@@ -158,6 +158,8 @@ class DataLayer:
         self._repositories.clear()
         try:
             await self.vector_stores.close_all()
+            if "relational" in self.__dict__:
+                await self.relational.close()
         finally:
             await self.connections.close()
 
@@ -180,6 +182,14 @@ class DataLayer:
     def repositories(self) -> tuple[Repository[Any], ...]:
         """Those that were asked for so far."""
         return tuple(self._repositories.values())
+
+    @cached_property
+    def relational(self) -> "Engines":
+        """The engines of SQLAlchemy's, for `app.db.relational`."""
+        self._refuse_if_closed()
+        from .relational.engines import Engines  # noqa: PLC0415 - on use only
+
+        return Engines(self.settings, self.connections)
 
     @property
     def closed(self) -> bool:
@@ -274,7 +284,7 @@ def _repository_class(name: object) -> type[Repository[Any]]:
         return RepositoryRegistry.get_class(name)
     if isinstance(name, type) and issubclass(name, Repository):
         return name
-    if isinstance(name, type) and issubclass(name, BaseModel):
+    if isinstance(name, type) and is_model(name):
         registered = RepositoryRegistry.classes_of(name)
         if len(registered) > 1:
             names = ", ".join(repr(each.registered_name) for each in registered)
@@ -282,7 +292,9 @@ def _repository_class(name: object) -> type[Repository[Any]]:
         if registered:
             return registered[0]
         return type(f"{name.__name__}Repository", (Repository,), {"model": name})
-    raise TypeError(f"repository(…) takes a registered name, a Repository class or a pydantic model, not {name!r}")
+    raise TypeError(
+        f"repository(…) takes a registered name, a Repository class, a pydantic model or a mapped class, not {name!r}"
+    )
 
 
 def build_default() -> DataLayer:

@@ -13,8 +13,10 @@ import sqlalchemy as sa
 from ...core.errors import AppError, ConfigurationError, MigrationError
 from ...core.utils.logger import get_logger
 from ..query.predicates import ALL
+from ._mapped_schema import Present, check_columns, creation, needed_tables
 from ._postgres_dialect import CODE_POINTS
 from ._sql import EXPIRES, EXTRA
+from ._sql_mapped import MappedTable
 from ._sql_table import Table, migrated, refuse_missing
 from .base import LEDGER
 
@@ -52,6 +54,14 @@ INDEXES = """
 _HAS_LEDGER = """
     SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
     WHERE c.relname = %s
+"""
+_TABLES = """
+    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
+    WHERE c.relname = ANY(%s) AND c.relkind IN ('r', 'p')
+"""
+_ENUMERATIONS = """
+    SELECT t.typname FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace AND n.nspname = current_schema()
+    WHERE t.typtype = 'e'
 """
 
 
@@ -121,6 +131,8 @@ async def ensure_table(connection: Connection, table: Table) -> Mapping[str, tup
             for statement, done in work:
                 await _change(connection, table, statement)
                 logger.info("%s", done)
+        if isinstance(table, MappedTable):  # the server named what the class does not
+            _, fields = await _compare(connection, table)
     return fields
 
 
@@ -128,6 +140,8 @@ async def _compare(connection: Connection, table: Table) -> tuple[list[_Work], M
     """What is to be done, and the fields of each index by its name when it is."""
     name = table.schema.name
     columns = {row[0]: _Column(*row[1:]) for row in await _rows(connection, _COLUMNS, (name,))}
+    if isinstance(table, MappedTable):
+        return await _compare_mapped(connection, table, columns)
     names = [table.index_name(index) for index in table.schema.indexes]
     indexes = {row[0]: _Index(*row[1:]) for row in await _rows(connection, INDEXES, (names, name))}
     if columns:
@@ -139,6 +153,20 @@ async def _compare(connection: Connection, table: Table) -> tuple[list[_Work], M
     work += _index_work(table, wanted, indexes)
     fields = {chosen: each.fields for chosen, each in wanted.items()}
     return work, {**fields, f"{name}_pkey": (table.schema.key,)}
+
+
+async def _compare_mapped(
+    connection: Connection, table: MappedTable, columns: Mapping[str, _Column]
+) -> tuple[list[_Work], Mapping[str, tuple[str, ...]]]:
+    name = table.schema.name
+    if columns:
+        check_columns(table, {each: Present(found.not_null, found.in_key) for each, found in columns.items()})
+        indexes = {row[0]: _Index(*row[1:]) for row in await _rows(connection, INDEXES, ([], name))}
+        return [], {each: table.fields_of(filter(None, found.columns)) for each, found in indexes.items()}
+    present = [row[0] for row in await _rows(connection, _TABLES, ([*needed_tables(table)],))]
+    types = [row[0] for row in await _rows(connection, _ENUMERATIONS, ())]
+    work = [_Work(statement, f"created the table {name}") for statement in creation(table, present, types)]
+    return work, {}
 
 
 async def _change(connection: Connection, table: Table, statement: str) -> None:

@@ -7,7 +7,7 @@ kinds of values) and then only bound. What differs between stores is in `Dialect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect as SADialect
@@ -16,6 +16,9 @@ from sqlalchemy.sql.elements import ColumnElement
 from ..models.schema import FieldSchema, Kind
 from ..query.predicates import Op
 from ._json import decode_json, encode_json
+
+if TYPE_CHECKING:
+    from ..models.mapped import MappedField
 
 Codec: TypeAlias = Callable[[Any], Any]
 Condition: TypeAlias = ColumnElement[Any]
@@ -48,6 +51,8 @@ class Dialect(ABC):
     """What one SQL store does its own way."""
 
     sqlalchemy: ClassVar[SADialect]
+    sessions: ClassVar[SADialect]
+    """SQLAlchemy's own, with which a session writes and reads."""
     types: ClassVar[Mapping[Kind, sa.types.TypeEngine[Any]]]
     table_options: ClassVar[Mapping[str, Any]] = {}
     """SQLAlchemy's, for every table."""
@@ -102,6 +107,22 @@ class Dialect(ABC):
     def index_comment(self, name: str, ddl: str) -> str:  # noqa: ARG002 - for stores that need it
         """The statement that keeps an index's own one beside it; empty where the store keeps it by itself."""
         return ""
+
+    @abstractmethod
+    def by_code_point(self, text: Condition) -> Condition:
+        """Text of a mapped class's column, which may have another order or none."""
+
+    @abstractmethod
+    def folds(self, column_type: sa.types.TypeEngine[Any]) -> bool:
+        """Whether a mapped class's column takes different texts for the same."""
+
+    @abstractmethod
+    def listed(self, field: "MappedField") -> sa.types.TypeEngine[Any]:
+        """The type that a mapped class's column is compared in with the elements of `is_one_of`."""
+
+    @abstractmethod
+    def decimal_operand(self, column_type: sa.types.TypeEngine[Any], op: Op) -> Codec | None:
+        """How a number goes in that a mapped class's decimals are compared with; None for as one that is stored."""
 
     @abstractmethod
     def insert(self, table: sa.Table) -> Any:

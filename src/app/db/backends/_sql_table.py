@@ -1,7 +1,7 @@
 """A collection as an SQL table: its columns and indexes, and predicates as conditions on them."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final
@@ -62,11 +62,18 @@ class Table:
         self.plain_encoders: dict[str, Codec | None] = {}
         self.decoders: dict[str, Codec | None] = {}
         for name, field in schema.fields.items():
-            encode, self.decoders[name] = dialect.codec(field)
+            encode, self.decoders[name] = self._codec(field)
             self.plain_encoders[name] = encode
             self.encoders[name] = None if encode is None else _unless_none(encode)
         if len({name.lower() for name in schema.fields}) < len(schema.fields):
             raise ConfigurationError(f"{schema.name}: two fields have names that differ only by case")
+        self.table = self._described()
+
+    def _codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
+        return self.dialect.codec(field)
+
+    def _described(self) -> sa.Table:
+        schema, dialect = self.schema, self.dialect
         columns = [
             sa.Column(
                 check_identifier(name),
@@ -81,7 +88,7 @@ class Table:
             columns.append(sa.Column(EXTRA, dialect.types[Kind.JSON], nullable=False))
         if schema.expires:
             columns.append(sa.Column(EXPIRES, dialect.types[Kind.FLOAT], nullable=True))
-        self.table = sa.Table(
+        return sa.Table(
             check_identifier(schema.name), sa.MetaData(), *columns, quote=True, **dialect.table_options
         )
 
@@ -109,6 +116,11 @@ class Table:
             self._field(beyond[0])
         wanted = [name for name in self.schema.fields if name in fields]
         return tuple(self.table.c[name] for name in (*wanted, *([EXTRA] if beyond else [])))
+
+    def fields_of(self, columns: Iterable[str]) -> tuple[str, ...]:
+        """The fields that have these columns."""
+        fields = {column.name: str(column.key) for column in self.table.c}
+        return tuple(fields.get(name, name) for name in columns)
 
     def quote(self, identifier: str) -> str:
         return self.dialect.sqlalchemy.identifier_preparer.quote_identifier(identifier)
@@ -230,13 +242,25 @@ class Table:
     def ordering(self, name: str) -> Condition:
         """The field as it is compared, sorted and indexed."""
         field = self._sortable(name)
-        return self.dialect.ordering(self.table.c[field.name], field)
+        return self._in_order(self.table.c[field.name], field)
+
+    def indexed(self, name: str) -> Condition:
+        """The field as an index has it."""
+        return self.ordering(name)
 
     def _sortable(self, name: str) -> FieldSchema:
         field = self._field(name)
         if field.kind is Kind.JSON:
             raise UnsupportedOperationError(f"{self.schema.name}: cannot sort or index by {name!r}, which is nested")
         return field
+
+    def made_by_sql(self, names: Collection[str], *, new: bool) -> dict[str, Any]:  # noqa: ARG002 - of mapped classes
+        """What the statement itself gives to columns beyond the named ones, in a new row or in one that changes."""
+        return {}
+
+    def changed_with(self, changes: Mapping[str, Any], increments: Collection[str]) -> Mapping[str, Any]:  # noqa: ARG002
+        """The changes with what goes with any change of a row."""
+        return changes
 
     def _literal(self, element: Condition) -> str:
         options = {"literal_binds": True, "include_table": False}
@@ -270,17 +294,23 @@ class Table:
 
     def _in_column(self, column: Condition, field: FieldSchema, op: Op, bind: Binder) -> Condition:
         """A comparison with a value of the column's own kind."""
-        encode = self.dialect.operand(field)
+        encode = self._operand(field, op)
         if op in (Op.CONTAINS, Op.STARTSWITH):
             part = bind.next(encode)
             if field.kind is not Kind.TEXT:
                 return sa.false()
             in_text = self.dialect.contains_text if op is Op.CONTAINS else self.dialect.starts_with
-            return in_text(column, part)
-        ordered = self.dialect.ordering(column, field)
+            return in_text(self._in_order(column, field), part)
+        ordered = self._in_order(column, field)
         if op is Op.IN:
             return self.dialect.is_one_of(ordered, bind.next(self._list_encoder(encode)))
         return compare(ordered, op, bind.next(encode))
+
+    def _in_order(self, column: Condition, field: FieldSchema) -> Condition:
+        return self.dialect.ordering(column, field)
+
+    def _operand(self, field: FieldSchema, op: Op) -> Codec | None:  # noqa: ARG002 - of mapped classes
+        return self.dialect.operand(field)
 
     def _list_encoder(self, encode: Codec | None) -> Codec:
         encode_list = self.dialect.encode_list
