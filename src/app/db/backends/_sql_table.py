@@ -26,7 +26,6 @@ from ._shapes import VALUE_KINDS, lower, shape, value_kind, without_lists
 from ._sql import EXPIRES, EXTRA, Binder, Codec, Condition, Dialect, LiteralBinder, compare
 from .base import CollectionSchema, Index
 
-
 TABLE: Final = "manystore"
 """In the `info` of a table that `Table.described` made: the Table."""
 
@@ -88,9 +87,7 @@ class Table:
             columns.append(sa.Column(EXTRA, dialect.types[Kind.JSON], nullable=False))
         if schema.expires:
             columns.append(sa.Column(EXPIRES, dialect.types[Kind.FLOAT], nullable=True))
-        return sa.Table(
-            check_identifier(schema.name), sa.MetaData(), *columns, quote=True, **dialect.table_options
-        )
+        return sa.Table(check_identifier(schema.name), sa.MetaData(), *columns, quote=True, **dialect.table_options)
 
     @cached_property
     def columns(self) -> tuple[sa.Column[Any], ...]:

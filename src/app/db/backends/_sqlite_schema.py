@@ -9,8 +9,8 @@ from ...core.errors import ConfigurationError, MigrationError
 from ...core.utils.logger import get_logger
 from ._sql import EXPIRES, EXTRA
 from ._sql_table import Table, migrated, refuse_missing
-from .base import LEDGER
 from ._sqlite_dialect import SQLiteDialect
+from .base import LEDGER
 
 logger = get_logger(__name__)
 

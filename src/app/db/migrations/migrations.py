@@ -27,6 +27,9 @@ class Host(Protocol):
     @property
     def repositories(self) -> Iterable[Any]: ...
 
+    @property
+    def relational(self) -> Any: ...
+
 
 class Migrations:
     """`data.migrations`: each connection has a directory of its name below `migrations.path`."""

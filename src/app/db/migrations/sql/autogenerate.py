@@ -73,9 +73,9 @@ def _render(kind: str, item: Any, context: AutogenContext) -> str | bool:
     """Types as SQLAlchemy's own, so that a revision means the same whatever becomes of the library."""
     if kind != "type" or not isinstance(item, TypeEngine) or type(item).__module__.startswith("sqlalchemy."):
         return False
-    dialect = context.migration_context.dialect if context.migration_context else None
+    dialect = context.migration_context.dialect
     while isinstance(item, TypeDecorator):
-        item = item.load_dialect_impl(dialect)  # type: ignore[arg-type]
+        item = item.load_dialect_impl(dialect)
     base: Any = next(each for each in type(item).__mro__ if each.__module__.startswith("sqlalchemy."))
     return _repr_type(item if type(item) is base else item.adapt(base), context)
 

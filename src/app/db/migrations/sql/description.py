@@ -1,7 +1,8 @@
 """What the tables of a connection should be: those of its repositories, and those of declarative classes."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final, Protocol
@@ -12,10 +13,11 @@ from ....config import Settings
 from ....connections.base import ConnectionManager
 from ....core.errors import AppError, ConfigurationError
 from ...backends._sql_backend import SQLBackend
+from ...backends._sql_mapped import MappedTable
+from ...backends._sql_table import Table
 from ...models.base import Entity
 from ...repositories.base import Repository
 from ...repositories.registry import RepositoryRegistry
-
 
 DESCRIBED: Final = "manystore"
 """In the `info` of a repository's table: the same with its indexes, which are not for Alembic to compare."""
@@ -31,7 +33,10 @@ class Host(Protocol):
     def repository(self, name: Any) -> Any: ...
 
     @property
-    def repositories(self) -> Any: ...
+    def repositories(self) -> Iterable[Any]: ...
+
+    @property
+    def relational(self) -> Any: ...
 
 
 def describe(host: Host, manager: ConnectionManager[Any], owners: Mapping[str, str]) -> sa.MetaData:
@@ -47,19 +52,22 @@ def describe(host: Host, manager: ConnectionManager[Any], owners: Mapping[str, s
     for table in metadata.tables.values():
         taken |= {str(index.name): table.name for index in table.indexes}
     for backend in _backends(host, manager, modules):
-        name = backend.schema.name
-        if name in metadata.tables:
+        if backend.schema.name in metadata.tables:
             continue
-
-        def chosen(own: str, name: str = name) -> str:
-            longer = backend.table.lengthened(own)
-            found = longer if taken.get(longer) == name or taken.get(own, name) != name else own
-            taken[found] = name
-            return found
-
-        copy = backend.collection.to_metadata(metadata)
-        copy.info[DESCRIBED] = backend.table.described(sa.MetaData(), chosen)
+        table = backend.table
+        if isinstance(table, MappedTable):
+            table.given.to_metadata(metadata)
+        else:
+            copy = table.table.to_metadata(metadata)
+            copy.info[DESCRIBED] = table.described(sa.MetaData(), partial(_index_name, table, taken))
     return metadata
+
+
+def _index_name(table: Table, taken: dict[str, str], own: str) -> str:
+    name, longer = table.schema.name, table.lengthened(own)
+    found = longer if taken.get(longer) == name or taken.get(own, name) != name else own
+    taken[found] = name
+    return found
 
 
 def _imported(name: str) -> ModuleType | type[Any]:
@@ -78,12 +86,8 @@ def _imported(name: str) -> ModuleType | type[Any]:
 
 def _declared(host: Host, manager: ConnectionManager[Any]) -> Iterator[sa.Table]:
     """The tables of `app.db.relational`, where an application has imported it, on the connection of its sessions."""
-    package = __package__.rpartition(".migrations")[0]
-    base = sys.modules.get(f"{package}.relational.base")
-    if base is None or not base.Base.metadata.tables:
-        return
-    engines = import_module(f"{package}.relational.current").engines_of(host)
-    if engines.connection is manager:
+    base = sys.modules.get(f"{__package__.rpartition('.migrations')[0]}.relational.base")
+    if base is not None and base.Base.metadata.tables and host.relational.connection is manager:
         yield from base.Base.metadata.sorted_tables
 
 
@@ -121,9 +125,7 @@ def _classes(place: ModuleType | type[Any]) -> Iterator[type[Any]]:
         yield place
         return
     for each in vars(place).values():
-        if not (isinstance(each, type) and each.__module__ == place.__name__):
-            continue
-        if issubclass(each, Repository) and hasattr(each, "model"):
-            yield each
-        elif issubclass(each, Entity) and not each.__subclasses__():
-            yield each
+        if isinstance(each, type) and each.__module__ == place.__name__:
+            is_model = issubclass(each, Entity) and not each.__subclasses__()
+            if is_model or (issubclass(each, Repository) and hasattr(each, "model")):
+                yield each

@@ -12,7 +12,7 @@ from alembic.script import Script
 
 from ...backends._sqlite_dialect import register_functions
 from ..ledger import Direction
-from .errors import explained
+from .errors import cause, explained
 from .revisions import name_of
 
 Plan = list[tuple[str, tuple[str, ...]]]
@@ -75,5 +75,5 @@ def _run(context: MigrationContext, script: Script, direction: Direction) -> Non
     try:
         with Operations.context(context):
             work()
-    except Exception as error:
-        raise explained(f"{name_of(script)} cannot be shown", error) from None
+    except Exception as error:  # noqa: BLE001 - whatever an application's code raises
+        raise explained(f"{name_of(script)} cannot be shown", error) from cause(error)

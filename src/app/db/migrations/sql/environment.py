@@ -1,12 +1,14 @@
 """Where `env.py` leads: to the run at hand, or for the command `alembic` to one on the configured connection."""
 
 import asyncio
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from alembic.runtime.environment import EnvironmentContext
 
 from ....core import current
-from .run import Run
+
+if TYPE_CHECKING:
+    from .run import Run
 
 RUN: Final = "manystore"
 """The attribute of Alembic's configuration that holds the run."""

@@ -1,7 +1,7 @@
 """What goes wrong in a revision as ours, without what the driver's text may have of a record's values."""
 
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -23,7 +23,7 @@ def ours(connection: str) -> Iterator[None]:
 
 
 def explained(place: str, error: Exception) -> AppError:
-    """The error of a revision, which names it. Its cause is kept only where it can hold no value."""
+    """The error of a revision, which names it."""
     if isinstance(error, AppError):
         ours: AppError = error if str(error).startswith(place) else MigrationError(f"{place}: {error}")
     elif isinstance(error, sa.exc.DBAPIError):
@@ -32,9 +32,12 @@ def explained(place: str, error: Exception) -> AppError:
         ours = MigrationError(f"{place}: {error}: {AGAIN}")
     else:
         ours = MigrationError(f"{place}: the code of the migration failed ({type(error).__name__}): {AGAIN}")
-        ours.__cause__ = error
-    ours.__suppress_context__ = True
     return ours
+
+
+def cause(error: Exception) -> Exception | None:
+    """What may be shown behind ours: the driver's text has values."""
+    return None if isinstance(error, sa.exc.DBAPIError) else error
 
 
 def _reason(error: sa.exc.DBAPIError) -> str:

@@ -26,7 +26,7 @@ def owners(connection: sa.Connection) -> dict[str, str]:
         rows = connection.exec_driver_sql(
             "SELECT indexname, tablename FROM pg_indexes WHERE schemaname = current_schema()"
         )
-    return {name: table for name, table in rows}
+    return {str(name): str(table) for name, table in rows}
 
 
 def present_indexes(connection: sa.Connection, table: str) -> dict[str, Present]:

@@ -59,6 +59,6 @@ def remove(revision: str) -> sa.sql.dml.Delete:
     return sa.delete(TABLE).where(TABLE.c.revision == revision)
 
 
-def _entry(row: Mapping[str, Any]) -> Entry:
-    values = {name: value for name, value in row.items() if name != "revision"}
+def _entry(row: sa.RowMapping) -> Entry:
+    values: dict[str, Any] = {str(name): value for name, value in row.items() if name != "revision"}
     return Entry(**values | {"state": State(values["state"]), "direction": Direction(values["direction"])})

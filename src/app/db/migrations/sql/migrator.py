@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -110,18 +110,18 @@ class SQLMigrator(Migrator):
     def _config(self, run: Run | None) -> Config:
         return alembic_config(self.connection, self.directory, {RUN: run})
 
-    def _known(self, run: Run, connection: sa.Connection) -> list[Revision]:
+    def _known(self, connection: sa.Connection) -> list[Revision]:
         directory = self._directory()
         heads = MigrationContext.configure(connection).get_current_heads()
         return known(directory, load(directory), heads, ledger.read(connection))
 
     def _read(self, run: Run) -> list[Revision]:
         with run.engine.connect() as connection:
-            return self._known(run, connection)
+            return self._known(connection)
 
     def _status(self, run: Run) -> list[Status]:
         with run.engine.connect() as connection:
-            revisions = self._known(run, connection)
+            revisions = self._known(connection)
             half = any(each.state == "interrupted" for each in revisions)
             busy = half and is_locked(connection, run.path)
         return [self._one(each, busy=busy) for each in revisions]
@@ -145,7 +145,7 @@ class SQLMigrator(Migrator):
         return self._report(run)
 
     def _down(self, run: Run, to: str | None, steps: int) -> Report:
-        def revs(script: ScriptDirectory, heads: Sequence[str]) -> Any:
+        def revs(script: ScriptDirectory, heads: Any) -> Any:
             chosen = self._behind(run, to, steps)
             if not chosen:
                 return []
@@ -243,7 +243,7 @@ class SQLMigrator(Migrator):
             plan = statements_of(run.engine, [each.script for each in chosen if each.script is not None], direction)
         return Report(self.connection, plan=tuple(plan))
 
-    def _alembic(self, run: Run, revs: Callable[[ScriptDirectory, Sequence[str]], Any]) -> None:
+    def _alembic(self, run: Run, revs: Callable[[ScriptDirectory, Any], Any]) -> None:
         config = self._config(run)
         directory = ScriptDirectory.from_config(config)
         with (

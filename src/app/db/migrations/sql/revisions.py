@@ -9,7 +9,7 @@ from alembic.util import CommandError
 
 from ....core.errors import MigrationError
 from ..files import checksum
-from ..ledger import Direction, Entry, State
+from ..ledger import Entry, State
 
 REPAIR = "`manystore migrate repair` finishes it, and with --revert takes it back"
 
@@ -70,13 +70,11 @@ def known(
     """First to last; what has no file any more comes last."""
     files = {each.revision: each for each in scripts}
     applied = ancestors(directory, [head for head in heads if head in files])
-    missing = {head for head in heads if head not in files} | {
-        id for id, entry in entries.items() if id not in files and entry.direction is not Direction.REVERT
-    }
-    found = [Revision(id, name_of(each), each, entries.get(id), id in applied) for id, each in files.items()]
+    missing = {each for each in (*heads, *entries) if each not in files}
+    found = [Revision(key, name_of(each), each, entries.get(key), key in applied) for key, each in files.items()]
     return found + [
-        Revision(id, entries[id].name if id in entries else id, None, entries.get(id), applied=True)
-        for id in sorted(missing)
+        Revision(each, entries[each].name if each in entries else each, None, entries.get(each), applied=True)
+        for each in sorted(missing)
     ]
 
 

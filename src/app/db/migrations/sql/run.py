@@ -1,7 +1,8 @@
-"""One run of Alembic's environment: under the lock, with each revision's entry written in the revision's transaction."""
+"""One run of Alembic's environment: under the lock, with each revision's entry written in its transaction."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..ledger import Direction, Entry, State, now
 from . import ledger
 from .autogenerate import options
 from .engine import WRITES, Interrupt
-from .errors import explained
+from .errors import cause, explained
 from .lock import locked
 from .revisions import ancestors, checksum_of, known, load, name_of, refuse_unsound
 from .statements import Statements, tolerating
@@ -94,10 +95,10 @@ class Run:
     def _write_sql(self, environment: EnvironmentContext) -> None:
         """`--sql`: for somebody else to run, so nobody is asked anything."""
 
-        def write(ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: Any) -> None:
+        def write(ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Any) -> None:
             del heads, run_args
-            script = environment.script.get_revision(step.up_revision_id)
-            if script is not None and not step.is_stamp:
+            if not step.is_stamp:
+                script = environment.script.get_revision(step.up_revision_id or "")
                 for statement in _entries(ctx, script, up=step.is_upgrade, started=now(), duration=0.0):
                     ctx.impl._exec(statement)  # noqa: SLF001 - what writes, instead of executing
 
@@ -144,11 +145,11 @@ class Run:
     ) -> None:
         """Carry out one revision, in its transaction."""
         script: Any = step.revision
-        id, name = script.revision, name_of(script)
+        key, name = script.revision, name_of(script)
         self.started(name)
         connection = context.connection
         assert connection is not None  # noqa: S101 - it is no dry run
-        before = ledger.read(connection).get(id) if id == self.resume else None
+        before = ledger.read(connection).get(key) if key == self.resume else None
         direction = Direction.UP if step.is_upgrade else Direction.DOWN
         entry = before or Entry(name, checksum_of(script), State.RUNNING, direction, started_at=now())
         left = False
@@ -159,7 +160,7 @@ class Run:
             left = True
             assert context.connection is not None  # noqa: S101
             running = entry.altered(state=State.RUNNING, done=done, error=None, checksum=checksum_of(script))
-            context.connection.execute(ledger.put(connection.dialect, id, running))
+            context.connection.execute(ledger.put(connection.dialect, key, running))
 
         again = before is not None and before.state is State.RUNNING
         statements = Statements(context, mark, done=before.done if before else 0, again=again)
@@ -175,11 +176,11 @@ class Run:
                 )
         except AppError as error:
             if left or before is not None:
-                self._failed(context, id, str(error))
+                self._failed(context, key, str(error))
             raise
-        self._began[id] = (entry.started_at, entry.duration + time.monotonic() - start)
+        self._began[key] = (entry.started_at, entry.duration + time.monotonic() - start)
 
-    def _failed(self, context: MigrationContext, id: str, reason: str) -> None:
+    def _failed(self, context: MigrationContext, key: str, reason: str) -> None:
         """What it did outside of its transaction stays, and the entry says so."""
         connection = context.connection
         assert connection is not None  # noqa: S101
@@ -188,11 +189,16 @@ class Run:
         elif connection.in_transaction():
             connection.rollback()
         with connection.begin():
-            entry = ledger.read(connection)[id]
-            connection.execute(ledger.put(connection.dialect, id, entry.altered(state=State.FAILED, error=reason)))
+            entry = ledger.read(connection)[key]
+            connection.execute(ledger.put(connection.dialect, key, entry.altered(state=State.FAILED, error=reason)))
 
     def _applied(
-        self, directory: ScriptDirectory, ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: Any
+        self,
+        directory: ScriptDirectory,
+        ctx: MigrationContext,
+        step: MigrationInfo,
+        heads: Collection[Any],
+        run_args: Any,
     ) -> None:
         """In the transaction of the step, which has changed Alembic's own table already."""
         del run_args
@@ -201,7 +207,7 @@ class Run:
         if step.is_stamp:
             self._stamped(directory, connection, heads)
             return
-        script: Any = directory.get_revision(step.up_revision_id)
+        script: Any = directory.get_revision(step.up_revision_id or "")
         started, duration = self._began[script.revision]
         for statement in _entries(ctx, script, up=step.is_upgrade, started=started, duration=duration):
             connection.execute(statement)
@@ -211,7 +217,7 @@ class Run:
         logger.info("%s: %s is %s", self.connection, name, "applied" if step.is_upgrade else "taken back")
 
     @staticmethod
-    def _stamped(directory: ScriptDirectory, connection: sa.Connection, heads: set[str]) -> None:
+    def _stamped(directory: ScriptDirectory, connection: sa.Connection, heads: Collection[Any]) -> None:
         """`alembic stamp` says what is applied, so the ledger says the same."""
         applied = ancestors(directory, sorted(heads))
         entries = ledger.read(connection)
@@ -249,15 +255,10 @@ def _broken_references(connection: sa.Connection) -> set[tuple[Any, ...]]:
     return {tuple(row) for row in connection.exec_driver_sql("PRAGMA foreign_key_check")}
 
 
-class _explaining:  # noqa: N801 - used as a context manager
+@contextmanager
+def _explaining(connection: str, name: str) -> Iterator[None]:
     """Errors of a revision, named by it."""
-
-    def __init__(self, connection: str, name: str) -> None:
-        self._place = f"{connection}: {name}"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, Exception):
-            raise explained(self._place, error)
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever an application's code raises
+        raise explained(f"{connection}: {name}", error) from cause(error)

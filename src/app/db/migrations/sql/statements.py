@@ -47,7 +47,7 @@ def tolerating(context: MigrationContext) -> Iterator[None]:
     try:
         yield
     finally:
-        del impl._exec
+        del impl._exec  # noqa: SLF001
 
 
 class Statements:
@@ -78,7 +78,7 @@ class Statements:
             yield
         finally:
             sa.event.remove(connection, "before_cursor_execute", self._refuse_unseen)
-            del context.impl._exec, context.autocommit_block
+            del context.impl._exec, context.autocommit_block  # noqa: SLF001
 
     @contextmanager
     def _marked(self) -> Iterator[None]:
