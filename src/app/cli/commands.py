@@ -18,19 +18,17 @@ from ..db.query.predicates import Filter
 from ..db.vector.ingest import IngestReport, ingest
 from .check import check
 from .check import print_report as print_check
-from .console import complain, console, fail, health_json, health_table, print_passage, run
+from .console import Config, complain, console, fail, health_json, health_table, print_passage, run
 from .demo import demo as run_demo
+from .migrate import app as migrate_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
+app.add_typer(migrate_app, name="migrate")
 
 STARTER = Path(__file__).with_name("starter.yaml")
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="The YAML file; else MANYSTORE_CONFIG, config/default.yaml or the defaults."),
-]
 Store = Annotated[str, typer.Option("--store", "-s", help="A name under `vector_stores`.")]
 
 

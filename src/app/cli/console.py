@@ -4,7 +4,8 @@ import asyncio
 import os
 from collections.abc import Coroutine, Mapping
 from dataclasses import asdict
-from typing import Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,14 +19,19 @@ from .interrupt import INTERRUPTED, cancelled_by_interrupt
 
 R = TypeVar("R")
 
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The YAML file; else MANYSTORE_CONFIG, config/default.yaml or the defaults."),
+]
+
 console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def run(work: Coroutine[Any, Any, R], *, resumes: bool = False) -> R:
+def run(work: Coroutine[Any, Any, R], *, resumes: bool = False, interrupted: str = "interrupted") -> R:
     """Run a command to its end. What the library refuses is one line and exit code 1, never a traceback.
 
-    `resumes` says that the same command goes on where an interrupted one stopped.
+    `resumes` says that the same command goes on where an interrupted one stopped; `interrupted` is what else to say.
     """
 
     async def interruptible() -> R:
@@ -39,7 +45,7 @@ def run(work: Coroutine[Any, Any, R], *, resumes: bool = False) -> R:
     except (AppError, OSError, ValueError) as error:
         fail(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        fail("interrupted; the same command goes on where it stopped" if resumes else "interrupted", INTERRUPTED)
+        fail("interrupted; the same command goes on where it stopped" if resumes else interrupted, INTERRUPTED)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

@@ -17,7 +17,7 @@ from ._mapped_schema import Present, check_columns, creation, needed_tables
 from ._postgres_dialect import CODE_POINTS
 from ._sql import EXPIRES, EXTRA
 from ._sql_mapped import MappedTable
-from ._sql_table import Table, migrated, refuse_missing
+from ._sql_table import Table, is_same_ddl, migrated, refuse_missing
 from .base import LEDGER
 
 logger = get_logger(__name__)
@@ -247,9 +247,7 @@ def _wanted_indexes(table: Table, present: Mapping[str, _Index]) -> dict[str, _W
         ddl = table.index_ddl(index, chosen)
         result[chosen] = _Wanted(index.fields, index.unique, index.where != ALL, ddl)
     if table.schema.expires:
-        chosen = table.lengthened("expires")
-        ddl = f"CREATE INDEX {table.quote(chosen)} ON {table.quote(name)} ({table.quote(EXPIRES)})"
-        result[chosen] = _Wanted((EXPIRES,), unique=False, limited=False, ddl=ddl)
+        result[table.lengthened("expires")] = _Wanted((EXPIRES,), False, False, table.expires_ddl())
     return result
 
 
@@ -271,7 +269,7 @@ def _index_work(table: Table, wanted: Mapping[str, _Wanted], present: Mapping[st
 def _is_same(present: _Index, wanted: _Wanted) -> bool:
     """PostgreSQL spells a condition its own way, so ours is kept as a comment; a migration's index has none."""
     if present.made_by is not None and present.made_by.startswith("CREATE "):
-        return present.made_by == wanted.ddl
+        return is_same_ddl(present.made_by, wanted.ddl)
     form = (tuple(present.columns), present.unique, present.limited)
     return form == (wanted.fields, wanted.unique, wanted.limited)
 

@@ -44,6 +44,11 @@ def refuse_missing(table: "Table", missing: Sequence[str]) -> None:
         raise MigrationError(f"{table.schema.name} is not as the model has it (not yet {', nor '.join(missing)})")
 
 
+def is_same_ddl(first: str, second: str) -> bool:
+    """Whether two statements make the same index; a migration quotes names only where it has to."""
+    return " ".join(first.replace('"', "").split()) == " ".join(second.replace('"', "").split())
+
+
 _BY_MIGRATION = (
     "this database has migrations, so it is one of them that does it: `manystore migrate up` applies what is pending, "
     "and `manystore migrate new` writes what is missing"
@@ -78,7 +83,7 @@ class Table:
                 check_identifier(name),
                 dialect.types[field.kind],
                 primary_key=name == schema.key,
-                autoincrement=False,  # keys are made by the model
+                autoincrement="auto" if name != schema.key else False,  # keys are made by the model
                 nullable=field.nullable or field.kind is Kind.JSON,
             )
             for name, field in schema.fields.items()
@@ -130,30 +135,29 @@ class Table:
         name = self.schema.name
         kind = column.type.compile(self.dialect.sqlalchemy)
         add = f"ALTER TABLE {self.quote(name)} ADD COLUMN {self.quote(column.name)} {kind}"
-        default = self.added_default(column.name)
-        if default is None:
+        if not self.has_added_default(column.name):
             raise MigrationError(
                 f"the table {name} has no column {column.name!r}, which the model requires: give the field a default, "
                 f"or run {add} NOT NULL DEFAULT …, with the value that old records shall have"
             )
+        # As SQL text, since DDL takes no parameters.
+        default = self.dialect.literal(self.added_default(column.name))
         return f"{add}{'' if column.nullable else ' NOT NULL'} DEFAULT {default}"
 
-    def added_default(self, name: str) -> str | None:
-        """What a new column has in old records, as SQL text; None where the model requires a value."""
-        if name == EXTRA:
-            return "'{}'"
-        if name == EXPIRES:
-            return "NULL"
-        return None if self.schema.fields[name].required else self._default_literal(name)
+    def has_added_default(self, name: str) -> bool:
+        """Whether old records can get a new column; the model may require a value."""
+        return name in (EXTRA, EXPIRES) or not self.schema.fields[name].required
 
-    def _default_literal(self, name: str) -> str:
-        """The field's default as SQL text, since DDL takes no parameters."""
+    def added_default(self, name: str) -> Any:
+        """What a new column has in old records, as it is stored."""
+        if name in (EXTRA, EXPIRES):
+            return "{}" if name == EXTRA else None
         try:
             default = storable(self.schema.fields[name].default())
         except ValueError as error:
             raise ConfigurationError(f"the default of {self.schema.name}.{name} cannot be stored: {error}") from None
         encode = self.encoders[name]
-        return self.dialect.literal(default if encode is None else encode(default))
+        return default if encode is None else encode(default)
 
     def lengthened(self, name: str) -> str:
         """The name of an index with the table's before it, as short as the store needs it."""
@@ -171,12 +175,18 @@ class Table:
         for index in self.schema.indexes:
             self._index(table, index, quoted_name(name_of(self.index_name(index)), quote=True))
         if self.schema.expires:
-            sa.Index(quoted_name(self.lengthened("expires"), quote=True), table.c[EXPIRES])
+            self._expires_index(table)
         return table
 
     def index_ddl(self, index: Index, name: str) -> str:
         copy = self.table.to_metadata(sa.MetaData())
         return self.ddl(sa.schema.CreateIndex(self._index(copy, index, quoted_name(name, quote=True))))
+
+    def expires_ddl(self) -> str:
+        return self.ddl(sa.schema.CreateIndex(self._expires_index(self.table.to_metadata(sa.MetaData()))))
+
+    def _expires_index(self, table: sa.Table) -> sa.Index:
+        return sa.Index(quoted_name(self.lengthened("expires"), quote=True), table.c[EXPIRES])
 
     def _index(self, table: sa.Table, index: Index, name: str) -> sa.Index:
         where = self.index_condition(index)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from ...core.errors import ConfigurationError, MigrationError
 from ...core.utils.logger import get_logger
 from ._sql import EXPIRES, EXTRA
-from ._sql_table import Table, migrated, refuse_missing
+from ._sql_table import Table, is_same_ddl, migrated, refuse_missing
 from ._sqlite_dialect import SQLiteDialect
 from .base import LEDGER
 
@@ -111,8 +111,7 @@ def _index_work(connection: sqlite3.Connection, table: Table) -> list[tuple[str,
         chosen = longer if owners.get(longer) == name or owners.get(own, name) != name else own
         wanted[chosen] = table.index_ddl(index, chosen)
     if table.schema.expires:
-        expires = table.lengthened("expires")
-        wanted[expires] = f"CREATE INDEX {table.quote(expires)} ON {table.quote(name)} ({table.quote(EXPIRES)})"
+        wanted[table.lengthened("expires")] = table.expires_ddl()
     for chosen, ddl in wanted.items():
         if chosen in present and not is_same_ddl(present[chosen], ddl):
             raise MigrationError(
@@ -120,12 +119,3 @@ def _index_work(connection: sqlite3.Connection, table: Table) -> list[tuple[str,
                 "use makes it anew"
             )
     return [(ddl, f"created the index {chosen} on {name}") for chosen, ddl in wanted.items() if chosen not in present]
-
-
-def is_same_ddl(first: str, second: str) -> bool:
-    """Whether two statements make the same index; a migration quotes names only where it has to."""
-    return _plain(first) == _plain(second)
-
-
-def _plain(sql: str) -> str:
-    return " ".join(sql.replace('"', "").split())

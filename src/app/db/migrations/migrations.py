@@ -62,6 +62,20 @@ class Migrations:
                 )
         return [name for name in known if name in directories]
 
+    def possible(self) -> list[str]:
+        """Those whose store can be migrated, with a directory or without."""
+        kinds = {*_SQL, *MigrationStoreRegistry.names()}
+        return [name for name, each in self._host.settings.connections.items() if each.type in kinds]
+
+    def write_alembic_ini(self) -> None:
+        """Let the command `alembic` work on the SQL connections that have migrations: an `alembic.ini` beside them."""
+        kinds = {name: each.type for name, each in self._host.settings.connections.items()}
+        directories = {name: self.path / name for name in self.connections() if kinds[name] in _SQL}
+        if directories:
+            from .sql.configuration import write_ini  # noqa: PLC0415 - Alembic
+
+            write_ini(self.path.absolute().parent / "alembic.ini", directories)
+
     async def up(self, *, events: Events | None = None) -> list[Report]:
         """Apply what is pending on every connection that has migrations, one after the other."""
         return [await self.of(name).up(events=events) for name in self.connections()]

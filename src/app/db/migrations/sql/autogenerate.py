@@ -21,7 +21,6 @@ from .indexes import is_as, present_indexes
 
 logger = get_logger(__name__)
 
-_TEXT = re.compile(r"'((?:[^'\\]|'')*)'", re.DOTALL)
 _NUMBER = re.compile(r"(\d{1,14})(?:_|$)")
 
 
@@ -93,14 +92,16 @@ def _process(context: MigrationContext, _revision: Any, directives: list[ops.Mig
     assert downgrade is not None  # noqa: S101
     metadata: sa.MetaData = context.opts["target_metadata"]
     tables = {name: table.info[DESCRIBED] for name, table in metadata.tables.items() if DESCRIBED in table.info}
-    for each in tables.values():
-        _add_index_changes(context, upgrade, each)
-    downgrade.ops = upgrade.reverse().ops
+    comments = [one for each in tables.values() for one in _add_index_changes(context, upgrade, each)]
+    downgrade.ops = [*upgrade.reverse().ops, *map(ops.ExecuteSQLOp, comments)]
     upgrade.ops = [one for each in upgrade.ops for one in _finished(each, tables)]
 
 
-def _add_index_changes(context: MigrationContext, upgrade: ops.UpgradeOps, table: sa.Table) -> None:
-    """Of a repository's table: Alembic sees neither the conditions of indexes nor, on SQLite, their collations."""
+def _add_index_changes(context: MigrationContext, upgrade: ops.UpgradeOps, table: sa.Table) -> Iterator[str]:
+    """Of a repository's table: Alembic sees neither the conditions of indexes nor, on SQLite, their collations.
+
+    Gives the statements that describe the old indexes, for the way back.
+    """
     connection = context.connection
     assert connection is not None  # noqa: S101 - the database is what is compared with
     wanted = {str(index.name): index for index in table.indexes}
@@ -113,6 +114,9 @@ def _add_index_changes(context: MigrationContext, upgrade: ops.UpgradeOps, table
         lifetime = {name for name in there if name not in wanted and present[name].columns == (EXPIRES,)}
         there = {name: index for name, index in there.items() if name not in same | lifetime}
         wanted = {name: index for name, index in wanted.items() if name not in same}
+        comment = table.info[TABLE].dialect.index_comment
+        described = ((name, present[name].made_by) for name in sorted(there))
+        yield from (_escaped(text) for name, ddl in described if ddl and (text := comment(name, ddl)))
     # What is dropped goes first, since it may be of a column that is dropped too.
     upgrade.ops[:0] = [ops.DropIndexOp.from_index(each) for _, each in sorted(there.items())]
     upgrade.ops += [ops.CreateIndexOp.from_index(each) for _, each in sorted(wanted.items())]
@@ -140,8 +144,8 @@ def _described(operation: ops.CreateIndexOp, table: sa.Table) -> Iterator[ops.Mi
     own: Table = table.info[TABLE]
     index = next(each for each in table.indexes if each.name == operation.index_name)
     ddl = own.ddl(sa.schema.CreateIndex(index))
-    if ":" in ddl:
-        # Alembic would write the condition as a text in which `:name` is a parameter.
+    if ":" in ddl or "%" in ddl:
+        # Alembic would write the condition as a text in which `:name` is a parameter, and percent signs are doubled.
         yield ops.ExecuteSQLOp(_escaped(own.ddl(sa.schema.CreateIndex(index, if_not_exists=True))))
     else:
         yield operation
@@ -151,15 +155,19 @@ def _described(operation: ops.CreateIndexOp, table: sa.Table) -> Iterator[ops.Mi
 
 
 def _give_default(table: Table, column: sa.Column[Any]) -> None:
-    default = table.added_default(column.name)
-    if default is not None and not (column.nullable and default == "NULL"):
-        text = _TEXT.fullmatch(default)
-        column.server_default = sa.DefaultClause(text[1].replace("''", "'") if text else sa.text(default))
-    elif default is None and not column.nullable:
+    """What a new column shall have in the records that are there, as on first use."""
+    name = column.name
+    if table.has_added_default(name):
+        value = table.added_default(name)
+        if value is not None:
+            # A text as it is: Alembic would write one inside SQL with its percent signs doubled.
+            text = value if isinstance(value, str) else sa.text(table.dialect.literal(value))
+            column.server_default = sa.DefaultClause(text)
+    elif not column.nullable:
         logger.warning(
             "%s.%s has no default: say in the new file what it shall be in the records that are there",
             table.schema.name,
-            column.name,
+            name,
         )
 
 

@@ -31,31 +31,38 @@ def alembic_config(connection: str, directory: Path, attributes: Mapping[str, An
     return config
 
 
-def write_ini(path: Path, directories: Mapping[str, Path]) -> bool:
-    """Write an `alembic.ini` for these connections, the first of them as the command's default; False if it is there.
+def write_ini(path: Path, directories: Mapping[str, Path]) -> None:
+    """Write an `alembic.ini` for these connections, the first of them as the command's default.
 
-    It names no address: that comes from the configuration of the application.
+    One that is there is completed where it is ours, and left alone where it is not. It names no address: that comes
+    from the configuration of the application.
     """
-    if path.exists() or not directories:
-        return False
-    text = [_HEAD]
-    for number, (name, directory) in enumerate(directories.items()):
+    present = path.read_text("utf-8") if path.exists() else ""
+    if present and _SCRIPTS not in present:
+        return
+    new = [name for name in directories if f"connection = {name}\n" not in present]
+    text = present or _HEAD
+    for number, name in enumerate(new):
         try:
-            place = f"%(here)s/{directory.absolute().relative_to(path.absolute().parent).as_posix()}"
+            place = f"%(here)s/{directories[name].absolute().relative_to(path.parent).as_posix()}"
         except ValueError:
-            place = str(directory.absolute()).replace("%", "%%")
-        text.append(f"[{'alembic' if number == 0 else name}]")
-        text.append(f"connection = {name}")
-        text.append(f"script_location = {__package__}:scripts")
-        text.append(f"version_locations = {place}")
-        text += [f"{option} = {value}" for option, value in _FIXED.items()]
-        text.append("prepend_sys_path = .\n")
-    path.write_text("\n".join(text), encoding="utf-8")
-    return True
+            place = str(directories[name].absolute()).replace("%", "%%")
+        options = {
+            "connection": name,
+            "script_location": _SCRIPTS,
+            "version_locations": place,
+            "prepend_sys_path": ".",
+            **_FIXED,
+        }
+        section = name if present or number else "alembic"
+        text += f"\n[{section}]\n" + "".join(f"{option} = {value}\n" for option, value in options.items())
+    if new:
+        path.write_text(text, encoding="utf-8")
 
 
-_HEAD = """\
+_SCRIPTS: Final = f"{__package__}:scripts"
+_HEAD: Final = """\
 # For the command `alembic` (revision, upgrade, downgrade, check, history …), which does what `manystore migrate` does.
-# The connections are those of the application's configuration (MANYSTORE_CONFIG, else config/default.yaml); with more
-# than one, `alembic -n NAME …` takes another than the first.
+# The connections are those of the application's configuration (MANYSTORE_CONFIG, else config/default.yaml); where there
+# are several, `alembic -n NAME …` takes another than the first.
 """

@@ -46,11 +46,11 @@ def describe(host: Host, manager: ConnectionManager[Any], owners: Mapping[str, s
     """
     metadata = sa.MetaData()
     modules = [_imported(name) for name in host.settings.migrations.models]
-    for table in _declared(host, manager):
-        table.to_metadata(metadata)
+    for each in _declared(host, manager):
+        each.to_metadata(metadata)
     taken = dict(owners)
-    for table in metadata.tables.values():
-        taken |= {str(index.name): table.name for index in table.indexes}
+    for each in metadata.tables.values():
+        taken |= {str(index.name): each.name for index in each.indexes}
     for backend in _backends(host, manager, modules):
         if backend.schema.name in metadata.tables:
             continue

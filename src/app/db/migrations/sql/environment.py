@@ -4,8 +4,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from alembic.runtime.environment import EnvironmentContext
+from alembic.util import CommandError
 
 from ....core import current
+from ....core.errors import AppError
 
 if TYPE_CHECKING:
     from .run import Run
@@ -21,7 +23,10 @@ def run(context: Any) -> None:
     if found is not None:
         found.perform(environment)
         return
-    asyncio.run(_from_command(environment))
+    try:
+        asyncio.run(_from_command(environment))
+    except AppError as error:
+        raise CommandError(str(error)) from error  # which the command says in one line
 
 
 async def _from_command(environment: EnvironmentContext) -> None:

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from ...backends._postgres_schema import INDEXES
-from ...backends._sql_table import TABLE, Table
-from ...backends._sqlite_schema import is_same_ddl
+from ...backends._sql_table import TABLE, Table, is_same_ddl
 
 
 class Present(NamedTuple):
