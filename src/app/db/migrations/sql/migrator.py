@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -254,8 +255,9 @@ class SQLMigrator(Migrator):
 
     @contextmanager
     def _exclusively(self, run: Run) -> Iterator[None]:
+        deadline = time.monotonic() + run.wait
         while not _ALEMBIC.acquire(timeout=0.05):
-            run.interrupt.wait(float("inf"), "")
+            run.interrupt.wait(deadline, f"another migration of this process has been running for {run.wait:g} s")
         try:
             yield
         finally:

@@ -70,6 +70,8 @@ def known(
     """First to last; what has no file any more comes last."""
     files = {each.revision: each for each in scripts}
     applied = ancestors(directory, [head for head in heads if head in files])
+    if any(head not in files for head in heads):  # and what it follows is not known by it
+        applied |= {key for key, entry in entries.items() if entry.complete}
     missing = {each for each in (*heads, *entries) if each not in files}
     found = [Revision(key, name_of(each), each, entries.get(key), key in applied) for key, each in files.items()]
     return found + [
