@@ -15,6 +15,7 @@ from app.db.backends._sqlite_dialect import register_functions
 from app.db.migrations.sql.migrator import SQLMigrator
 
 from ...records.conftest import postgres_schemas, postgres_server
+from . import shop_models
 
 __all__ = ["postgres_schemas", "postgres_server"]
 
@@ -26,7 +27,7 @@ class Database:
         self.store = store
         self.directory = directory
         self.section = section
-        self.models: tuple[str, ...] = ("shop_models",)
+        self.models: tuple[str, ...] = (shop_models.__name__,)
         self.repositories: dict[str, Any] = {
             "user": {"connection": store, "audited": True},
             "signup_session": {"connection": store},
@@ -111,8 +112,7 @@ class Database:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     if request.param == "sqlite":
         return Database("sqlite", tmp_path, {"path": "app.db", "synchronous": "normal"})
     make: Callable[[], str] = request.getfixturevalue("postgres_schemas")

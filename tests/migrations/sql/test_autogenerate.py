@@ -1,18 +1,20 @@
 """Revisions from models: what they make is what first use makes, and Alembic and we find no difference then."""
 
+import json
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from pydantic import create_model
 
 from app.core.errors import ConfigurationError, MigrationError
 from app.db import Entity, Index, Repository
 from app.db.query import compare
 
+from . import shop_models
 from .conftest import Database
 
 
@@ -26,15 +28,13 @@ class First(Entity):
 
 async def first_use(data: Any) -> None:
     """Of everything that the models say, in another order than they say it."""
-    import shop_models  # noqa: PLC0415 - the fixture puts it in reach
-
     for each in (shop_models.Plain, shop_models.Articles, "signup_session", "user", shop_models.Notes):
         backend = data.repository(each).backend
         for one in (backend, *backend.companions.values()):
             await one.prepare()
 
 
-async def test_a_revision_makes_what_first_use_makes(database: Database, tmp_path: Path) -> None:
+async def test_a_revision_makes_what_first_use_makes(database: Database) -> None:
     async with database.opened() as (data, migrator):
         path = await migrator.new("Create tables")
         assert path == database.revisions / "001_create_tables.py"
@@ -55,8 +55,6 @@ async def test_a_revision_makes_what_first_use_makes(database: Database, tmp_pat
     async with database.opened() as (data, _):
         # Notes comes first here as there: of two tables with an index of one name, the first has the name.
         await data.repository("user").backend.prepare()
-        import shop_models  # noqa: PLC0415
-
         for each in (shop_models.Articles, shop_models.Notes, shop_models.Plain, "user", "signup_session"):
             backend = data.repository(each).backend
             for one in (backend, *backend.companions.values()):
@@ -151,8 +149,6 @@ async def test_batch_mode_keeps_rows_indexes_and_references(database: Database) 
     async with database.opened() as (data, migrator):
         await migrator.new("create")
         await migrator.up()
-        import shop_models  # noqa: PLC0415
-
         articles = data.repository(shop_models.Articles)
         made = await articles.create_many([shop_models.Article(title=f"{i}", price=Decimal(i)) for i in range(20)])
     database.execute(
@@ -180,7 +176,10 @@ async def test_batch_mode_keeps_rows_indexes_and_references(database: Database) 
 
 
 async def test_models_that_cannot_be_imported(database: Database) -> None:
-    for models, said in ((("shop_modles",), "shop_modles cannot be imported"), (("shop_models:Non",), "no class Non")):
+    for models, said in (
+        (("shop_modles",), "shop_modles cannot be imported"),
+        ((f"{shop_models.__name__}:Non",), "no class Non"),
+    ):
         database.models = models
         async with database.opened() as (_, migrator):
             with pytest.raises(ConfigurationError, match=said):
@@ -197,27 +196,10 @@ async def test_tables_of_others_are_left_alone(database: Database) -> None:
         assert await migrator.check() == []
 
 
-async def test_alembics_own_check_agrees(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with database.opened() as (data, migrator):
-        await migrator.new("create")
-        await migrator.up()
-        data.migrations.write_alembic_ini()
-    monkeypatch.chdir(database.directory)
-    assert database.section.get("url", "app.db") not in Path("alembic.ini").read_text() or database.store == "sqlite"
-    out = (database.directory / "out").open("w+")
-
-    def run() -> None:
-        from app.db import DataLayer  # noqa: PLC0415
-
-        with DataLayer.from_config(database.config).sync():
-            pass
-        layer = DataLayer.from_config(database.config)
-        assert layer
-        command.check(Config("alembic.ini", stdout=out))
-
-    import asyncio  # noqa: PLC0415
-
-    await asyncio.to_thread(run)
-    out.seek(0)
-    assert "No new upgrade operations detected" in out.read()
-    out.close()
+def test_of_classes_and_repositories_together(database: Database) -> None:
+    """In a process of its own, since classes register with the one metadata."""
+    program = Path(__file__).with_name("relational_program.py")
+    arguments = [sys.executable, "-W", "error", str(program), json.dumps(database.config), database.store]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "campaigns" in {row[1] for row in database.shape()}

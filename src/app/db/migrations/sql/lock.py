@@ -55,6 +55,8 @@ def locked(engine: sa.Engine, path: Path | None, interrupt: Interrupt, *, wait: 
                 break
             connection.rollback()
             interrupt.wait(deadline, busy)
+        # The statement before keeps its snapshot until another comes, for which that index would wait as well.
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         yield
 
 

@@ -162,8 +162,8 @@ class Run:
             running = entry.altered(state=State.RUNNING, done=done, error=None, checksum=checksum_of(script))
             context.connection.execute(ledger.put(connection.dialect, key, running))
 
-        again = before is not None and before.state is State.RUNNING
-        statements = Statements(context, mark, done=before.done if before else 0, again=again)
+        killed = before is not None and before.state is State.RUNNING
+        statements = Statements(context, mark, done=before.done if before else None, killed=killed)
         broken = _broken_references(connection)
         try:
             with _explaining(self.connection, name), statements.counted():

@@ -54,13 +54,16 @@ class Statements:
     """Those of one revision; `mark` writes down, on the context's connection, how many are done."""
 
     def __init__(
-        self, context: MigrationContext, mark: Callable[[int], None], *, done: int = 0, again: bool = False
+        self, context: MigrationContext, mark: Callable[[int], None], *, done: int | None = None, killed: bool = False
     ) -> None:
-        """`done` were executed before a kill, and with `again` perhaps the one behind them too."""
+        """`done` were executed before it was interrupted, None if it was not. Where it was killed, perhaps the one
+        behind them was too.
+        """
         self._context = context
         self._mark = mark
-        self._done = done
-        self._again = again
+        self._resumes = done is not None
+        self._done = done or 0
+        self._killed = killed
         self._place = 0
         self._outside = False
         self._own = False
@@ -98,7 +101,7 @@ class Statements:
             return None
         self._own = True
         try:
-            if self._outside and self._again and self._place == self._done + 1:
+            if self._outside and self._resumes and self._place == self._done + 1:
                 result = self._perhaps_again(construct, *args, **options)
             else:
                 result = self._execute(construct, *args, **options)
@@ -121,7 +124,7 @@ class Statements:
         try:
             return self._execute(construct, *args, **options)
         except sa.exc.DBAPIError as error:
-            if is_there_already(error) or is_gone_already(error):
+            if self._killed and (is_there_already(error) or is_gone_already(error)):
                 return None
             raise
 
