@@ -211,7 +211,8 @@ def _events() -> Iterator[Events]:
     try:
         yield Events(progress=moved)
     finally:
-        bars.stop()
+        if tasks:  # it prints an empty line otherwise
+            bars.stop()
 
 
 def _print_reports(reports: list[Report], *, dry_run: bool = False) -> None:
