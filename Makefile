@@ -6,10 +6,10 @@ export PYTHON
 
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint format bench docs clean
+.PHONY: help setup demo test lint format bench bench-vectors docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with everything for development
 	@.ci/setup test lint docs
@@ -37,6 +37,10 @@ format: ## Rewrite the code in the project's style
 bench: ## Measure against the bare drivers and other layers; ARGS=--quick takes a minute
 	@VENV=.venv-bench .ci/setup bench
 	@.venv-bench/bin/python -m benchmarks.records $(ARGS)
+
+bench-vectors: ## Measure vector stores against bare engines and LangChain's stores; ARGS="pgvector --number 5000"
+	@VENV=.venv-bench .ci/setup bench
+	@.venv-bench/bin/python -m benchmarks.vectors $(ARGS)
 
 docs: ## Build the documentation in site/
 	@.ci/setup docs

@@ -1,11 +1,16 @@
 """What every test gets: no configuration from outside, and no thread or file left behind."""
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
 
+import psycopg
 import pytest
 
+from .connections.embedded.engines import make_engine
 from .redis_server import RedisServer
 
 
@@ -17,6 +22,34 @@ def redis_server() -> Iterator[RedisServer]:
         yield server.start()
     finally:
         server.end()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The url of one server for the whole run; each test that uses it has schemas of its own there."""
+    engine = make_engine("postgres")
+    with asyncio.Runner() as runner:
+        lease = runner.run(engine.acquire(tmp_path_factory.mktemp("postgres")))
+        yield lease.url
+        runner.run(lease.release())
+
+
+@pytest.fixture
+def postgres_schemas(postgres_server: str) -> Iterator[Callable[[], str]]:
+    """Makes an empty schema at each call, and gives the url of a database that begins with it."""
+    # A lock that a test has left open is an error and no end of waiting.
+    with psycopg.connect(postgres_server, autocommit=True, options="-c lock_timeout=10s") as connection:
+        made: list[str] = []
+
+        def make() -> str:
+            made.append(f"test_{uuid4().hex}")
+            connection.execute(f"CREATE SCHEMA {made[-1]}".encode())
+            options = quote(f"-c search_path={made[-1]} -c synchronous_commit=off", safe="")
+            return f"{postgres_server}&options={options}"
+
+        yield make
+        for schema in made:
+            connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
 
 
 @pytest.fixture(autouse=True)

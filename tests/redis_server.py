@@ -9,6 +9,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,33 @@ class RedisServer:
             return self.command("PING").startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
+
+
+@contextmanager
+def cluster_of_one() -> Iterator[RedisServer]:
+    """A node that has all slots."""
+    server = RedisServer("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", port=free_port())
+    try:
+        server.start()
+        server.command("CLUSTER", "ADDSLOTS", *map(str, range(8192)))
+        server.command("CLUSTER", "ADDSLOTS", *map(str, range(8192, 16384)))
+        deadline = time.monotonic() + 10
+        while b"cluster_state:ok" not in server.command("CLUSTER", "INFO"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield server
+    finally:
+        server.end()
+
+
+def free_port() -> int:
+    """A port that a cluster's node takes too: it listens 10,000 higher as well."""
+    while True:
+        with socket.socket() as probe, socket.socket() as bus:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            try:
+                bus.bind(("127.0.0.1", port + 10_000))
+            except (OverflowError, OSError):
+                continue
+            return port

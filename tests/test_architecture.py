@@ -25,7 +25,7 @@ RANKS = (
     ("config",),
     ("db.models", "db.query"),
     ("connections",),
-    ("db.backends", "db.cache", "db.vector"),
+    ("db.backends", "db.cache", "db.statistics", "db.vector"),
     ("db.middleware",),
     ("db.repositories",),
     ("db.relational", "db.migrations"),

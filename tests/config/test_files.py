@@ -40,7 +40,8 @@ def test_the_default_file_mentions_every_section_and_setting() -> None:
     for section in ("connections", "repositories", "vector_stores", "embeddings"):
         assert list(given[section]) == list(defaults[section])
         for name, entry in defaults[section].items():
-            assert set(given[section][name]) == {key for key, value in entry.items() if key != "type" and value != {}}
+            mentioned = {key for key, value in entry.items() if key != "type" and value not in ({}, [])}
+            assert set(given[section][name]) == mentioned
 
 
 def test_the_servers_file_takes_every_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

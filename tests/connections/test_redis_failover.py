@@ -16,8 +16,7 @@ from app.db import DataLayer
 from app.db.repositories.signup_session_repository import SignupSessionRepository
 from app.db.repositories.user_repository import UserRepository
 
-from ..redis_server import RedisServer
-from .test_redis_modes import free_port
+from ..redis_server import RedisServer, free_port
 
 TYPED = (StoreUnavailableError, DeadlineExceededError, OutcomeUnknownError)
 

@@ -1,8 +1,6 @@
 """The master that sentinels name, and a cluster: real servers, one node each."""
 
 import asyncio
-import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,36 +15,13 @@ from app.db.repositories.signup_session_repository import SignupSessionRepositor
 from app.db.repositories.user_repository import UserRepository
 from app.testing.models import Note, Notes, Product, Products, fill
 
-from ..redis_server import RedisServer
-
-
-def free_port() -> int:
-    """A port that a cluster's node takes too: it listens 10,000 higher as well."""
-    while True:
-        with socket.socket() as probe, socket.socket() as bus:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            try:
-                bus.bind(("127.0.0.1", port + 10_000))
-            except (OverflowError, OSError):
-                continue
-            return port
+from ..redis_server import RedisServer, cluster_of_one, free_port
 
 
 @pytest.fixture
 def cluster() -> Iterator[RedisServer]:
-    server = RedisServer("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", port=free_port())
-    try:
-        server.start()
-        server.command("CLUSTER", "ADDSLOTS", *map(str, range(8192)))
-        server.command("CLUSTER", "ADDSLOTS", *map(str, range(8192, 16384)))
-        deadline = time.monotonic() + 10
-        while b"cluster_state:ok" not in server.command("CLUSTER", "INFO"):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    with cluster_of_one() as server:
         yield server
-    finally:
-        server.end()
 
 
 @pytest.fixture

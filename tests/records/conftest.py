@@ -1,15 +1,11 @@
 """The stores that the contract runs on, each with a place of its own; a new store joins by its section here."""
 
-import asyncio
 import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-from uuid import uuid4
 
-import psycopg
 import pytest
 from pymongo import MongoClient
 
@@ -17,7 +13,6 @@ from app.connections.base import ConnectionManager
 from app.db import DataLayer
 from app.db.backends import BackendRegistry
 
-from ..connections.embedded.engines import make_engine
 from ..redis_server import RedisServer
 from ..servers.conftest import mongodb_on
 from . import stand_in
@@ -41,34 +36,6 @@ def _mongodb(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:
         for each in client[name].list_collection_names():  # the stand-in drops none with their database
             client[name].drop_collection(each)
     return {"url": url, "database": name}
-
-
-@pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The url of one server for the whole run; each test that uses it has schemas of its own there."""
-    engine = make_engine("postgres")
-    with asyncio.Runner() as runner:
-        lease = runner.run(engine.acquire(tmp_path_factory.mktemp("postgres")))
-        yield lease.url
-        runner.run(lease.release())
-
-
-@pytest.fixture
-def postgres_schemas(postgres_server: str) -> Iterator[Callable[[], str]]:
-    """Makes an empty schema at each call, and gives the url of a database that begins with it."""
-    # A lock that a test has left open is an error and no end of waiting.
-    with psycopg.connect(postgres_server, autocommit=True, options="-c lock_timeout=10s") as connection:
-        made: list[str] = []
-
-        def make() -> str:
-            made.append(f"test_{uuid4().hex}")
-            connection.execute(f"CREATE SCHEMA {made[-1]}".encode())
-            options = quote(f"-c search_path={made[-1]} -c synchronous_commit=off", safe="")
-            return f"{postgres_server}&options={options}"
-
-        yield make
-        for schema in made:
-            connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
 
 
 def _postgres(request: pytest.FixtureRequest, place: str) -> dict[str, Any]:  # noqa: ARG001 - one signature for all

@@ -1,4 +1,4 @@
-"""Stores on the real engine, in a directory of their own."""
+"""Stores on every engine, each in a place of its own."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,17 +6,22 @@ from pathlib import Path
 import pytest
 
 from app.connections.qdrant import QdrantConnectionManager
-from app.db.vector.embeddings.model import EmbeddingModel
-from app.db.vector.qdrant import QdrantVectorStore
+from app.db.vector.store import CollectionVectorStore
 
+from .places import PLACES, Place
 from .planned import Planned
 
 
+@pytest.fixture(params=PLACES)
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Made outside of the test's loop, since some servers are started on one of their own."""
+    return PLACES[request.param](request, tmp_path)
+
+
 @pytest.fixture
-async def manager(tmp_path: Path) -> AsyncIterator[QdrantConnectionManager]:
-    manager = QdrantConnectionManager(data_dir=tmp_path)
-    yield manager
-    await manager.close()
+async def place(made: Place) -> AsyncIterator[Place]:
+    yield made
+    await made.manager.close()
 
 
 @pytest.fixture
@@ -25,5 +30,13 @@ def planned() -> Planned:
 
 
 @pytest.fixture
-def store(manager: QdrantConnectionManager, planned: Planned) -> QdrantVectorStore:
-    return QdrantVectorStore(manager, EmbeddingModel.of(planned))
+def store(place: Place, planned: Planned) -> CollectionVectorStore:
+    return place.store(planned)
+
+
+@pytest.fixture
+async def manager(tmp_path: Path) -> AsyncIterator[QdrantConnectionManager]:
+    """Of embedded Qdrant, for what only it does."""
+    manager = QdrantConnectionManager(data_dir=tmp_path)
+    yield manager
+    await manager.close()

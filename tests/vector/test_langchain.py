@@ -1,4 +1,4 @@
-"""LangChain's own tests over embedded Qdrant, and what they do not ask."""
+"""LangChain's own tests over every engine, and what they do not ask."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,24 +10,24 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
 from langchain_tests.integration_tests import VectorStoreIntegrationTests
 
-from app.connections.qdrant import QdrantConnectionManager
 from app.core.errors import ConfigurationError, InvalidFilterError
 from app.db.vector.langchain import LangChainVectorStore
-from app.db.vector.qdrant import QdrantVectorStore
+from app.db.vector.store import CollectionVectorStore
 
-from .planned import Planned, doc, store_on
+from .places import PLACES
+from .planned import Planned, doc
 
 
-class TestEmbeddedQdrant(VectorStoreIntegrationTests):
-    @pytest.fixture
-    def vectorstore(self, tmp_path: Path) -> Iterator[VectorStore]:
-        manager = QdrantConnectionManager(data_dir=tmp_path)
-        yield store_on(manager, self.get_embeddings()).as_langchain()
-        manager.abandon()
+class TestLangChainsOwn(VectorStoreIntegrationTests):
+    @pytest.fixture(params=PLACES)
+    def vectorstore(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
+        place = PLACES[request.param](request, tmp_path)
+        yield place.store(self.get_embeddings()).as_langchain()
+        place.manager.abandon()
 
 
 @pytest.fixture
-async def filled(store: QdrantVectorStore) -> QdrantVectorStore:
+async def filled(store: CollectionVectorStore) -> CollectionVectorStore:
     planned = {"east": [1, 0, 0, 0], "north": [0, 1, 0, 0], "north-east": [1, 1, 0, 0], "west": [-1, 0, 0, 0]}
     embeddings = store.embedding.langchain
     assert isinstance(embeddings, Planned)
@@ -36,7 +36,7 @@ async def filled(store: QdrantVectorStore) -> QdrantVectorStore:
     return store
 
 
-async def test_a_retriever_works_with_invoke_and_ainvoke(filled: QdrantVectorStore) -> None:
+async def test_a_retriever_works_with_invoke_and_ainvoke(filled: CollectionVectorStore) -> None:
     retriever = filled.as_retriever(search_kwargs={"k": 2})
     expected = ["east", "north-east"]
     assert [each.id for each in await retriever.ainvoke("east")] == expected
@@ -44,14 +44,14 @@ async def test_a_retriever_works_with_invoke_and_ainvoke(filled: QdrantVectorSto
     assert [each.id for each in await asyncio.to_thread(retriever.invoke, "east")] == expected
 
 
-async def test_a_retriever_filters_with_our_language(filled: QdrantVectorStore) -> None:
+async def test_a_retriever_filters_with_our_language(filled: CollectionVectorStore) -> None:
     retriever = filled.as_retriever(search_kwargs={"k": 4, "filter": {"n": {"$gte": 2}}})
     assert [each.id for each in await retriever.ainvoke("east")] == ["north-east", "west"]
     with pytest.raises(InvalidFilterError):
         await filled.as_retriever(search_kwargs={"filter": {"n": {"$near": 2}}}).ainvoke("east")
 
 
-async def test_a_retriever_with_a_threshold_takes_our_scores(filled: QdrantVectorStore) -> None:
+async def test_a_retriever_with_a_threshold_takes_our_scores(filled: CollectionVectorStore) -> None:
     retriever = filled.as_retriever(
         search_type="similarity_score_threshold", search_kwargs={"k": 4, "score_threshold": 0.8}
     )
@@ -59,7 +59,7 @@ async def test_a_retriever_with_a_threshold_takes_our_scores(filled: QdrantVecto
     assert [each.id for each in retriever.invoke("east")] == ["east", "north-east"]
 
 
-async def test_maximal_marginal_relevance_prefers_variety(filled: QdrantVectorStore) -> None:
+async def test_maximal_marginal_relevance_prefers_variety(filled: CollectionVectorStore) -> None:
     retriever = filled.as_retriever(search_type="mmr", search_kwargs={"k": 2, "fetch_k": 4, "lambda_mult": 0.1})
     assert [each.id for each in await retriever.ainvoke("east")] == ["east", "west"]
     assert [each.id for each in retriever.invoke("east")] == ["east", "west"]
@@ -67,17 +67,20 @@ async def test_maximal_marginal_relevance_prefers_variety(filled: QdrantVectorSt
     assert [each.id for each in await near.ainvoke("east")] == ["east", "north-east"]
 
 
-def test_sync_methods_work_from_many_threads_without_a_loop(tmp_path: Path) -> None:
-    manager = QdrantConnectionManager(data_dir=tmp_path)
-    adapter = store_on(manager, Planned()).as_langchain()
+@pytest.mark.parametrize("name", PLACES)
+def test_sync_methods_work_from_many_threads_without_a_loop(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    place = PLACES[name](request, tmp_path)
+    adapter = place.store(Planned()).as_langchain()
     with ThreadPoolExecutor(16) as pool:
         ids = list(pool.map(lambda n: adapter.add_texts([f"text {n}"], ids=[str(n)]), range(64)))
     assert ids == [[str(n)] for n in range(64)]
     assert len(adapter.similarity_search("q", k=100)) == 64
-    asyncio.run(manager.close())
+    asyncio.run(place.manager.close())
 
 
-async def test_by_vector_and_from_texts(filled: QdrantVectorStore) -> None:
+async def test_by_vector_and_from_texts(filled: CollectionVectorStore) -> None:
     adapter = filled.as_langchain()
     assert [each.id for each in adapter.similarity_search_by_vector([0.0, 1.0, 0.0, 0.0], k=1)] == ["north"]
     more = await LangChainVectorStore.afrom_texts(
@@ -88,7 +91,7 @@ async def test_by_vector_and_from_texts(filled: QdrantVectorStore) -> None:
         LangChainVectorStore.from_texts(["x"], Planned(), store=filled)
 
 
-async def test_delete_without_ids_or_filter_is_refused(filled: QdrantVectorStore) -> None:
+async def test_delete_without_ids_or_filter_is_refused(filled: CollectionVectorStore) -> None:
     adapter = filled.as_langchain()
     with pytest.raises(InvalidFilterError, match="everything=True"):
         await adapter.adelete()
@@ -98,7 +101,7 @@ async def test_delete_without_ids_or_filter_is_refused(filled: QdrantVectorStore
     assert await filled.count() == 0
 
 
-async def test_ids_and_metadatas_of_other_lengths_are_refused(filled: QdrantVectorStore) -> None:
+async def test_ids_and_metadatas_of_other_lengths_are_refused(filled: CollectionVectorStore) -> None:
     adapter = filled.as_langchain()
     with pytest.raises(ConfigurationError, match="2 documents and 1 ids"):
         await adapter.aadd_texts(["a", "b"], ids=["1"])

@@ -1,4 +1,4 @@
-"""What the contract says of a vector store, on embedded Qdrant."""
+"""What the contract says of a vector store, on every engine."""
 
 import math
 import uuid
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from langchain_core.documents import Document
 
-from app.connections.qdrant import QdrantConnectionManager
 from app.core.constants import Distance, EmbeddingType
 from app.core.errors import (
     ConfigurationError,
@@ -19,19 +18,19 @@ from app.core.errors import (
     InvalidFilterError,
 )
 from app.db.vector.embeddings.model import EmbeddingModel
-from app.db.vector.qdrant import QdrantVectorStore
-from app.db.vector.qdrant_collection import QdrantCollection
+from app.db.vector.store import CollectionVectorStore
 
-from .planned import Planned, doc, store_on
+from .places import Place
+from .planned import Planned, doc
 
 MakeDocument = Callable[[], Any]
 
 
-async def ids(store: QdrantVectorStore) -> set[str]:
+async def ids(store: CollectionVectorStore) -> set[str]:
     return {str(document.id) async for document in store.documents()}
 
 
-async def test_it_connects_by_itself_and_returns_one_id_per_document(store: QdrantVectorStore) -> None:
+async def test_it_connects_by_itself_and_returns_one_id_per_document(store: CollectionVectorStore) -> None:
     first, second = await store.save_and_embed(None, [doc("one"), doc("two", row_id="2")])
     assert str(uuid.UUID(first)) == first
     assert second == "2"
@@ -39,7 +38,7 @@ async def test_it_connects_by_itself_and_returns_one_id_per_document(store: Qdra
     assert await store.count() == 2
 
 
-async def test_reading_makes_no_collection(store: QdrantVectorStore, manager: QdrantConnectionManager) -> None:
+async def test_reading_finds_nothing_where_nothing_was_written(store: CollectionVectorStore) -> None:
     assert await store.search_similar("q") == []
     assert await store.count() == 0
     assert await store.get_by_ids(["1"]) == []
@@ -48,10 +47,10 @@ async def test_reading_makes_no_collection(store: QdrantVectorStore, manager: Qd
     assert not await store.delete_by_document_id("1")
     assert not await store.update_document("1", doc("x"))
     assert await store.get_document_metadata("1") is None
-    assert await (await manager.engine()).read(lambda collections: collections.names()) == []
+    assert await store.engine.open() is None
 
 
-async def test_documents_are_duck_typed(store: QdrantVectorStore) -> None:
+async def test_documents_are_duck_typed(store: CollectionVectorStore) -> None:
     own = SimpleNamespace(page_content="text", metadata={"a": 1})
     [row_id] = await store.save_and_embed(None, [own])  # type: ignore[list-item]  # the point of the test
     assert await store.get_by_ids([row_id]) == [Document(page_content="text", metadata={"a": 1}, id=row_id)]
@@ -62,7 +61,7 @@ async def test_documents_are_duck_typed(store: QdrantVectorStore) -> None:
 UUID_TEXT = "5c1f6a0e-6b1c-4d0c-9a0e-0f4f0f4f0f4f"
 
 
-async def test_any_string_is_an_id_and_no_two_are_one(store: QdrantVectorStore) -> None:
+async def test_any_string_is_an_id_and_no_two_are_one(store: CollectionVectorStore) -> None:
     strings = ["", " ", "1", "01", "1.0", "a/b", "é", "e\u0301", UUID_TEXT, UUID_TEXT.upper(), f"{{{UUID_TEXT}}}"]
     strings += [
         UUID_TEXT.replace("-", ""),
@@ -82,7 +81,7 @@ async def test_any_string_is_an_id_and_no_two_are_one(store: QdrantVectorStore) 
     assert await ids(store) == set(strings) - {UUID_TEXT}
 
 
-async def test_a_row_of_the_same_id_is_replaced(store: QdrantVectorStore) -> None:
+async def test_a_row_of_the_same_id_is_replaced(store: CollectionVectorStore) -> None:
     await store.save_and_embed(None, [doc("old", {"a": 1}, "x")])
     await store.save_and_embed(None, [doc("new", {"b": 2}, "x"), doc("newer", {"c": 3}, "x")])
     assert await store.get_by_ids(["x"]) == [doc("newer", {"c": 3}, "x")]
@@ -115,7 +114,7 @@ def _nested(depth: int) -> list[Any]:
 
 @pytest.mark.parametrize(("says", "make"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
 async def test_what_cannot_be_stored_is_refused_before_any_write(
-    store: QdrantVectorStore, planned: Planned, says: str, make: MakeDocument
+    store: CollectionVectorStore, planned: Planned, says: str, make: MakeDocument
 ) -> None:
     with pytest.raises(ValueError, match=says):
         await store.save_and_embed(None, [doc("good", row_id="good"), make()])
@@ -136,7 +135,7 @@ async def test_what_cannot_be_stored_is_refused_before_any_write(
     ids=repr,
 )
 async def test_a_batch_with_one_wrong_vector_writes_nothing(
-    store: QdrantVectorStore, planned: Planned, vector: list[float], error: type[Exception]
+    store: CollectionVectorStore, planned: Planned, vector: list[float], error: type[Exception]
 ) -> None:
     await store.save_and_embed(None, [doc("there", row_id="there")])
     planned.vectors["wrong"] = vector
@@ -153,9 +152,9 @@ async def test_a_batch_with_one_wrong_vector_writes_nothing(
     assert await store.get_by_ids(["there"]) == [doc("there", row_id="there")]
 
 
-async def test_vectors_too_short_for_the_engine_still_rank_by_angle(manager: QdrantConnectionManager) -> None:
+async def test_vectors_too_short_for_the_engine_still_rank_by_angle(place: Place) -> None:
     vectors = {"tiny": [1e-30, 0, 0, 0], "huge": [1e30, 1e30, 0, 0], "q": [1e-20, 1e-22, 0, 0]}
-    store = store_on(manager, Planned(vectors))
+    store = place.store(Planned(vectors))
     await store.save_and_embed(None, [doc("tiny"), doc("huge")])
     [(first, near), (_, far)] = await store.search_with_scores("q")
     assert first.page_content == "tiny"
@@ -171,25 +170,23 @@ async def test_vectors_too_short_for_the_engine_still_rank_by_angle(manager: Qdr
         (Distance.INNER_PRODUCT, {"same": 1 / (1 + math.exp(-1)), "right": 0.5, "opposite": 1 / (1 + math.exp(1))}),
     ],
 )
-async def test_scores_are_similarities_best_first(
-    manager: QdrantConnectionManager, distance: Distance, expected: dict[str, float]
-) -> None:
+async def test_scores_are_similarities_best_first(place: Place, distance: Distance, expected: dict[str, float]) -> None:
     vectors = {"q": [1, 0], "same": [1, 0], "right": [0, 1], "opposite": [-1, 0]}
-    store = store_on(manager, Planned(vectors), distance=distance)
+    store = place.store(Planned(vectors), distance=distance)
     await store.save_and_embed(None, [doc(text) for text in expected])
     found = await store.search_with_scores("q")
     assert {document.page_content: score for document, score in found} == pytest.approx(expected, abs=1e-6)
     assert [document.page_content for document, _ in found] == list(expected)
 
 
-async def test_far_inner_products_do_not_overflow(manager: QdrantConnectionManager) -> None:
+async def test_far_inner_products_do_not_overflow(place: Place) -> None:
     vectors = {"q": [1e19, 0], "near": [1e19, 0], "far": [-1e19, 0]}
-    store = store_on(manager, Planned(vectors), distance=Distance.INNER_PRODUCT)
+    store = place.store(Planned(vectors), distance=Distance.INNER_PRODUCT)
     await store.save_and_embed(None, [doc("near"), doc("far")])
     assert [score for _, score in await store.search_with_scores("q")] == [1.0, 0.0]
 
 
-async def test_k_and_filters(store: QdrantVectorStore) -> None:
+async def test_k_and_filters(store: CollectionVectorStore) -> None:
     await store.save_and_embed(None, [doc(f"text {n}", {"n": n, "even": n % 2 == 0}) for n in range(10)])
     assert len(await store.search_similar("q")) == 5
     assert len(await store.search_similar("q", k=10**12)) == 10
@@ -201,7 +198,7 @@ async def test_k_and_filters(store: QdrantVectorStore) -> None:
         await store.search_similar("  ")
 
 
-async def test_document_ids_group_rows(store: QdrantVectorStore) -> None:
+async def test_document_ids_group_rows(store: CollectionVectorStore) -> None:
     rows = [doc(f"text {n}", {"document_id": f"d{n // 3}", "n": n}, f"r{n}") for n in range(6)]
     await store.save_and_embed(None, [*rows, doc("alone", {"n": 6}, "alone")])
     assert sorted([each async for each in store.document_ids()]) == ["alone", "d0", "d1"]
@@ -213,7 +210,7 @@ async def test_document_ids_group_rows(store: QdrantVectorStore) -> None:
     assert await ids(store) == {"r3", "r4", "r5"}
 
 
-async def test_metadata_of_a_document(store: QdrantVectorStore) -> None:
+async def test_metadata_of_a_document(store: CollectionVectorStore) -> None:
     metadata = {"document_id": "d", "source_path": "/x/a.md", "chunk_index": 1}
     await store.save_and_embed(None, [doc("second", metadata), doc("first", {**metadata, "chunk_index": 0})])
     known = await store.get_document_metadata("d")
@@ -224,7 +221,7 @@ async def test_metadata_of_a_document(store: QdrantVectorStore) -> None:
     assert await store.get_document_metadata("x") is None
 
 
-async def test_update_replaces_every_chunk(store: QdrantVectorStore) -> None:
+async def test_update_replaces_every_chunk(store: CollectionVectorStore) -> None:
     await store.save_and_embed(None, [doc(f"text {n}", {"document_id": "d"}, f"r{n}") for n in range(3)])
     await store.save_and_embed(None, [doc("other", row_id="other")])
     assert await store.update_document("d", doc("new", {"v": 2}))
@@ -238,25 +235,7 @@ async def test_update_replaces_every_chunk(store: QdrantVectorStore) -> None:
         await store.update_document("d", doc("x", {"document_id": "another"}))
 
 
-async def test_the_new_is_written_before_the_old_goes(
-    store: QdrantVectorStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise RuntimeError("killed here")
-
-    await store.save_and_embed(None, [doc("old", {"document_id": "d"}, "old")])
-    monkeypatch.setattr(QdrantCollection, "_delete", fail)
-    with pytest.raises(RuntimeError):
-        await store.update_document("d", doc("new"))
-    with pytest.raises(RuntimeError):
-        await store.re_embed_document("d", [doc("newer", row_id="newer")])
-    assert await ids(store) == {"old", "d", "newer"}
-    monkeypatch.undo()
-    assert await store.update_document("d", doc("new"))
-    assert await ids(store) == {"d"}
-
-
-async def test_re_embedding_uses_the_model_as_it_is_now(store: QdrantVectorStore, planned: Planned) -> None:
+async def test_re_embedding_uses_the_model_as_it_is_now(store: CollectionVectorStore, planned: Planned) -> None:
     planned.vectors |= {"q": [1, 0, 0, 0], "text": [0, 1, 0, 0]}
     await store.save_and_embed(None, [doc("text", {"a": 1}, "x"), doc("other", row_id="y")])
     assert (await store.search_with_scores("q", 1, {"a": 1}))[0][1] == pytest.approx(0.5)
@@ -273,7 +252,7 @@ async def test_re_embedding_uses_the_model_as_it_is_now(store: QdrantVectorStore
     assert await store.count() == 151
 
 
-async def test_counts_of_deletions_are_true(store: QdrantVectorStore) -> None:
+async def test_counts_of_deletions_are_true(store: CollectionVectorStore) -> None:
     await store.save_and_embed(None, [doc(f"text {n}", {"n": n, "s": str(n)}) for n in range(700)])
     assert await store.delete_where({"n": {"$lt": 100}}) == 100
     assert await store.delete_where({"n": {"$lt": 100}}) == 0
@@ -287,13 +266,13 @@ async def test_counts_of_deletions_are_true(store: QdrantVectorStore) -> None:
     assert await store.delete_where({}, everything=True) == left
 
 
-async def test_pages_cover_everything_once(store: QdrantVectorStore) -> None:
+async def test_pages_cover_everything_once(store: CollectionVectorStore) -> None:
     await store.save_and_embed(None, [doc(f"text {n}", {"n": n}) for n in range(1201)])
     assert sorted([each.metadata["n"] async for each in store.documents()]) == list(range(1201))
 
 
 @pytest.mark.parametrize("asked", [EmbeddingType.OPENAI, "cohere"])
-async def test_another_embedding_than_the_collections_is_refused(store: QdrantVectorStore, asked: str) -> None:
+async def test_another_embedding_than_the_collections_is_refused(store: CollectionVectorStore, asked: str) -> None:
     with pytest.raises(EmbeddingMismatchError, match=f"'Planned'.*'{asked}'"):
         await store.save_and_embed(asked, [doc("x")])
     with pytest.raises(EmbeddingMismatchError):
@@ -301,14 +280,14 @@ async def test_another_embedding_than_the_collections_is_refused(store: QdrantVe
     assert await store.save_and_embed("Planned", [doc("x")])
 
 
-async def test_a_collection_remembers_its_contract(store: QdrantVectorStore, manager: QdrantConnectionManager) -> None:
+async def test_a_collection_remembers_its_contract(store: CollectionVectorStore, place: Place) -> None:
     await store.save_and_embed(None, [doc("x")])
-    await manager.disconnect()
+    await place.manager.disconnect()
     other_model = Planned()
     other_model.model = "another"
     for wrong, error, says in (
-        (store_on(manager, other_model), EmbeddingMismatchError, "Planned/planned.*Planned/another"),
-        (store_on(manager, Planned(), distance=Distance.L2), EmbeddingMismatchError, "cosine.*l2"),
+        (place.store(other_model), EmbeddingMismatchError, "Planned/planned.*Planned/another"),
+        (place.store(Planned(), distance=Distance.L2), EmbeddingMismatchError, "cosine.*l2"),
     ):
         for use in (
             wrong._create_connection,
@@ -318,7 +297,7 @@ async def test_a_collection_remembers_its_contract(store: QdrantVectorStore, man
         ):
             with pytest.raises(error, match=f"{says}.*drop_collection"):
                 await use()
-    longer = store_on(manager, Planned(size=5))
+    longer = place.store(Planned(size=5))
     with pytest.raises(DimensionMismatchError, match=r"4 dimensions.*5"):
         await longer.save_and_embed(None, [doc("y")])
     with pytest.raises(DimensionMismatchError, match=r"4 dimensions.*5"):
@@ -328,23 +307,23 @@ async def test_a_collection_remembers_its_contract(store: QdrantVectorStore, man
     assert await store.count() == 1
     assert await store.drop_collection()
     assert not await store.drop_collection()
-    assert await store_on(manager, Planned(size=5)).save_and_embed(None, [doc("y")])
+    assert await place.store(Planned(size=5)).save_and_embed(None, [doc("y")])
 
 
-async def test_the_same_contract_opens_again(manager: QdrantConnectionManager) -> None:
-    await store_on(manager, Planned()).save_and_embed(None, [doc("x", {"a": [1, None, {"b": 1.0}]}, "x")])
-    await manager.disconnect()
-    assert await store_on(manager, Planned()).get_by_ids(["x"]) == [doc("x", {"a": [1, None, {"b": 1.0}]}, "x")]
+async def test_the_same_contract_opens_again(place: Place) -> None:
+    await place.store(Planned()).save_and_embed(None, [doc("x", {"a": [1, None, {"b": 1.0}]}, "x")])
+    await place.manager.disconnect()
+    assert await place.store(Planned()).get_by_ids(["x"]) == [doc("x", {"a": [1, None, {"b": 1.0}]}, "x")]
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "..", ".new-x", "a\0b", "é", "a b", "x" * 101])
-def test_a_collection_name_is_a_plain_name(manager: QdrantConnectionManager, name: str) -> None:
+def test_a_collection_name_is_a_plain_name(place: Place, name: str) -> None:
     with pytest.raises(ConfigurationError, match="not a collection name"):
-        store_on(manager, Planned(), collection=name)
+        place.store(Planned(), collection=name)
 
 
-async def test_stores_on_one_directory_are_apart(manager: QdrantConnectionManager) -> None:
-    one, two = (store_on(manager, Planned(), collection=name) for name in ("one", "two"))
+async def test_stores_on_one_directory_are_apart(place: Place) -> None:
+    one, two = (place.store(Planned(), collection=name) for name in ("one", "two"))
     await one.save_and_embed(None, [doc("x", row_id="x")])
     await two.save_and_embed(None, [doc("y", row_id="y"), doc("z", row_id="z")])
     assert (await one.count(), await two.count()) == (1, 2)
@@ -352,15 +331,15 @@ async def test_stores_on_one_directory_are_apart(manager: QdrantConnectionManage
     assert (await one.count(), await two.count()) == (1, 0)
 
 
-async def test_the_configuration_says_what_it_is(store: QdrantVectorStore) -> None:
+async def test_the_configuration_says_what_it_is(store: CollectionVectorStore) -> None:
     config = store.get_vector_db_config()
-    assert config["type"] == "qdrant"
+    assert config["type"] == store.engine_type
     assert config["collection"] == "documents"
     assert config["distance"] == "cosine"
     assert config["provider"] == "Planned"
 
 
-async def test_dimension_comes_from_the_embedder(store: QdrantVectorStore) -> None:
+async def test_dimension_comes_from_the_embedder(store: CollectionVectorStore) -> None:
     assert store.embedding.dimension is None
     assert await store.embedding.measure() == 4
     assert EmbeddingModel.of(Planned(), dimension=4).dimension == 4

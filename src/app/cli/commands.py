@@ -19,6 +19,7 @@ from ..db.vector.ingest import IngestReport, ingest
 from .check import check
 from .check import print_report as print_check
 from .console import Config, complain, console, fail, health_json, health_table, print_passage, run
+from .db import app as db_app
 from .demo import demo as run_demo
 from .migrate import app as migrate_app
 
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
 app.add_typer(migrate_app, name="migrate")
+app.add_typer(db_app, name="db")
 
 STARTER = Path(__file__).with_name("starter.yaml")
 

@@ -1,6 +1,7 @@
 """What every command shares: one loop, one way to fail, tables and lines on the terminal."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Coroutine, Mapping
 from dataclasses import asdict
@@ -26,6 +27,8 @@ Config = Annotated[
 
 console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# Its pool tells of each attempt to connect; what comes of them is our error. Without a handler Python would print them.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 def run(work: Coroutine[Any, Any, R], *, resumes: bool = False, interrupted: str = "interrupted") -> R:

@@ -251,6 +251,12 @@ class VectorStoreSettings(Section):
     collection: str | None = Field(None, description="The collection; by default the store's own name.")
     embedding: str = Field("default", description="The name of an entry under `embeddings`.")
     distance: Distance = Field(Distance.COSINE, description="`cosine`, `l2` or `inner_product`.")
+    recall: float | None = Field(
+        None, gt=0, le=1, description="The share of the true neighbours that a search should find; 1 compares with all."
+    )
+    filterable: Annotated[tuple[str, ...], BeforeValidator(_separated)] = Field(
+        (), description="Paths in the metadata that filters often ask to be equal, to be indexed where the engine can."
+    )
 
 
 class EmbeddingSettings(Section):

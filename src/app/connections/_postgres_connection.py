@@ -4,7 +4,7 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Self, TypeAlias, TypeVar
@@ -38,6 +38,8 @@ class Connection(psycopg.AsyncConnection[Row]):
     made = 0.0
     cursors: "dict[str, tuple[bytes, psycopg.AsyncRawCursor[Row]]]"
     """One for each statement of ours, see `_postgres_exchange`."""
+    told: "Mapping[str, str] | None" = None
+    """What the session was last told of how to search vectors."""
     _poll: "select.poll | None" = None
 
     @classmethod

@@ -1,7 +1,6 @@
 """Qdrant inside this process: one thread owns every collection of a directory."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from ..core.errors import (
     OutcomeUnknownError,
     StoreUnavailableError,
 )
+from ._json_file import write_json
 from .owner_thread import Job, OwnerThread
 
 if TYPE_CHECKING:
@@ -92,12 +92,14 @@ class Collections:
         shutil.rmtree(unfinished, ignore_errors=True)
         (unfinished / _SHARD).mkdir(parents=True)
         make(str(unfinished / _SHARD)).close()
-        with (unfinished / _CONTRACT).open("w", encoding="utf-8") as file:
-            json.dump(dict(contract), file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
+        write_json(unfinished / _CONTRACT, dict(contract))
         unfinished.rename(self._home(name))
         return self.shard(name)
+
+    def amend(self, name: str, contract: Mapping[str, Any]) -> None:
+        """Put another contract in the place of a collection's own."""
+        write_json(self._home(name) / _CONTRACT, dict(contract))
+        self._contracts[name] = dict(contract)
 
     def wrote(self, name: str, points: int) -> None:
         """Count what was written, and now and then make the engine's log short again."""

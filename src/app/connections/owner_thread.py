@@ -236,12 +236,8 @@ class SharedEngines:
     async def acquire(self, kind: type["EngineT"], path: str, make: Callable[[], "EngineT"]) -> "EngineT":
         """Return the open engine for a path, made on first use; give it back with `release`."""
         key = (kind, path)
+        self.refuse_inherited(kind, path)
         with self._lock:
-            if key in self._inherited:
-                # Locks that the parent holds look like this process's own here: what it writes could be lost.
-                raise StoreUnavailableError(
-                    f"{path} was open when this process was forked: fork first, or start processes with spawn"
-                )
             engine = self._engines.get(key)
             if engine is None:
                 engine = make()
@@ -255,6 +251,14 @@ class SharedEngines:
             self.let_go(engine)
             raise
         return cast("EngineT", engine)
+
+    def refuse_inherited(self, kind: type[OwnerThread[Any]], path: str) -> None:
+        """StoreUnavailableError in a child whose parent had the path open when it forked."""
+        if (kind, path) in self._inherited:
+            # Locks that the parent holds look like this process's own here: what it writes could be lost.
+            raise StoreUnavailableError(
+                f"{path} was open when this process was forked: fork first, or start processes with spawn"
+            )
 
     async def release(self, engine: OwnerThread[Any]) -> None:
         """Give an engine back; when it was the last user's, wait until it has stopped."""

@@ -12,7 +12,7 @@ from ..config import Settings, load
 from ..connections import ConnectionFactory, ConnectionHealth, ConnectionManager
 from ..core import current
 from ..core.constants import VectorDBType
-from ..core.errors import AppError, ConfigurationError, did_you_mean
+from ..core.errors import AppError, ConfigurationError, NotRegisteredError, did_you_mean
 from ..core.sync import SyncLayer
 from ..core.utils.logger import get_logger
 from .backends.base import BackendRegistry, Transaction
@@ -25,6 +25,7 @@ from .repositories.base import Repository
 from .repositories.placement import Placement
 from .repositories.registry import RepositoryRegistry
 from .repositories.unit_of_work import UnitOfWork
+from .statistics.base import StoreState, StoreStatistics, statistics_of
 from .vector.providers.db_provider import VectorStoreFactory
 from .vector.providers.embedding_provider import EmbeddingFactory
 
@@ -170,6 +171,18 @@ class DataLayer:
         names = list(self.settings.connections)
         return dict(zip(names, await asyncio.gather(*map(self._health_of, names)), strict=True))
 
+    async def statistics(self, *connections: str) -> dict[str, StoreStatistics]:
+        """Ask the named connections, or all, what is in their stores: sizes, rows, indexes and their use, the pool.
+
+        All at once, each within its `timeout`; nothing is written. An outage is an answer, not an error.
+        docs/maintenance.md says what it costs.
+        """
+        for name in connections:
+            if name not in self.settings.connections:
+                raise NotRegisteredError.for_name("connection", name, self.settings.connections)
+        names = list(connections or self.settings.connections)
+        return dict(zip(names, await asyncio.gather(*map(self._statistics_of, names)), strict=True))
+
     async def close(self) -> None:
         """Close everything that was opened, the youngest first, on all loops; idempotent."""
         if self._closed:
@@ -309,6 +322,16 @@ class DataLayer:
         except AppError as error:
             kind = self.settings.connections[name].type
             return ConnectionHealth(name, kind, healthy=False, detail=str(error))
+
+    async def _statistics_of(self, name: str) -> StoreStatistics:
+        section = self.settings.connections[name]
+        state = StoreState.UNAVAILABLE
+        try:
+            return await statistics_of(self.connections.get_connection_manager(name))
+        except AppError as error:
+            if isinstance(error, ConfigurationError) and getattr(section, "url", "") is None:
+                state = StoreState.NOT_CONFIGURED
+            return StoreStatistics(name, section.type, state, error=str(error))
 
 
 def _repository_class(name: object) -> type[Repository[Any]]:

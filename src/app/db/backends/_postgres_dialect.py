@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -91,6 +91,8 @@ class PostgresDialect(Dialect):
     sessions = PGDialect_psycopg()  # type: ignore[no-untyped-call]
     types = _TYPES
     locks_rows = True
+    has_decimals: ClassVar[bool] = True
+    """Whether there are Decimals in JSON, which equal what is no Decimal and so need a comparison of their own."""
 
     def encode_json(self, value: Any) -> str:
         return encode_nested(value)
@@ -155,29 +157,35 @@ class PostgresDialect(Dialect):
     def insert(self, table: sa.Table) -> Any:
         return postgresql.insert(table)
 
+    @staticmethod
+    def nested(column: Condition, path: tuple[str, ...]) -> Condition:
+        """What stands at the path. By text, since `#>` would lead into lists."""
+        value: Condition = sa.cast(column, _JSONB)
+        for name in path:
+            value = value.op("->", precedence=15, return_type=_JSONB)(sa.cast(sa.literal(name, sa.TEXT()), sa.TEXT()))
+        return value
+
     def compare_nested(self, column: Condition, path: tuple[str, ...], op: Op, kind: str, bind: Binder) -> Condition:
         """Each comparison asks for the JSON type too. Where one does not apply it may be NULL, which is not true."""
-        value: Condition = sa.cast(column, _JSONB)
-        for name in path:  # by text, since `#>` would lead into lists
-            value = value.op("->", precedence=15, return_type=_JSONB)(sa.cast(sa.literal(name, sa.TEXT()), sa.TEXT()))
+        value = self.nested(column, path)
         if op is Op.EQ and kind == "null":
             return sa.func.coalesce(sa.func.jsonb_typeof(value), "null") == "null"
         place = bind.take()
-        number = kind in ("number", LARGE)
+        number = kind in ("number", LARGE) and self.has_decimals
         text = value.op("#>>", return_type=sa.TEXT())(sa.literal_column("'{}'"))
         match op:
             case Op.EQ:
                 same = value == _as_json(bind.again(place, _json_of))
                 return sa.or_(same, _decimal(value) == bind.again(place, compared_decimal)) if number else same
             case Op.IN:
-                return _in_list(value, kind, bind, place)
+                return _in_list(value, bind, place, numbers=kind != TEXTS and self.has_decimals)
             case Op.CONTAINS:
                 among = sa.and_(_is(value, "array"), _has(value, number=number, bind=bind, place=place))
                 part = sa.and_(_is(value, "string"), self.contains_text(text, bind.again(place)))
                 return sa.or_(part, among) if kind == "text" else among
             case Op.STARTSWITH:
                 return sa.and_(_is(value, "string"), self.starts_with(text, bind.again(place)))
-        if number:
+        if kind in ("number", LARGE):
             return _in_order(value, op, bind, place)
         by_code_point = text.collate(CODE_POINTS)
         if kind == "text":
@@ -212,13 +220,13 @@ def literal(value: Any) -> str:
     return f"'{quoted}'" if "\\" not in quoted else "E'" + quoted.replace("\\", "\\\\") + "'"
 
 
-def _in_list(value: Condition, kind: str, bind: Binder, place: int) -> Condition:
+def _in_list(value: Condition, bind: Binder, place: int, *, numbers: bool) -> Condition:
     items = sa.cast(bind.again(place, _json_list), postgresql.ARRAY(_JSONB))
     found = sa.func.coalesce(value, sa.literal_column("'null'::jsonb")) == sa.any_(items)
-    if kind == TEXTS:
+    if not numbers:
         return found
-    numbers: Condition = sa.cast(bind.again(place, _decimals), postgresql.ARRAY(sa.NUMERIC()))
-    return sa.or_(found, _decimal(value) == sa.any_(numbers))
+    decimals: Condition = sa.cast(bind.again(place, _decimals), postgresql.ARRAY(sa.NUMERIC()))
+    return sa.or_(found, _decimal(value) == sa.any_(decimals))
 
 
 def _has(value: Condition, *, number: bool, bind: Binder, place: int) -> Condition:

@@ -7,7 +7,7 @@ kinds of values) and then only bound. What differs between stores is in `Dialect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect as SADialect
@@ -18,6 +18,8 @@ from ..query.predicates import Op
 from ._json import decode_json, encode_json
 
 if TYPE_CHECKING:
+    from sqlalchemy.sql.compiler import SQLCompiler
+
     from ..models.mapped import MappedField
 
 Codec: TypeAlias = Callable[[Any], Any]
@@ -184,3 +186,15 @@ def compare(left: Condition, op: Op, right: Condition) -> Condition:
         case Op.GE:
             return left >= right
     raise ValueError(op)
+
+
+def compiled(element: sa.ClauseElement, bind: Binder, dialect: Dialect) -> Statement:
+    """The statement of an expression that was built with the binder."""
+    made = cast("SQLCompiler", element.compile(dialect=dialect.sqlalchemy))
+    names = made.positiontup or ()
+    fixed = [name for name in dict.fromkeys(names) if name not in bind.binds]
+    places = {**bind.binds, **{name: (i - len(fixed), None) for i, name in enumerate(fixed)}}
+    constants = tuple(made.params[name] for name in fixed)
+    binds = tuple(places[name] for name in names)
+    every = tuple((place, None) for place in range(bind.taken))
+    return Statement(str(made), binds, constants, is_plain=binds == every)

@@ -1,18 +1,15 @@
 """The statements of a table, compiled once for each shape of an operation and then only bound."""
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
 from ...core.errors import InvalidFilterError
 from ..query.operations import Order
 from ..query.predicates import ALL, Predicate
-from ._sql import EXPIRES, EXTRA, Binder, Condition, Statement
+from ._sql import EXPIRES, EXTRA, Binder, Condition, Statement, compiled
 from ._sql_table import Table
-
-if TYPE_CHECKING:
-    from sqlalchemy.sql.compiler import SQLCompiler
 
 
 class Where(NamedTuple):
@@ -201,14 +198,7 @@ class Statements:
         statement = self._made.get(key)
         if statement is None:
             binder = Binder()
-            compiled = cast("SQLCompiler", build(binder).compile(dialect=self._table.dialect.sqlalchemy))
-            names = compiled.positiontup or ()
-            fixed = [name for name in dict.fromkeys(names) if name not in binder.binds]
-            places = {**binder.binds, **{name: (i - len(fixed), None) for i, name in enumerate(fixed)}}
-            constants = tuple(compiled.params[name] for name in fixed)
-            binds = tuple(places[name] for name in names)
-            every = tuple((place, None) for place in range(binder.taken))
-            statement = Statement(str(compiled), binds, constants, is_plain=binds == every)
+            statement = compiled(build(binder), binder, self._table.dialect)
             if len(self._made) >= _MOST_STATEMENTS:
                 self._made.clear()
             self._made[key] = statement

@@ -18,8 +18,10 @@ from ...core.errors import UnsupportedOperationError
 from ..query import Filter
 
 if TYPE_CHECKING:
+    import numpy as np
     from langchain_core.documents import Document
     from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
+    from numpy.typing import NDArray
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _CHUNKS = uuid.UUID("6f1c1d5a-3a35-5c0f-9a58-0d9f4d3a7c11")
@@ -72,7 +74,7 @@ class VectorDB(ABC):
         """A LangChain retriever over this store, for `invoke` and `ainvoke`."""
 
     async def search_with_scores(
-        self, query: str, k: int = 5, filter_criteria: Filter = None
+        self, query: str, k: int = 5, filter_criteria: Filter = None, *, min_score: float | None = None
     ) -> "list[tuple[Document, float]]":
         """As `search_similar`, with similarities in [0, 1]: cosine (1 + cos) / 2, L2 1 / (1 + d), inner product
         through the logistic function.
@@ -80,15 +82,49 @@ class VectorDB(ABC):
         raise self._unsupported("search_with_scores")
 
     async def search_by_vector(
-        self, vector: Sequence[float], k: int = 5, filter_criteria: Filter = None
+        self,
+        vector: "Sequence[float] | NDArray[np.float32]",
+        k: int = 5,
+        filter_criteria: Filter = None,
+        *,
+        min_score: float | None = None,
     ) -> "list[tuple[Document, float]]":
         raise self._unsupported("search_by_vector")
+
+    async def search_hybrid(
+        self,
+        query: str,
+        k: int = 5,
+        filter_criteria: Filter = None,
+        *,
+        text: str | None = None,
+        candidates: int = 50,
+    ) -> "list[tuple[Document, float]]":
+        """The best by meaning and by words together: of the first `candidates` of each, the k with the most reciprocal
+        ranks (1 / (60 + rank), summed), which is the score. `text` are other words than the query's.
+        """
+        raise self._unsupported("search_hybrid")
 
     async def search_diverse(
         self, query: str, k: int = 5, filter_criteria: Filter = None, *, candidates: int = 20, relevance: float = 0.5
     ) -> "list[Document]":
         """Choose k of the nearest `candidates` by maximal marginal relevance: 1 is nearness alone, 0 variety alone."""
         raise self._unsupported("search_diverse")
+
+    async def add(self, docs: "Sequence[Document]") -> list[str]:
+        """Store new documents; DuplicateRecordError, and none is stored, where a row has one of the ids already.
+
+        Two that add the same id at the same moment may both succeed, and the later one stays.
+        """
+        raise self._unsupported("add")
+
+    async def upsert(self, docs: "Sequence[Document]") -> list[str]:
+        """As `save_and_embed`, with the store's own embedding."""
+        return await self.save_and_embed(None, docs)
+
+    async def add_vectors(self, docs: "Sequence[Document]", vectors: "NDArray[np.float32]") -> list[str]:
+        """Store documents with vectors that were made before, by the store's own model; one for each."""
+        raise self._unsupported("add_vectors")
 
     async def get_by_ids(self, ids: Sequence[str]) -> "list[Document]":
         """The rows with these ids, in the order asked, absent ones left out."""
@@ -102,6 +138,12 @@ class VectorDB(ABC):
         """Delete what matches; return how many. A filter that says nothing is refused unless `everything` is set."""
         raise self._unsupported("delete_where")
 
+    async def update_metadata_where(
+        self, filter_criteria: Filter, changes: Mapping[str, Any], *, everything: bool = False
+    ) -> int:
+        """Set keys of the metadata of what matches, and leave texts and vectors; return how many rows matched."""
+        raise self._unsupported("update_metadata_where")
+
     async def count(self, filter_criteria: Filter = None) -> int:
         raise self._unsupported("count")
 
@@ -112,6 +154,10 @@ class VectorDB(ABC):
     def document_ids(self, filter_criteria: Filter = None) -> AsyncIterator[str]:
         """Each document id once."""
         raise self._unsupported("document_ids")
+
+    def export(self, filter_criteria: Filter = None) -> "AsyncIterator[tuple[list[Document], NDArray[np.float32]]]":
+        """All rows that match with their vectors, in pages of some hundreds."""
+        raise self._unsupported("export")
 
     async def re_embed_document(
         self, document_id: str, docs: "Sequence[Document] | None" = None, embedding_type: str | None = None

@@ -12,16 +12,20 @@ _WAY_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class CollectionContract:
-    """`dimension` is None where a store does not know it yet; a collection always does."""
+    """`dimension` is None where a store does not know it yet; a collection always does.
 
-    provider: str
-    model: str
+    `provider` and `model` are None in a collection that a migration made: the first store that writes to it says them.
+    """
+
+    provider: str | None
+    model: str | None
     dimension: int | None
     distance: Distance
 
     def check(self, asked: "CollectionContract", place: str) -> None:
         """Raise unless a store that asks for `asked` may use the collection at `place`, which is made by this one."""
-        if (self.provider, self.model) != (asked.provider, asked.model):
+        known = self.provider is not None and asked.provider is not None
+        if known and (self.provider, self.model) != (asked.provider, asked.model):
             raise EmbeddingMismatchError(
                 f"{place} is embedded with {self.embedding}, and this store uses {asked.embedding}: {_WAY_OUT}"
             )
@@ -37,4 +41,4 @@ class CollectionContract:
 
     @property
     def embedding(self) -> str:
-        return f"{self.provider}/{self.model}" if self.model else self.provider
+        return f"{self.provider}/{self.model}" if self.model else str(self.provider)

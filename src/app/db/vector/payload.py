@@ -51,14 +51,25 @@ def to_row(document: Any, *, row_id: str | None = None, document_id: str | None 
             f"a document has page_content and metadata, and {type(document).__name__} has not"
         ) from None
     check_embeddable([text])
-    metadata = _checked(dict(metadata or {}), "metadata", MAX_DEPTH)
+    metadata = check_metadata(metadata or {})
     row_id = _id("id", own_id, row_id or str(uuid.uuid4()))
     document_id = _id("document_id", metadata.get("document_id"), document_id if document_id is not None else row_id)
+    return make_row(row_id, document_id, text, metadata)
+
+
+def make_row(row_id: str, document_id: str, text: str, metadata: Mapping[str, Any]) -> Row:
+    """A row of what was checked before."""
     terms: list[str] = []
     numbers: dict[str, float] = {}
     _collect(metadata, "", terms, numbers)
     encoded = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
     return Row(row_id, document_id, text, encoded, list(dict.fromkeys(terms)), numbers)
+
+
+def check_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy; InvalidChangeError for what would not come back as it went in."""
+    checked: dict[str, Any] = _checked(dict(metadata), "metadata", MAX_DEPTH)
+    return checked
 
 
 def row_of(document_id: str, document: Any, *, row_id: str | None = None) -> Row:

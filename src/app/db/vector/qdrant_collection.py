@@ -1,10 +1,9 @@
 """One Qdrant collection as its owner thread sees it: rows in, rows out, in steps that nobody else can see half of."""
 
 import json
-import math
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -13,7 +12,9 @@ from ...core.errors import EmbeddingMismatchError, MissingDependencyError, Store
 from ..query import Predicate
 from ..query.evaluate import matches
 from .contract import CollectionContract
-from .payload import Row
+from .engine import Found
+from .fusion import RANK_CONSTANT
+from .payload import Row, make_row
 
 try:
     import qdrant_edge as engine
@@ -42,19 +43,6 @@ _DISTANCES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A row that was read. `score` is the engine's: a cosine, a distance or an inner product."""
-
-    point: uuid.UUID
-    id: str
-    document_id: str
-    text: str
-    metadata: dict[str, Any]
-    embedded_at: str
-    score: float = 0.0
-
-
 def point_id(row_id: str) -> uuid.UUID:
     """A UUID in its usual spelling is itself; any other text has one made of it."""
     try:
@@ -62,15 +50,6 @@ def point_id(row_id: str) -> uuid.UUID:
     except ValueError:
         return uuid.uuid5(_IDS, row_id)
     return same if str(same) == row_id else uuid.uuid5(_IDS, row_id)
-
-
-def similarity(distance: Distance, score: float) -> float:
-    """The engine's score as a similarity in [0, 1]."""
-    if distance == Distance.COSINE:
-        return min(max((1 + score) / 2, 0.0), 1.0)
-    if distance == Distance.L2:
-        return 1 / (1 + max(score, 0.0))
-    return 1 / (1 + math.exp(-score)) if score >= 0 else (e := math.exp(score)) / (1 + e)
 
 
 class QdrantCollection:
@@ -101,6 +80,8 @@ class QdrantCollection:
         if collection is None:
             collections.create(name, asdict(asked), partial(_make_shard, asked))
             collection = cls(collections, name, asked.dimension)
+        elif asked.provider is not None and (collections.contract(name) or asdict(asked))["provider"] is None:
+            collections.amend(name, asdict(asked))
         return collection
 
     def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:
@@ -114,20 +95,31 @@ class QdrantCollection:
             self._shard.update(engine.UpdateOperation.upsert_points(points))
             self._collections.wrote(self._name, len(points))
 
-    def replace(self, document_id: str, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:
+    def replace(
+        self,
+        document_id: str,
+        rows: Sequence[Row],
+        vectors: "NDArray[np.float32]",
+        embedded_at: str,
+        *,
+        only_present: bool,
+    ) -> bool:
         """Write the new rows of a document, then remove its others."""
+        if only_present and not self.count(document_is(document_id)):
+            return False
         self.upsert(rows, vectors, embedded_at)
         kept = engine.HasIdCondition({point_id(row.id) for row in rows})
         self._delete(engine.Filter(must=[document_is(document_id)], must_not=[kept]))
+        return True
 
-    def re_embed(self, texts: dict[str, str], vectors: "NDArray[np.float32]", embedded_at: str) -> list[str]:
+    def re_embed(self, texts: Mapping[str, str], vectors: "NDArray[np.float32]", embedded_at: str) -> list[str]:
         """Give rows new vectors where their text is still the one that was embedded; return their ids."""
         done: list[str] = []
         for start in range(0, len(texts), BATCH):
             ids = list(texts)[start : start + BATCH]
             now = {found.id: found for found in self.retrieve(ids)}
             fresh = [
-                (now[row_id].point, vector)
+                (point_id(row_id), vector)
                 for row_id, vector in zip(ids, vectors[start : start + BATCH].tolist(), strict=True)
                 if row_id in now and now[row_id].text == texts[row_id]
             ]
@@ -138,7 +130,7 @@ class QdrantCollection:
                 )
                 self._shard.update(engine.UpdateOperation.set_payload(list(points), {"at": embedded_at}))
                 self._collections.wrote(self._name, 2 * len(points))
-                done += [row_id for row_id in ids if row_id in now and now[row_id].point in points]
+                done += [row_id for row_id in ids if point_id(row_id) in points]
         return done
 
     def index(self, fields: frozenset[str]) -> None:
@@ -152,28 +144,72 @@ class QdrantCollection:
                 self._shard.update(engine.UpdateOperation.create_field_index(field, params))
             self._indexed.add(field)
 
-    def search(self, vector: list[float], k: int, condition: engine.Filter) -> list[Found]:
-        request = engine.SearchRequest(engine.Query.Nearest(vector), k, filter=condition, with_payload=_SHOWN)
+    def update_metadata(self, found: Sequence[Found], changes: Mapping[str, Any]) -> int:
+        """Change the metadata of rows that still have the one that was read; return how many."""
+        total = 0
+        for part in _parts(found, BATCH):
+            now = {each.id: each.metadata for each in self.retrieve([each.id for each in part])}
+            for each in part:
+                if now.get(each.id) == each.metadata:
+                    row = make_row(each.id, each.document_id, each.text, {**each.metadata, **changes})
+                    payload = _payload(row, each.embedded_at)
+                    self._shard.update(engine.UpdateOperation.overwrite_payload([point_id(each.id)], payload))
+                    total += 1
+            self._collections.wrote(self._name, len(part))
+        return total
+
+    def search(self, vector: list[float], k: int, condition: engine.Filter, *, vectors: bool) -> list[Found]:
+        request = engine.SearchRequest(
+            engine.Query.Nearest(vector), k, filter=condition, with_payload=_SHOWN, with_vector=vectors
+        )
         return [_found(point, point.score) for point in self._shard.search(request)]
 
-    def search_diverse(
-        self, vector: list[float], k: int, condition: engine.Filter, *, candidates: int, relevance: float
-    ) -> list[Found]:
-        query = engine.Mmr(vector, relevance, candidates)
-        request = engine.QueryRequest(limit=k, query=query, filter=condition, with_payload=_SHOWN)
+    def matching_text(self, text: str, k: int, condition: engine.Filter) -> list[Found]:
+        self._index_text()
+        request = engine.QueryRequest(k, query=engine.TextQuery("text", text), filter=condition, with_payload=_SHOWN)
         return [_found(point, point.score) for point in self._shard.query(request)]
 
-    def page(self, condition: engine.Filter, after: uuid.UUID | None = None) -> tuple[list[Found], uuid.UUID | None]:
+    def hybrid(
+        self, vector: list[float], text: str, k: int, condition: engine.Filter, *, candidates: int
+    ) -> list[Found]:
+        self._index_text()
+        stages = [
+            engine.Prefetch(candidates, query=engine.Query.Nearest(vector), filter=condition),
+            engine.Prefetch(candidates, query=engine.TextQuery("text", text), filter=condition),
+        ]
+        # The engine counts ranks from 0, and the paper from 1.
+        request = engine.QueryRequest(
+            k,
+            query=engine.Fusion.Rrf(k=RANK_CONSTANT + 1),  # type: ignore[arg-type]  # the stubs have it in no union
+            prefetches=stages,
+            with_payload=_SHOWN,
+        )
+        return [_found(point, point.score) for point in self._shard.query(request)]
+
+    def _index_text(self) -> None:
+        """On the first search by words; from then on the engine keeps it."""
+        if "text" in self._indexed:
+            return
+        if "text" not in self._shard.info().payload_schema:
+            params = engine.TextIndexParams(scoring=True, lowercase=True, ascii_folding=True)
+            self._shard.update(engine.UpdateOperation.create_field_index("text", params))
+        self._indexed.add("text")
+
+    def page(
+        self, condition: engine.Filter, after: uuid.UUID | None = None, *, vectors: bool = False
+    ) -> tuple[list[Found], uuid.UUID | None]:
         """At most PAGE rows, and where the next page begins."""
-        request = engine.ScrollRequest(offset=after, limit=PAGE, filter=condition, with_payload=_SHOWN)
+        request = engine.ScrollRequest(
+            offset=after, limit=PAGE, filter=condition, with_payload=_SHOWN, with_vector=vectors
+        )
         records, following = self._shard.scroll(request)
         return [_found(record) for record in records], following  # type: ignore[return-value]  # all ids are UUIDs
 
-    def retrieve(self, ids: Sequence[str]) -> list[Found]:
+    def retrieve(self, ids: Sequence[str], *, vectors: bool = False) -> list[Found]:
         """The rows with these ids, in this order."""
         there: dict[str, Found] = {}
         for part in _parts(ids, PAGE):
-            for record in self._shard.retrieve([point_id(each) for each in part], _SHOWN, False):
+            for record in self._shard.retrieve([point_id(each) for each in part], _SHOWN, vectors):
                 found = _found(record)
                 there[found.id] = found
         return [there[each] for each in ids if each in there]
@@ -186,7 +222,9 @@ class QdrantCollection:
         total = 0
         for part in _parts(list(dict.fromkeys(ids)), PAGE):
             points = [
-                found.point for found in self.retrieve(part) if predicate is None or matches(predicate, found.metadata)
+                point_id(found.id)
+                for found in self.retrieve(part)
+                if predicate is None or matches(predicate, found.metadata)
             ]
             if points:
                 self._shard.update(engine.UpdateOperation.delete_points(list(points)))
@@ -232,8 +270,12 @@ def _payload(row: Row, embedded_at: str) -> dict[str, Any]:
 
 
 def _found(record: Any, score: float = 0.0) -> Found:
+    import numpy as np  # noqa: PLC0415 - loaded by what made the vectors
+
     kept = record.payload
-    return Found(record.id, kept["id"], kept["doc"], kept["text"], json.loads(kept["metadata"]), kept["at"], score)
+    vector = None if record.vector is None else np.asarray(record.vector, dtype=np.float32)
+    metadata = json.loads(kept["metadata"])
+    return Found(kept["id"], kept["doc"], kept["text"], metadata, kept["at"], score, vector)
 
 
 def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -15,11 +15,14 @@ from .embedding_provider import EmbeddingFactory
 
 VectorDBRegistry: Registry[type[VectorDB]] = Registry(
     "vector store",
-    {VectorDBType.QDRANT: ".db.vector.qdrant:QdrantVectorStore"},
+    {
+        VectorDBType.PGVECTOR: ".db.vector.pgvector:PgVectorStore",
+        VectorDBType.QDRANT: ".db.vector.qdrant:QdrantVectorStore",
+    },
     entry_point_group="manystore.vector_stores",
 )
 """Engines by VectorDBType. A class that a DataLayer is to build takes
-`(connection, embedding, *, name, collection, distance)`.
+`(connection, embedding, *, name, collection, distance)`, and `recall` and `filterable` where the settings have them.
 """
 
 DEFAULT_COLLECTION = "documents"
@@ -105,6 +108,7 @@ class VectorStoreFactory:
             name=name,
             collection=section.collection or name,
             distance=section.distance,
+            **{option: getattr(section, option) for option in ("recall", "filterable") if getattr(section, option)},
         )
         return store
 

@@ -1,0 +1,62 @@
+"""What every side stores and is asked: documents with vectors made before, and questions with their answers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+BUCKETS = 100
+"""A filter on one of them selects one row in a hundred."""
+K = 10
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """`clustered` rows lie around 200 centres, as texts do; `hard` ones are random: all are nearly as far."""
+
+    kind: str
+    vectors: Vectors
+    queries: Vectors
+
+    @property
+    def texts(self) -> list[str]:
+        return [
+            f"{self.kind} passage number {n}, about topic {n % 37} and nothing else of interest"
+            for n in range(len(self.vectors))
+        ]
+
+    @property
+    def metadatas(self) -> list[dict[str, Any]]:
+        return [
+            {"bucket": n % BUCKETS, "source": f"file-{n // 50}.md", "page": n % 50, "title": f"Chapter {n % 9}"}
+            for n in range(len(self.vectors))
+        ]
+
+    @property
+    def ids(self) -> list[str]:
+        return [f"{self.kind}-{n}" for n in range(len(self.vectors))]
+
+    def answers(self, bucket: int | None = None) -> list[set[str]]:
+        """The ten nearest by cosine, compared with all."""
+        rows = np.arange(len(self.vectors))
+        if bucket is not None:
+            rows = rows[rows % BUCKETS == bucket]
+        units = self.vectors[rows] / np.linalg.norm(self.vectors[rows], axis=1, keepdims=True)
+        near = np.argsort(-(self.queries @ units.T), axis=1)[:, :K]
+        return [{f"{self.kind}-{rows[n]}" for n in each} for each in near]
+
+
+def corpus(kind: str, number: int, dimension: int, queries: int = 100, *, seed: int = 1) -> Corpus:
+    random = np.random.default_rng(seed)
+    if kind == "hard":
+        return Corpus(kind, _normal(random, number, dimension), _normal(random, queries, dimension))
+    centres = _normal(random, 200, dimension)
+    around = [centres[random.integers(0, 200, n)] + 0.5 * _normal(random, n, dimension) for n in (number, queries)]
+    return Corpus(kind, around[0], around[1])
+
+
+def _normal(random: np.random.Generator, number: int, dimension: int) -> Vectors:
+    return random.standard_normal((number, dimension)).astype(np.float32)

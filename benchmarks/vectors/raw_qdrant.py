@@ -1,0 +1,90 @@
+"""qdrant-edge by hand: points in batches, in a thread of their own, as an asynchronous application has to."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as engine
+from langchain_core.documents import Document
+
+from .data import Corpus, K, Vectors
+from .side import Side
+
+_BATCH = 64  # more at a time hold the interpreter's lock for longer than a server can stand still
+
+
+class RawQdrantEdge(Side):
+    name = "raw"
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "raw"
+        self._number = 0
+
+    async def open(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+
+    async def close(self) -> None:
+        await self._run(self._shard.close)
+        self._thread.shutdown()
+
+    async def load(self, corpus: Corpus) -> None:
+        self._number += 1
+        path = self._path / str(self._number)
+        path.mkdir(parents=True)
+        vectors = engine.EdgeVectorParams(size=corpus.vectors.shape[1], distance=engine.Distance.Cosine)
+        self._shard = await self._run(lambda: engine.EdgeShard.create(str(path), engine.EdgeConfig(vectors=vectors)))
+        index = engine.UpdateOperation.create_field_index("bucket", engine.PayloadSchemaType.Integer)
+        await self._run(lambda: self._shard.update(index))
+        await self.upsert(corpus, range(len(corpus.vectors)))
+
+    async def upsert(self, corpus: Corpus, rows: Sequence[int]) -> None:
+        texts, metadatas, ids = corpus.texts, corpus.metadatas, corpus.ids
+
+        def write(part: Sequence[int]) -> None:
+            points = [
+                engine.Point(
+                    uuid.uuid5(uuid.NAMESPACE_URL, ids[n]),
+                    corpus.vectors[n].tolist(),
+                    {
+                        "id": ids[n],
+                        "text": texts[n],
+                        "metadata": json.dumps(metadatas[n]),
+                        "bucket": metadatas[n]["bucket"],
+                    },
+                )
+                for n in part
+            ]
+            self._shard.update(engine.UpdateOperation.upsert_points(points))
+
+        for start in range(0, len(rows), _BATCH):
+            await self._run(lambda part=rows[start : start + _BATCH]: write(part))  # type: ignore[misc]
+
+    async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[Any]:
+        condition = None
+        if bucket is not None:
+            field = engine.FieldCondition("bucket", range=engine.RangeFloat(gte=bucket, lte=bucket))
+            condition = engine.Filter(must=[field])
+
+        def search() -> list[Any]:
+            request = engine.SearchRequest(
+                engine.Query.Nearest(vector.tolist()), K, filter=condition, with_payload=True
+            )
+            return list(self._shard.search(request))
+
+        found = [
+            Document(
+                id=each.payload["id"], page_content=each.payload["text"], metadata=json.loads(each.payload["metadata"])
+            )
+            for each in await self._run(search)
+        ]
+        return [document.id for document in found]
+
+    async def clear(self) -> None:
+        await self._run(self._shard.close)
+
+    async def _run(self, work: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

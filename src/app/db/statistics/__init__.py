@@ -1,0 +1,1 @@
+"""What each store says of its size, its indexes and their use. Nothing here writes."""

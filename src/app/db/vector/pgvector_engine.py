@@ -1,0 +1,377 @@
+"""A collection in PostgreSQL: each operation is one statement, or one transaction of few."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import psycopg
+
+from ...connections._postgres_connection import Connection as OurConnection
+from ...connections._postgres_exchange import Exchanges, execute, fetch
+from ...connections.postgres import PostgresConnectionManager
+from ...core.constants import Distance
+from ...core.errors import AppError, StoreUnavailableError
+from ..backends._json import decode_json
+from ..backends._postgres_errors import quiet, translated
+from ..backends._postgres_json import encode_nested
+from ..query import ALL, Predicate
+from . import pgvector_sql as sql
+from .contract import CollectionContract
+from .engine import Asked, Found, VectorEngine, check_dimension
+from .payload import Row
+from .pgvector_index import INDEX_FROM, IndexKind, VectorIndex, build_index, find_index, index_metadata, index_words
+from .pgvector_rows import (
+    COLUMNS,
+    Binary,
+    BinaryDumper,
+    decode_vector,
+    iso,
+    text_array,
+    vector_array,
+    vector_parameter,
+)
+from .pgvector_table import VectorTable, check_collection_name
+from .pgvector_where import Wheres
+from .pgvector_write import distinct, store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Connection = psycopg.AsyncConnection[Any]
+R = TypeVar("R")
+
+PAGE: Final = 500
+_BLOCK: Final = 5_000
+_LOOK_AGAIN: Final = 10.0
+"""Seconds for which a collection counts as it was found: another process may have made it anew."""
+_FEW: Final = 2_000
+"""Rows that meet a filter up to which they are compared one by one."""
+_BUILD_TIMEOUT: Final = 3_600.0
+
+
+class PgVectorEngine(VectorEngine):
+    most = 10_000
+
+    def __init__(
+        self,
+        manager: PostgresConnectionManager,
+        collection: str,
+        distance: Distance,
+        asked: Asked,
+        *,
+        recall: float = 0.95,
+        filterable: Sequence[str] = (),
+    ) -> None:
+        super().__init__(manager, check_collection_name(collection), distance, asked)
+        self._manager = manager
+        self._recall = recall
+        self._filterable = tuple(filterable)
+        """Paths that this engine has not looked after yet."""
+        self._wheres = Wheres()
+        self._table: VectorTable | None = None
+        self._index: VectorIndex | None = None
+        self._looked = 0.0
+        self._written = 0
+        self._has_words = False
+        """Whether the words of this table were seen to be indexed."""
+
+    async def open(self) -> CollectionContract | None:
+        table = await self._found(again=True)
+        return None if table is None else table.contract
+
+    async def contract(self) -> CollectionContract | None:
+        """How the collection was made, whatever is asked of it; None where there is none."""
+        table = await self._on(lambda connection: VectorTable.find(connection, self.collection), write=False)
+        return None if table is None else table.contract
+
+    async def make(self, dimension: int) -> None:
+        """Make the collection unless it is there, and check its contract."""
+        await self._found_or_made(dimension)
+
+    async def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:
+        table = await self._found_or_made(vectors.shape[1])
+        rows, vectors = distinct(rows, vectors)
+        for start in range(0, len(rows), _BLOCK):
+            part, part_vectors = rows[start : start + _BLOCK], vectors[start : start + _BLOCK]
+            await self._write(lambda c, r=part, v=part_vectors: store(c, table, r, v, embedded_at))  # type: ignore[misc]
+        await self._count_in(len(rows), table)
+
+    async def replace(
+        self,
+        document_id: str,
+        rows: Sequence[Row],
+        vectors: "NDArray[np.float32]",
+        embedded_at: str,
+        *,
+        only_present: bool = False,
+    ) -> bool:
+        table = await self._found_or_made(vectors.shape[1])
+        rows, vectors = distinct(rows, vectors)
+
+        async def work(connection: Connection) -> bool:
+            async with connection.transaction():
+                if only_present and not await fetch(connection, sql.lock_document(table), (document_id,)):
+                    return False
+                await store(connection, table, rows, vectors, embedded_at)
+                kept = text_array([row.id for row in rows])
+                await execute(connection, sql.delete_others(table), (document_id, kept))
+                return True
+
+        done = await self._write(work)
+        await self._count_in(len(rows), table)
+        return done
+
+    async def re_embed(self, texts: Mapping[str, str], vectors: "NDArray[np.float32]", embedded_at: str) -> list[str]:
+        table = await self._found_or_made(vectors.shape[1])
+        new = vector_array(vectors, half=table.half, oid=table.oid)
+        given = (text_array(list(texts)), text_array(list(texts.values())), new, embedded_at)
+        return [row[0] for row in await self._write(lambda connection: fetch(connection, sql.re_embed(table), given))]
+
+    async def nearest(
+        self, vector: "NDArray[np.float32]", k: int, predicate: Predicate, *, vectors: bool = False
+    ) -> list[Found]:
+        """By the index, which goes on until k rows meet the filter; where it gives up, by all rows that do."""
+        table = await self._found()
+        if table is None:
+            return []
+        check_dimension(self.collection, table.contract.dimension, vector)
+        index = self._index if self._recall < 1 else None
+        given = vector_parameter(vector, half=table.half)
+        if index is None:
+            rows = await self._fetch(sql.nearest(table, exact=True, vectors=vectors), predicate, given, k)
+        else:
+            settings = index.settings(self._recall, k)
+            if predicate == ALL:
+                text = sql.nearest(table, exact=False, vectors=vectors)
+            else:
+                text = sql.nearest_few(table, _FEW, vectors=vectors)
+            rows = await self._fetch(text, predicate, given, k, settings=settings)
+            if len(rows) < k and predicate != ALL:
+                rows = await self._fetch(sql.nearest(table, exact=True, vectors=vectors), predicate, given, k)
+        rows.sort(key=_distance)  # an IVFFlat index gives them in nearly their order
+        return [self._row(table, row) for row in rows]
+
+    async def matching_text(self, text: str, k: int, predicate: Predicate) -> list[Found]:
+        table = await self._with_words()
+        if table is None:
+            return []
+        return [_found(row, row[5]) for row in await self._fetch(sql.matching_text(table), predicate, text, k)]
+
+    async def hybrid(
+        self, vector: "NDArray[np.float32]", text: str, k: int, predicate: Predicate, *, candidates: int
+    ) -> list[Found]:
+        table = await self._with_words()
+        if table is None:
+            return []
+        check_dimension(self.collection, table.contract.dimension, vector)
+        given = vector_parameter(vector, half=table.half)
+        settings = {} if self._index is None else self._index.settings(self._recall, candidates)
+        rows = await self._fetch(sql.hybrid(table), predicate, given, text, candidates, k, settings=settings)
+        return [_found(row, row[5]) for row in rows]
+
+    async def retrieve(self, ids: Sequence[str], *, vectors: bool = False) -> list[Found]:
+        table = await self._found()
+        if table is None:
+            return []
+        text = sql.retrieve(table, vectors=vectors)
+        there = {row[0]: self._row(table, row) for row in await self._fetch(text, ALL, list(dict.fromkeys(ids)))}
+        return [there[each] for each in ids if each in there]
+
+    async def pages(
+        self, predicate: Predicate, *, document_id: str | None = None, vectors: bool = False
+    ) -> AsyncIterator[list[Found]]:
+        table = await self._found()
+        if table is None:
+            return
+        text = sql.page(table, of_document=document_id is not None, vectors=vectors)
+        last: str | None = None
+        rest = () if document_id is None else (document_id,)
+        while True:
+            rows = await self._fetch(text, predicate, last, PAGE, *rest)
+            if rows:
+                last = rows[-1][0]
+                yield [self._row(table, row) for row in rows]
+            if len(rows) < PAGE:
+                return
+
+    async def count(self, predicate: Predicate) -> int:
+        table = await self._found()
+        if table is None:
+            return 0
+        [[number]] = await self._fetch(sql.count(table), predicate)
+        return int(number)
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        return await self._delete(sql.delete_ids, ALL, list(ids))
+
+    async def delete_where(self, predicate: Predicate) -> int:
+        return await self._delete(sql.delete, predicate)
+
+    async def delete_document(self, document_id: str) -> int:
+        return await self._delete(sql.delete_document, ALL, document_id)
+
+    async def update_metadata(self, predicate: Predicate, changes: Mapping[str, Any]) -> int:
+        """In blocks, each read under lock and written in one transaction: JSON text keeps the order of its keys."""
+        table = await self._found()
+        if table is None:
+            return 0
+        keys = [row[0] for row in await self._fetch(sql.ids(table), predicate)]
+
+        async def work(connection: Connection, part: list[str]) -> int:
+            async with connection.transaction():
+                rows = await fetch(connection, *self._wheres.statement(sql.sources(table), predicate, part))
+                sources = [encode_nested({**decode_json(row[1]), **changes}) for row in rows]
+                given = (text_array([row[0] for row in rows]), text_array(sources))
+                return await execute(connection, sql.update_sources(table), given) if rows else 0
+
+        total = 0
+        for start in range(0, len(keys), PAGE):
+            total += await self._write(lambda connection, p=keys[start : start + PAGE]: work(connection, p))  # type: ignore[misc]
+        return total
+
+    async def drop(self) -> bool:
+        table = await self._found(again=True)
+        if table is None:
+            return False
+        await self._write(lambda connection: execute(connection, f"DROP TABLE IF EXISTS {table.quoted}"))
+        self._forget()
+        return True
+
+    async def create_index(self, kind: IndexKind = "hnsw", lists: int | None = None) -> None:
+        """Build the index now; by itself that is done once there are 5,000 rows."""
+        table = await self._found(again=True)
+        if table is not None:
+            self._index = await self._long(lambda connection: build_index(connection, table, kind=kind, lists=lists))
+
+    async def _delete(self, text: Callable[[VectorTable], str], predicate: Predicate, *given: Any) -> int:
+        table = await self._found()
+        if table is None:
+            return 0
+        statement, parameters = self._wheres.statement(text(table), predicate, *given)
+        return await self._write(lambda connection: execute(connection, statement, parameters))
+
+    async def _count_in(self, rows: int, table: VectorTable) -> None:
+        """Have the index built when there is enough, and measured again when there is twice as much."""
+        self._written += rows
+        if not table.can_be_indexed or self._written < (INDEX_FROM if self._index is None else self._index.rows):
+            return
+        number = await self.count(ALL)
+        self._written = 0
+        if number >= INDEX_FROM:
+            self._index = await self._long(lambda connection: build_index(connection, table))
+
+    def _forget(self) -> None:
+        self._table = self._index = None
+        self._looked = 0.0
+        self._has_words = False
+
+    async def _found(self, *, again: bool = False) -> VectorTable | None:
+        """The collection, its contract checked. None is not remembered, so another process may make it at any time."""
+        asked = await self.asked(None)
+        if again or self._table is None or time.monotonic() - self._looked > _LOOK_AGAIN:
+
+            async def look(connection: Connection) -> tuple[VectorTable | None, VectorIndex | None]:
+                table = await VectorTable.find(connection, self.collection)
+                return table, None if table is None else await find_index(connection, table)
+
+            self._table, self._index = await self._on(look, write=False)
+            self._looked = time.monotonic()
+        if self._table is not None:
+            self._table.contract.check(asked, f"the collection {self.collection!r} in PostgreSQL")
+        return self._table
+
+    async def _with_words(self) -> VectorTable | None:
+        table = await self._found()
+        if table is not None and not self._has_words:
+            self._has_words = True
+            await self._long(lambda connection: index_words(connection, table))
+        return table
+
+    async def _found_or_made(self, dimension: int) -> VectorTable:
+        asked = await self.asked(dimension)
+        table = await self._found()
+        if table is None:
+            table = self._table = await self._write(lambda c: VectorTable.make(c, self.collection, asked))
+        table.contract.check(asked, f"the collection {self.collection!r} in PostgreSQL")
+        if table.contract.provider is None and asked.provider is not None:
+            whose = table
+            table = self._table = await self._write(lambda connection: whose.adopted(connection, asked))
+            table.contract.check(asked, f"the collection {self.collection!r} in PostgreSQL")
+        if self._filterable:
+            paths, self._filterable, there = self._filterable, (), table
+            await self._long(lambda connection: index_metadata(connection, there, paths))
+        return table
+
+    def _row(self, table: VectorTable, row: Sequence[Any]) -> Found:
+        vector = decode_vector(row[6], half=table.half) if len(row) > len(COLUMNS) else None
+        return _found(row, table.measure(row[5]), vector)
+
+    async def _fetch(
+        self, template: str, predicate: Predicate, *given: Any, settings: Mapping[str, str] | None = None
+    ) -> list[tuple[Any, ...]]:
+        statement, parameters = self._wheres.statement(template, predicate, *given)
+
+        async def work(connection: Connection) -> list[tuple[Any, ...]]:
+            connection.adapters.register_dumper(Binary, BinaryDumper)
+            if not settings:
+                return await fetch(connection, statement, parameters)
+            if isinstance(connection, OurConnection) and not self._pooled:
+                if connection.told != settings:
+                    for name, value in settings.items():
+                        await fetch(connection, "SELECT set_config($1, $2, false)", (name, value))
+                    connection.told = settings
+                return await fetch(connection, statement, parameters)
+            async with connection.transaction():
+                for name, value in settings.items():
+                    await fetch(connection, "SELECT set_config($1, $2, true)", (name, value))
+                return await fetch(connection, statement, parameters)
+
+        return await self._on(work, write=False)
+
+    @property
+    def _pooled(self) -> bool:
+        return bool(getattr(self._manager, "pooled", False))
+
+    async def _write(self, work: Callable[[Connection], Awaitable[R]]) -> R:
+        async def with_arrays(connection: Connection) -> R:
+            connection.adapters.register_dumper(Binary, BinaryDumper)
+            return await work(connection)
+
+        return await self._on(with_arrays, write=True)
+
+    async def _long(self, work: Callable[[Connection], Awaitable[R]]) -> R:
+        async def patient(connection: Connection) -> R:
+            if isinstance(connection, OurConnection):
+                connection.timeout = _BUILD_TIMEOUT
+            return await work(connection)
+
+        return await self._write(patient)
+
+    async def _on(self, work: Callable[[Connection], Awaitable[R]], *, write: bool) -> R:
+        pool: Exchanges[Any] = self._manager.live or await self._manager.connect()
+        connection = await pool.take()
+        try:
+            return await work(connection)
+        except psycopg.Error as error:
+            ours = pool.translated(error, connection, write=write)
+            raise ours or self._translated(error) from quiet(error)
+        finally:
+            await pool.give(connection)
+
+    def _translated(self, error: psycopg.Error) -> AppError:
+        self._forget()  # it may be gone, or another than it was
+        if isinstance(error, psycopg.errors.UndefinedFile | psycopg.errors.FeatureNotSupported):
+            return StoreUnavailableError(
+                f"{self.collection}: this PostgreSQL server has no pgvector ({type(error).__name__}): install the "
+                "extension `vector` there, version 0.8 or later"
+            )
+        return translated(self.collection, {f"{self.collection}_pkey": ("id",)}, error)
+
+
+def _distance(row: Sequence[Any]) -> float:
+    return float(row[5])
+
+
+def _found(row: Sequence[Any], measure: float, vector: "NDArray[np.float32] | None" = None) -> Found:
+    return Found(row[0], row[1], row[2], decode_json(row[3]), iso(row[4]), float(measure), vector)

@@ -1,0 +1,160 @@
+"""The index of a collection: built once there is enough in it, and how wide it has to be searched for a recall."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import psycopg
+
+from ...core.errors import ConfigurationError
+from ...core.utils.logger import get_logger
+from . import pgvector_sql as sql
+from .pgvector_table import VectorTable, quote
+from .pgvector_where import expression_at
+
+logger = get_logger(__name__)
+
+Connection = psycopg.AsyncConnection[Any]
+IndexKind = Literal["hnsw", "ivfflat"]
+
+INDEX_FROM: Final = 5_000
+"""Rows from which on an index is worth its making; fewer are compared one by one in some milliseconds."""
+_WIDTHS: Final = {"hnsw": (40, 60, 100, 160, 250, 400, 640, 1_000), "ivfflat": (1, 3, 10, 30, 100, 300, 1_000)}
+_PARAMETER: Final = {"hnsw": "hnsw.ef_search", "ivfflat": "ivfflat.probes"}
+_SAMPLE: Final = 30
+_SAMPLE_SECONDS: Final = 5.0
+_NEIGHBOURS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class VectorIndex:
+    """An index that is there, and the recall that each width of search reached on a sample of its own rows."""
+
+    kind: IndexKind
+    rows: int
+    """How many there were when it was measured."""
+    recalls: tuple[tuple[int, float], ...]
+
+    def width(self, recall: float, k: int) -> int:
+        """The narrowest search that reached the recall; it is never narrower than what is asked for."""
+        enough = [width for width, reached in self.recalls if reached >= recall]
+        width = min(enough) if enough else _WIDTHS[self.kind][-1]
+        return min(max(width, k), 1_000) if self.kind == "hnsw" else width
+
+    def settings(self, recall: float, k: int) -> dict[str, str]:
+        """What a session has to be told before a search. The iterative scan goes on until a filter has let k through,
+        where one round alone would return what of the first `width` rows it lets through.
+        """
+        order = "strict_order" if self.kind == "hnsw" else "relaxed_order"
+        return {_PARAMETER[self.kind]: str(self.width(recall, k)), f"{self.kind}.iterative_scan": order}
+
+
+async def find_index(connection: Connection, table: VectorTable) -> VectorIndex | None:
+    """The index, if it is whole and was measured."""
+    cursor = await connection.execute(
+        "SELECT obj_description(x.oid, 'pg_class') FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
+        "JOIN pg_namespace n ON n.oid = x.relnamespace AND n.nspname = current_schema() "
+        "WHERE x.relname = %s AND i.indisvalid",
+        (table.index,),
+    )
+    row = await cursor.fetchone()
+    if row is None or row[0] is None:
+        return None
+    known = json.loads(row[0])
+    return VectorIndex(known["kind"], known["rows"], tuple((int(w), float(r)) for w, r in known["recalls"]))
+
+
+async def build_index(
+    connection: Connection, table: VectorTable, *, kind: IndexKind = "hnsw", lists: int | None = None
+) -> VectorIndex | None:
+    """Build the index while others go on to read and write, and measure it; None where another process is at it.
+
+    What a killed process left half built is built anew. Takes some seconds for each 10,000 rows.
+    """
+    if not table.can_be_indexed:
+        raise ConfigurationError(f"{table.name}: pgvector indexes up to 4,000 dimensions; it is searched row by row")
+    rows = await _count(connection, table)
+    options = "" if kind == "hnsw" else f" WITH (lists = {lists or max(1, min(rows // 1_000, 10_000))})"
+    if not await _create(connection, table, table.index, f"{kind} (embedding {table.operator_class}){options}"):
+        return None
+    index = VectorIndex(kind, rows, await _measure(connection, table, kind))
+    told = json.dumps({"kind": kind, "rows": rows, "recalls": index.recalls})
+    await connection.execute(f"COMMENT ON INDEX {quote(table.index)} IS '{told}'".encode())
+    return index
+
+
+async def index_metadata(connection: Connection, table: VectorTable, paths: Sequence[str]) -> None:
+    """Index what stands at the paths of the metadata, for filters that ask it to be equal, while others go on."""
+    for path in paths:
+        digest = hashlib.sha256(path.encode()).hexdigest()[:12]
+        await _create(connection, table, f"{table.name}_{digest}", f"btree (({expression_at(path)}))")
+
+
+async def index_words(connection: Connection, table: VectorTable) -> None:
+    """Index the words of the texts: on the first search by words, since loading takes longer with it."""
+    await _create(connection, table, f"{table.name}_content_idx", f"gin ({sql.TEXT})")
+
+
+async def _create(connection: Connection, table: VectorTable, name: str, definition: str) -> bool:
+    """Whether the index is there and whole at the end; not where another process is at it."""
+    cursor = await connection.execute(
+        "SELECT i.indisvalid, EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid) "
+        "FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
+        "JOIN pg_namespace n ON n.oid = x.relnamespace AND n.nspname = current_schema() WHERE x.relname = %s",
+        (name,),
+    )
+    row = await cursor.fetchone()
+    if row is not None:
+        valid, building = row
+        if valid or building:
+            return bool(valid)
+        await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quote(name)}".encode())
+    try:
+        await connection.execute(
+            f"CREATE INDEX CONCURRENTLY {quote(name)} ON {table.quoted} USING {definition}".encode()
+        )
+    except (psycopg.errors.DuplicateTable, psycopg.errors.UniqueViolation):
+        return False  # another process began a moment earlier
+    logger.info("built the index %s of the vector collection %s", name, table.name)
+    return True
+
+
+async def _count(connection: Connection, table: VectorTable) -> int:
+    cursor = await connection.execute(sql.count(table).format(where="true").encode())
+    [number] = await cursor.fetchone() or (0,)
+    return int(number)
+
+
+async def _measure(connection: Connection, table: VectorTable, kind: IndexKind) -> tuple[tuple[int, float], ...]:
+    """How many of the ten nearest each width finds, for sums of two rows of the table: they are as hard to find
+    neighbours of as a question is, when these two are not counted.
+    """
+    cursor = await connection.execute(sql.sample(table, _SAMPLE).encode())
+    sample = await cursor.fetchall()
+    truth: list[set[str]] = []
+    deadline = time.monotonic() + _SAMPLE_SECONDS
+    for each in sample:
+        truth.append(await _nearest(connection, table, each, exact=True))
+        if time.monotonic() > deadline:
+            break
+    recalls: list[tuple[int, float]] = []
+    async with connection.transaction():
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        for width in _WIDTHS[kind]:
+            await connection.execute("SELECT set_config(%s, %s, true)", (_PARAMETER[kind], str(width)))
+            found = [await _nearest(connection, table, each, exact=False) for each in sample[: len(truth)]]
+            right = sum(len(a & b) for a, b in zip(found, truth, strict=True))
+            recalls.append((width, round(right / max(sum(map(len, truth)), 1), 4)))
+            if recalls[-1][1] > 0.999:  # noqa: PLR2004 - wider finds no more
+                break
+    return tuple(recalls)
+
+
+async def _nearest(connection: Connection, table: VectorTable, of: Sequence[Any], *, exact: bool) -> set[str]:
+    vector, *own = of
+    cursor = await connection.execute(sql.nearest_ids(table, _NEIGHBOURS + len(own), exact=exact).encode(), (vector,))
+    nearest = [row[0] for row in await cursor.fetchall() if row[0] not in own]
+    return set(nearest[:_NEIGHBOURS])

@@ -1,0 +1,138 @@
+"""Rows with their vectors in PostgreSQL's binary formats, for COPY and for arrays. No vector ever becomes text.
+
+A vector is its number of dimensions, two bytes of nothing, and big-endian float4s (pgvector's `vector_recv`); a
+halfvec the same with half-precision floats.
+"""
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+from ..backends._postgres_json import encode_nested
+from .payload import Row
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+COLUMNS: Final = ("id", "document_id", "content", "source", "embedded_at", "embedding")
+"""In this order everywhere. `source` is the metadata as JSON text; the column `metadata` is generated from it."""
+
+_ZERO = datetime(2000, 1, 1, tzinfo=UTC)
+_length = struct.Struct("!i").pack
+_BLOCK = 1_000
+_TEXT_OID = 25
+_MOMENT_OID = 1184
+
+
+class Binary:
+    """One parameter in its type's own binary format; the statement casts it, and so says its type."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class BinaryDumper(Dumper):
+    format = Format.BINARY
+    oid = 0
+
+    def dump(self, obj: Binary) -> bytes:
+        return obj.data
+
+
+def vector_parameter(vector: "NDArray[np.float32]", *, half: bool) -> Binary:
+    return Binary(encode_vectors(vector.reshape(1, -1), half=half)[0])
+
+
+def encode_vectors(vectors: "NDArray[np.float32]", *, half: bool) -> list[bytes]:
+    number, dimension = vectors.shape
+    data = vectors.astype(">f2" if half else ">f4").tobytes()
+    size = len(data) // max(number, 1)
+    head = struct.pack("!hh", dimension, 0)
+    return [head + data[start : start + size] for start in range(0, len(data), size)]
+
+
+def decode_vector(data: bytes, *, half: bool) -> "NDArray[np.float32]":
+    import numpy as np  # noqa: PLC0415 - loaded by what made the vectors
+
+    return np.frombuffer(data, dtype=">f2" if half else ">f4", offset=4).astype(np.float32)
+
+
+def encode_source(metadata: str) -> str:
+    """A row's metadata as the records have nested values: no key is taken for a tag, and no float for an integer."""
+    return encode_nested(json.loads(metadata)) if '"$' in metadata or "e+" in metadata else metadata
+
+
+def copy_blocks(
+    rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str, *, half: bool
+) -> Iterator[bytes]:
+    """What COPY … (FORMAT BINARY) reads; https://www.postgresql.org/docs/current/sql-copy.html."""
+    yield b"PGCOPY\n\xff\r\n\0" + bytes(8)
+    fields = struct.pack("!h", len(COLUMNS))
+    moment = _length(8) + _micros(embedded_at)
+    for start in range(0, len(rows), _BLOCK):
+        part = rows[start : start + _BLOCK]
+        encoded = encode_vectors(vectors[start : start + _BLOCK], half=half)
+        pieces: list[bytes] = []
+        for row, vector in zip(part, encoded, strict=True):
+            key, document = row.id.encode(), row.document_id.encode()
+            text, source = row.text.encode(), encode_source(row.metadata).encode()
+            pieces += (
+                fields,
+                _length(len(key)),
+                key,
+                _length(len(document)),
+                document,
+                _length(len(text)),
+                text,
+                _length(len(source)),
+                source,
+                moment,
+                _length(len(vector)),
+                vector,
+            )
+        yield b"".join(pieces)
+    yield struct.pack("!h", -1)
+
+
+def arrays(
+    rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str, *, half: bool, oid: int
+) -> list[Binary]:
+    """One for each column. `oid` is that of the vectors' type in this database."""
+    return [
+        text_array([row.id for row in rows]),
+        text_array([row.document_id for row in rows]),
+        text_array([row.text for row in rows]),
+        text_array([encode_source(row.metadata) for row in rows]),
+        _array(_MOMENT_OID, [_micros(embedded_at)] * len(rows)),
+        vector_array(vectors, half=half, oid=oid),
+    ]
+
+
+def text_array(texts: Sequence[str]) -> Binary:
+    return _array(_TEXT_OID, [text.encode() for text in texts])
+
+
+def vector_array(vectors: "NDArray[np.float32]", *, half: bool, oid: int) -> Binary:
+    return _array(oid, encode_vectors(vectors, half=half))
+
+
+def _array(oid: int, values: Sequence[bytes]) -> Binary:
+    head = struct.pack("!iiiii", 1, 0, oid, len(values), 1)
+    return Binary(head + b"".join(part for value in values for part in (_length(len(value)), value)))
+
+
+def _micros(moment: str) -> bytes:
+    past = datetime.fromisoformat(moment) - _ZERO
+    return struct.pack("!q", (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds)
+
+
+def iso(moment: Any) -> str:
+    return moment.astimezone(UTC).isoformat() if isinstance(moment, datetime) else str(moment)

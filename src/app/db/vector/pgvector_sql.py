@@ -1,0 +1,183 @@
+"""The statements of a collection. Names come from `VectorTable`, which checks them; values are parameters, always.
+
+Where there is a filter, `{where}` stands for it and `{0}`, `{1}`, … for the parameters (`pgvector_where.py`); else they
+are `$1`, `$2`, ….
+"""
+
+from typing import Final
+
+from .fusion import RANK_CONSTANT
+from .pgvector_rows import COLUMNS
+from .pgvector_table import VectorTable
+
+_SHOWN: Final = "id, document_id, content, source, embedded_at"
+_ALL: Final = ", ".join(COLUMNS)
+_STAGING: Final = "manystore_staging"
+_AT_CONFLICT: Final = "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])
+TEXT: Final = "to_tsvector('simple', content)"
+_WORDS: Final = "replace(plainto_tsquery('simple', {0})::text, ' & ', ' | ')::tsquery"
+"""Any of the words, by their spelling."""
+
+
+def nearest(table: VectorTable, *, exact: bool, vectors: bool) -> str:
+    """Of a vector and k."""
+    distance = f"embedding {table.operator} {{0}}::{table.type}"
+    order = f"({distance}) + 0" if exact else distance  # with something added, no index has the order
+    shown = f"{_SHOWN}, {distance}{_with(vectors)}"
+    return f"SELECT {shown} FROM {table.quoted} WHERE {{where}} ORDER BY {order} LIMIT {{1}}"
+
+
+def nearest_few(table: VectorTable, few: int, *, vectors: bool) -> str:
+    """As `nearest`, in one of two ways: up to `few` rows that meet the filter are compared one by one, which is exact
+    and takes less than an index that has to look for them; more are left to the index.
+    """
+    distance = f"embedding {table.operator} {{0}}::{table.type}"
+    shown = f"{_SHOWN}, {distance} AS d{_with(vectors)}"
+    return (
+        f"WITH few AS MATERIALIZED (SELECT id FROM {table.quoted} WHERE {{where}} LIMIT {few + 1}), "
+        f"number AS MATERIALIZED (SELECT count(*) <= {few} AS is_few FROM few) "
+        f"(SELECT {shown} FROM {table.quoted} WHERE (SELECT is_few FROM number) "
+        f"AND id IN (SELECT id FROM few) ORDER BY ({distance}) + 0 LIMIT {{1}}) UNION ALL "
+        f"(SELECT {shown} FROM {table.quoted} WHERE NOT (SELECT is_few FROM number) AND {{where}} "
+        f"ORDER BY {distance} LIMIT {{1}})"
+    )
+
+
+def matching_text(table: VectorTable) -> str:
+    """Of a text and k."""
+    return (
+        f"SELECT {_SHOWN}, ts_rank_cd({TEXT}, {_WORDS})::float8 AS measure "
+        f"FROM {table.quoted} WHERE {TEXT} @@ {_WORDS} AND {{where}} ORDER BY measure DESC, id LIMIT {{1}}"
+    )
+
+
+def hybrid(table: VectorTable) -> str:
+    """Of a vector, a text, the number of candidates and k."""
+    words = _WORDS.replace("{0}", "{1}")
+    distance = f"embedding {table.operator} {{0}}::{table.type}"
+    return (
+        "WITH near AS (SELECT id, row_number() OVER (ORDER BY d, id) AS place FROM "
+        f"(SELECT id, {distance} AS d FROM {table.quoted} WHERE {{where}} ORDER BY {distance} LIMIT {{2}}) AS n), "
+        "words AS (SELECT id, row_number() OVER (ORDER BY r DESC, id) AS place FROM "
+        f"(SELECT id, ts_rank_cd({TEXT}, {words}) AS r FROM {table.quoted} "
+        f"WHERE {TEXT} @@ {words} AND {{where}} ORDER BY r DESC, id LIMIT {{2}}) AS w), "
+        f"fused AS (SELECT id, near.place, (coalesce(1.0 / ({RANK_CONSTANT} + near.place), 0) + "
+        f"coalesce(1.0 / ({RANK_CONSTANT} + words.place), 0))::float8 AS measure "
+        "FROM near FULL JOIN words USING (id) ORDER BY measure DESC, near.place NULLS LAST, id LIMIT {3}) "
+        f"SELECT {_SHOWN}, measure FROM fused JOIN {table.quoted} USING (id) "
+        "ORDER BY measure DESC, place NULLS LAST, id"
+    )
+
+
+def retrieve(table: VectorTable, *, vectors: bool) -> str:
+    """Of ids."""
+    return f"SELECT {_SHOWN}, 0.0::float8{_with(vectors)} FROM {table.quoted} WHERE id = ANY({{0}}) AND {{where}}"
+
+
+def page(table: VectorTable, *, of_document: bool, vectors: bool) -> str:
+    """Of the last id before it, a number of rows, and perhaps a document's id."""
+    document = " AND document_id = {2}" if of_document else ""
+    return (
+        f"SELECT {_SHOWN}, 0.0::float8{_with(vectors)} FROM {table.quoted} "
+        f"WHERE {{where}} AND ({{0}}::text IS NULL OR id > {{0}}){document} ORDER BY id LIMIT {{1}}"
+    )
+
+
+def count(table: VectorTable) -> str:
+    return f"SELECT count(*) FROM {table.quoted} WHERE {{where}}"
+
+
+def ids(table: VectorTable) -> str:
+    return f"SELECT id FROM {table.quoted} WHERE {{where}} ORDER BY id"
+
+
+def sources(table: VectorTable) -> str:
+    """Of ids; under lock."""
+    return f"SELECT id, source FROM {table.quoted} WHERE id = ANY({{0}}) AND {{where}} ORDER BY id FOR UPDATE"
+
+
+def update_sources(table: VectorTable) -> str:
+    """Of ids and their metadata."""
+    return (
+        f"UPDATE {table.quoted} t SET source = new.source "
+        "FROM unnest($1::text[], $2::text[]) AS new(id, source) WHERE t.id = new.id"
+    )
+
+
+def delete(table: VectorTable) -> str:
+    return f"DELETE FROM {table.quoted} WHERE {{where}}"
+
+
+def delete_ids(table: VectorTable) -> str:
+    return f"DELETE FROM {table.quoted} WHERE id = ANY({{0}}) AND {{where}}"
+
+
+def delete_document(table: VectorTable) -> str:
+    return f"DELETE FROM {table.quoted} WHERE document_id = {{0}} AND {{where}}"
+
+
+def delete_others(table: VectorTable) -> str:
+    """Of a document's id, and the ids of rows of it that stay."""
+    return f"DELETE FROM {table.quoted} WHERE document_id = $1 AND NOT id = ANY($2::text[])"
+
+
+def lock_document(table: VectorTable) -> str:
+    return f"SELECT id FROM {table.quoted} WHERE document_id = $1 LIMIT 1 FOR UPDATE"
+
+
+def re_embed(table: VectorTable) -> str:
+    """Of ids, texts, vectors and a moment."""
+    return (
+        f"UPDATE {table.quoted} t SET embedding = new.embedding, embedded_at = $4::timestamptz "
+        f"FROM unnest($1::text[], $2::text[], $3::{table.type}[]) AS new(id, content, embedding) "
+        "WHERE t.id = new.id AND t.content = new.content RETURNING t.id"
+    )
+
+
+def any_row(table: VectorTable) -> str:
+    return f"SELECT 1 FROM {table.quoted} LIMIT 1"
+
+
+def upsert_arrays(table: VectorTable) -> str:
+    return (
+        f"INSERT INTO {table.quoted} ({_ALL}) SELECT * FROM unnest("
+        f"$1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::{table.type}[]) {_AT_CONFLICT}"
+    )
+
+
+def copy(table: VectorTable | None = None) -> str:
+    """Into the collection, or into the table beside it."""
+    return f"COPY {_STAGING if table is None else table.quoted} ({_ALL}) FROM STDIN (FORMAT BINARY)"
+
+
+def create_staging(table: VectorTable) -> str:
+    return (
+        f"CREATE TEMPORARY TABLE {_STAGING} (id text, document_id text, content text, source text, "
+        f"embedded_at timestamptz, embedding {table.type}) ON COMMIT DROP"
+    )
+
+
+def upsert_staging(table: VectorTable) -> str:
+    return f"INSERT INTO {table.quoted} ({_ALL}) SELECT {_ALL} FROM {_STAGING} {_AT_CONFLICT}"
+
+
+DROP_STAGING: Final = f"DROP TABLE {_STAGING}"
+
+
+def sample(table: VectorTable, pairs: int) -> str:
+    """Sums of two rows, as text, and the ids of the two; the same ones while the rows are the same."""
+    return (
+        "WITH chosen AS (SELECT id, embedding, row_number() OVER () AS n FROM "
+        f"(SELECT id, embedding FROM {table.quoted} ORDER BY hashtext(id), id LIMIT {2 * pairs}) AS first) "
+        f"SELECT (a.embedding {table.plus} b.embedding)::text, a.id, b.id "
+        "FROM chosen a JOIN chosen b ON b.n = a.n + 1 WHERE a.n % 2 = 1"
+    )
+
+
+def nearest_ids(table: VectorTable, number: int, *, exact: bool) -> str:
+    order = f"(embedding {table.operator} %s::{table.type})"
+    return f"SELECT id FROM {table.quoted} ORDER BY {order}{' + 0' if exact else ''} LIMIT {number}"
+
+
+def _with(vectors: bool) -> str:
+    return ", embedding" if vectors else ""

@@ -1,0 +1,68 @@
+"""Rows into the table of a collection: few by one statement, many by binary COPY."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+
+from ...connections._postgres_exchange import execute, fetch
+from . import pgvector_sql as sql
+from .payload import Row
+from .pgvector_rows import arrays, copy_blocks
+from .pgvector_table import VectorTable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Connection = psycopg.AsyncConnection[Any]
+
+_FEW: Final = 200
+"""Rows up to which arrays in one statement are faster than COPY into a table of their own."""
+
+
+async def store(
+    connection: Connection, table: VectorTable, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str
+) -> None:
+    """Rows of different ids, all or none; in the place of those with the same id."""
+    if len(rows) <= _FEW:
+        given: tuple[Any, ...] = tuple(arrays(rows, vectors, embedded_at, half=table.half, oid=table.oid))
+        await execute(connection, sql.upsert_arrays(table), given)
+        return
+    async with connection.transaction():
+        # Into the table itself where it is empty: half the work. What another writes meanwhile is a conflict then.
+        if not await fetch(connection, sql.any_row(table), ()):
+            try:
+                async with connection.transaction():
+                    await _copy(connection, sql.copy(table), table, rows, vectors, embedded_at)
+            except psycopg.errors.UniqueViolation:
+                pass
+            else:
+                return
+        await execute(connection, sql.create_staging(table))
+        await _copy(connection, sql.copy(), table, rows, vectors, embedded_at)
+        await execute(connection, sql.upsert_staging(table))
+        await execute(connection, sql.DROP_STAGING)
+
+
+async def _copy(
+    connection: Connection,
+    statement: str,
+    table: VectorTable,
+    rows: Sequence[Row],
+    vectors: "NDArray[np.float32]",
+    embedded_at: str,
+) -> None:
+    cursor = psycopg.AsyncCursor(connection)
+    async with cursor.copy(statement.encode()) as copy:
+        for block in copy_blocks(rows, vectors, embedded_at, half=table.half):
+            await copy.write(block)
+
+
+def distinct(rows: Sequence[Row], vectors: "NDArray[np.float32]") -> "tuple[Sequence[Row], NDArray[np.float32]]":
+    """The last of those with the same id, as if they had been stored one after the other."""
+    places = {row.id: place for place, row in enumerate(rows)}
+    if len(places) == len(rows):
+        return rows, vectors
+    kept = sorted(places.values())
+    return [rows[place] for place in kept], vectors[kept]

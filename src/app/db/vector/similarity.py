@@ -1,0 +1,84 @@
+"""How near two vectors are, as every engine's answers say it; and a choice that is near and various."""
+
+import math
+from typing import TYPE_CHECKING
+
+from ...core.constants import Distance
+from ...core.errors import InvalidChangeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def similarity(distance: Distance, measure: float) -> float:
+    """A cosine, a distance or an inner product as a similarity in [0, 1]."""
+    if distance == Distance.COSINE:
+        return min(max((1 + measure) / 2, 0.0), 1.0)
+    if distance == Distance.L2:
+        return 1 / (1 + max(measure, 0.0))
+    return 1 / (1 + math.exp(-measure)) if measure >= 0 else (e := math.exp(measure)) / (1 + e)
+
+
+def directed(distance: Distance, array: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    """Under cosine, unit vectors: some engines leave short ones as they are, and rank them wrong.
+
+    InvalidChangeError for what is not finite, and for zeros, which have no direction.
+    """
+    import numpy as np  # noqa: PLC0415 - only those who embed need it
+
+    if not np.isfinite(array).all():
+        raise InvalidChangeError("a vector has a number that is not finite")
+    if distance != Distance.COSINE:
+        return array
+    lengths = np.linalg.norm(array.astype(np.float64), axis=1, keepdims=True)
+    if not (lengths > 0).all():
+        raise InvalidChangeError(
+            f"vector {int(np.argmin(lengths > 0))} is all zeros, which has no direction for cosine to compare; "
+            "leave it out, or use the distance l2"
+        )
+    units: NDArray[np.float32] = (array / lengths).astype(np.float32)
+    return units
+
+
+def diverse(
+    distance: Distance, query: "NDArray[np.float32]", vectors: "NDArray[np.float32]", k: int, relevance: float
+) -> list[int]:
+    """The positions of k rows by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998), the chosen first
+    first: each time the row with the most `relevance · nearness - (1 - relevance) · likeness to what is chosen`.
+
+    Nearness and likeness are the similarities in [0, 1] that answers have. O(k · n · d).
+    """
+    import numpy as np  # noqa: PLC0415
+
+    near = _similarities(distance, vectors, query)
+    likest = np.zeros(len(vectors))
+    left = np.ones(len(vectors), dtype=bool)
+    chosen: list[int] = []
+    for _ in range(min(k, len(vectors))):
+        worth = np.where(left, relevance * near - (1 - relevance) * likest, -np.inf)
+        best = int(np.argmax(worth))
+        chosen.append(best)
+        left[best] = False
+        likest = np.maximum(likest, _similarities(distance, vectors, vectors[best]))
+    return chosen
+
+
+def _similarities(
+    distance: Distance, vectors: "NDArray[np.float32]", to: "NDArray[np.float32]"
+) -> "NDArray[np.float64]":
+    import numpy as np  # noqa: PLC0415
+
+    wide, other = vectors.astype(np.float64), to.astype(np.float64)
+    result: NDArray[np.float64]
+    if distance == Distance.L2:
+        result = 1 / (1 + np.linalg.norm(wide - other, axis=1))
+        return result
+    products = wide @ other
+    if distance == Distance.COSINE:
+        lengths = np.linalg.norm(wide, axis=1) * np.linalg.norm(other)
+        result = (1 + products / np.where(lengths > 0, lengths, 1)) / 2
+        return result
+    with np.errstate(over="ignore"):
+        result = 1 / (1 + np.exp(-products))
+    return result

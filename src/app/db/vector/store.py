@@ -1,0 +1,370 @@
+"""A vector store, whatever the engine: documents in, rows and vectors to the engine, documents out."""
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ...connections.base import ConnectionManager
+from ...connections.factory import ConnectionFactory
+from ...core.constants import ConnectionType, Distance, VectorDBType
+from ...core.errors import (
+    ConfigurationError,
+    DimensionMismatchError,
+    DuplicateRecordError,
+    EmbeddingMismatchError,
+    InvalidChangeError,
+    InvalidFilterError,
+)
+from ..models.values import utc_now
+from ..query import ALL, Filter, to_predicate
+from ..query.predicates import always
+from .base import DocumentMetadata, VectorDB
+from .contract import CollectionContract
+from .embeddings.model import EmbeddingModel
+from .engine import Found, VectorEngine
+from .payload import check_metadata, read_rows, row_of
+from .providers.embedding_provider import EmbeddingFactory
+from .similarity import directed, diverse, similarity
+
+if TYPE_CHECKING:
+    import numpy as np
+    from langchain_core.documents import Document
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.vectorstores import VectorStoreRetriever
+    from numpy.typing import NDArray
+
+    from .langchain import LangChainVectorStore
+
+
+class CollectionVectorStore(VectorDB):
+    """One collection on one engine. It is made by the first write; until then reading finds nothing.
+
+    Without a connection or an embedding they are the current DataLayer's. A vector of zeros has no direction, so
+    under cosine it is refused. `recall` is the share of the true neighbours that a search should find, where the engine
+    has an index that may miss some; `filterable` are paths in the metadata to be indexed for equality.
+    """
+
+    engine_type: ClassVar[VectorDBType]
+    connection_type: ClassVar[ConnectionType]
+
+    def __init__(
+        self,
+        connection: ConnectionManager[Any] | None = None,
+        embedding: "EmbeddingModel | Embeddings | None" = None,
+        *,
+        name: str | None = None,
+        collection: str = "documents",
+        distance: Distance = Distance.COSINE,
+        recall: float = 0.95,
+        filterable: Sequence[str] = (),
+    ) -> None:
+        if not 0 < recall <= 1:
+            raise ConfigurationError(f"recall is a share, above 0 and up to 1, and not {recall:g}")
+        self.recall = recall
+        self.filterable = tuple(filterable)
+        for path in self.filterable:
+            to_predicate({path: None})  # refuses what is no path
+        self.name = name or collection
+        self.collection = self.check_collection(collection)
+        self.distance = Distance(distance)
+        self._connection = connection
+        self._embedding = embedding if isinstance(embedding, EmbeddingModel | None) else EmbeddingModel.of(embedding)
+
+    @staticmethod
+    @abstractmethod
+    def check_collection(name: str) -> str:
+        """The name, if the engine can have a collection of it; ConfigurationError otherwise."""
+
+    @abstractmethod
+    def _engine(self, manager: Any) -> VectorEngine: ...
+
+    @property
+    def connection(self) -> ConnectionManager[Any]:
+        if self._connection is None:
+            self._connection = ConnectionFactory.get_connection_manager(self.connection_type)
+        return self._connection
+
+    @cached_property
+    def engine(self) -> VectorEngine:
+        return self._engine(self.connection)
+
+    @property
+    def embedding(self) -> EmbeddingModel:
+        if self._embedding is None:
+            self._embedding = EmbeddingFactory.embedding("default")
+        return self._embedding
+
+    def get_vector_db_config(self) -> dict[str, Any]:
+        return {
+            "type": str(self.engine_type),
+            "name": self.name,
+            "collection": self.collection,
+            "distance": str(self.distance),
+            "connection": self.connection.get_connection_info(),
+            "embedding": self.embedding.name,
+            "provider": self.embedding.provider,
+        }
+
+    async def _create_connection(self) -> None:
+        """Connect, and check the collection's contract where it exists."""
+        await self.engine.open()
+
+    async def _close_connection(self) -> None:
+        """Let go of this loop's client; the next operation connects again."""
+        if self._connection is not None:
+            await self._connection.disconnect()
+
+    async def save_and_embed(self, embedding_type: str | None, docs: "Sequence[Document]") -> list[str]:
+        self._check_embedding(embedding_type)
+        if not docs:
+            return []
+        rows = await read_rows(docs)
+        await self.engine.upsert(rows, await self._embed([row.text for row in rows]), _now())
+        return [row.id for row in rows]
+
+    async def add(self, docs: "Sequence[Document]") -> list[str]:
+        rows = await read_rows(docs)
+        taken = await self.engine.retrieve([row.id for row in rows])
+        if taken or len({row.id for row in rows}) < len(rows):
+            raise DuplicateRecordError(self.collection, ("id",))
+        return await self.save_and_embed(None, _with_ids(docs, [row.id for row in rows]))
+
+    async def add_vectors(self, docs: "Sequence[Document]", vectors: "NDArray[np.float32]") -> list[str]:
+        if len(docs) != len(vectors):
+            raise InvalidChangeError(f"{len(docs)} documents and {len(vectors)} vectors: one is needed for each")
+        if not docs:
+            return []
+        rows = await read_rows(docs)
+        array = directed(self.distance, _float32(vectors))
+        asked = await self._contract()
+        if asked.dimension not in (None, array.shape[1]):
+            raise DimensionMismatchError(
+                f"the vectors have {array.shape[1]} dimensions, and {asked.embedding} makes {asked.dimension}"
+            )
+        await self.engine.upsert(rows, array, _now())
+        return [row.id for row in rows]
+
+    async def update_document(
+        self, document_id: str, updated_doc: "Document", embedding_type: str | None = None
+    ) -> bool:
+        self._check_embedding(embedding_type)
+        row = row_of(document_id, updated_doc, row_id=document_id)
+        async for _ in self.engine.pages(ALL, document_id=document_id):
+            break
+        else:
+            return False
+        return await self.engine.replace(document_id, [row], await self._embed([row.text]), _now(), only_present=True)
+
+    async def re_embed_document(
+        self, document_id: str, docs: "Sequence[Document] | None" = None, embedding_type: str | None = None
+    ) -> list[str]:
+        self._check_embedding(embedding_type)
+        if docs is None:
+            return await self._embed_anew(document_id)
+        if not docs:
+            raise InvalidChangeError("there is nothing to replace the document by; use delete_by_document_id")
+        rows = await read_rows(docs, document_id)
+        await self.engine.replace(document_id, rows, await self._embed([row.text for row in rows]), _now())
+        return [row.id for row in rows]
+
+    async def delete_by_document_id(self, document_id: str) -> bool:
+        return bool(await self.engine.delete_document(document_id))
+
+    async def get_document_metadata(self, document_id: str) -> DocumentMetadata | None:
+        rows = [found async for page in self.engine.pages(ALL, document_id=document_id) for found in page]
+        if not rows:
+            return None
+        first = min(rows, key=_chunk_index)
+        source = str(first.metadata.get("source_path") or first.metadata.get("source") or "")
+        return DocumentMetadata(
+            document_id=document_id,
+            source_path=source,
+            file_type=str(first.metadata.get("file_type") or PurePath(source).suffix.removeprefix(".")),
+            embedded_at=datetime.fromisoformat(first.embedded_at),
+            custom_metadata=first.metadata,
+        )
+
+    async def search_similar(
+        self, query: str, k: int = 5, filter_criteria: Filter = None, *, min_score: float | None = None
+    ) -> "list[Document]":
+        found = await self.search_with_scores(query, k, filter_criteria, min_score=min_score)
+        return [document for document, _ in found]
+
+    async def search_with_scores(
+        self, query: str, k: int = 5, filter_criteria: Filter = None, *, min_score: float | None = None
+    ) -> "list[tuple[Document, float]]":
+        self._check_search(k, filter_criteria)
+        vector = await self.embedding.query_array(query)
+        return await self.search_by_vector(vector, k, filter_criteria, min_score=min_score)
+
+    async def search_by_vector(
+        self,
+        vector: "Sequence[float] | NDArray[np.float32]",
+        k: int = 5,
+        filter_criteria: Filter = None,
+        *,
+        min_score: float | None = None,
+    ) -> "list[tuple[Document, float]]":
+        self._check_search(k, filter_criteria)
+        found = await self.engine.nearest(self._query(vector), min(k, self.engine.most), to_predicate(filter_criteria))
+        scored = [(_document(each), similarity(self.distance, each.score)) for each in found]
+        return scored if min_score is None else [each for each in scored if each[1] >= min_score]
+
+    async def search_diverse(
+        self, query: str, k: int = 5, filter_criteria: Filter = None, *, candidates: int = 20, relevance: float = 0.5
+    ) -> "list[Document]":
+        self._check_search(k, filter_criteria)
+        if not 0 <= relevance <= 1:
+            raise InvalidFilterError("relevance lies between 0 and 1")
+        vector = self._query(await self.embedding.query_array(query))
+        number = min(max(candidates, k), self.engine.most)
+        found = await self.engine.nearest(vector, number, to_predicate(filter_criteria), vectors=True)
+        if not found:
+            return []
+        import numpy as np  # noqa: PLC0415 - only those who search need it
+
+        vectors = np.stack([each.vector for each in found if each.vector is not None])
+        return [_document(found[place]) for place in diverse(self.distance, vector, vectors, k, relevance)]
+
+    async def search_hybrid(
+        self,
+        query: str,
+        k: int = 5,
+        filter_criteria: Filter = None,
+        *,
+        text: str | None = None,
+        candidates: int = 50,
+    ) -> "list[tuple[Document, float]]":
+        self._check_search(k, filter_criteria)
+        vector = self._query(await self.embedding.query_array(query))
+        number = min(max(candidates, k), self.engine.most)
+        predicate = to_predicate(filter_criteria)
+        found = await self.engine.hybrid(vector, text or query, min(k, number), predicate, candidates=number)
+        return [(_document(each), each.score) for each in found]
+
+    async def get_by_ids(self, ids: Sequence[str]) -> "list[Document]":
+        return [_document(each) for each in await self.engine.retrieve(list(ids))]
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        return await self.engine.delete(list(dict.fromkeys(ids)))
+
+    async def delete_where(self, filter_criteria: Filter, *, everything: bool = False) -> int:
+        predicate = to_predicate(filter_criteria)
+        if always(predicate) and not everything:
+            raise InvalidFilterError("an empty filter would delete every document; pass everything=True to mean that")
+        return await self.engine.delete_where(predicate)
+
+    async def update_metadata_where(
+        self, filter_criteria: Filter, changes: Mapping[str, Any], *, everything: bool = False
+    ) -> int:
+        predicate = to_predicate(filter_criteria)
+        if always(predicate) and not everything:
+            raise InvalidFilterError("an empty filter would change every document; pass everything=True to mean that")
+        checked = check_metadata(changes)
+        if "document_id" in checked:
+            raise InvalidChangeError("document_id says which document a row is a part of, and cannot be changed")
+        return await self.engine.update_metadata(predicate, checked) if checked else 0
+
+    async def count(self, filter_criteria: Filter = None) -> int:
+        return await self.engine.count(to_predicate(filter_criteria))
+
+    async def documents(self, filter_criteria: Filter = None) -> "AsyncIterator[Document]":
+        async for page in self.engine.pages(to_predicate(filter_criteria)):
+            for found in page:
+                yield _document(found)
+
+    async def document_ids(self, filter_criteria: Filter = None) -> AsyncIterator[str]:
+        seen: set[str] = set()
+        async for page in self.engine.pages(to_predicate(filter_criteria)):
+            for found in page:
+                if found.document_id not in seen:
+                    seen.add(found.document_id)
+                    yield found.document_id
+
+    async def export(
+        self, filter_criteria: Filter = None
+    ) -> "AsyncIterator[tuple[list[Document], NDArray[np.float32]]]":
+        import numpy as np  # noqa: PLC0415
+
+        async for page in self.engine.pages(to_predicate(filter_criteria), vectors=True):
+            yield [_document(found) for found in page], np.stack([f.vector for f in page if f.vector is not None])
+
+    async def drop_collection(self) -> bool:
+        """Delete the collection with its contract; the next write makes another. False when there is none."""
+        return await self.engine.drop()
+
+    def as_langchain(self) -> "LangChainVectorStore":
+        from .langchain import LangChainVectorStore  # noqa: PLC0415 - loads a second of LangChain
+
+        return LangChainVectorStore(self)
+
+    def as_retriever(self, search_kwargs: Mapping[str, Any] | None = None, **options: Any) -> "VectorStoreRetriever":
+        return self.as_langchain().as_retriever(search_kwargs=dict(search_kwargs or {}), **options)
+
+    async def _contract(self, dimension: int | None = None) -> CollectionContract:
+        await self.embedding.load()
+        embedding = self.embedding
+        return CollectionContract(embedding.provider, embedding.model, dimension or embedding.dimension, self.distance)
+
+    async def _embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        return directed(self.distance, await self.embedding.array(texts))
+
+    async def _embed_anew(self, document_id: str) -> list[str]:
+        texts = {
+            found.id: found.text async for page in self.engine.pages(ALL, document_id=document_id) for found in page
+        }
+        if not texts:
+            return []
+        return await self.engine.re_embed(texts, await self._embed(list(texts.values())), _now())
+
+    def _query(self, vector: "Sequence[float] | NDArray[np.float32]") -> "NDArray[np.float32]":
+        query: NDArray[np.float32] = directed(self.distance, _float32(vector).reshape(1, -1))[0]
+        return query
+
+    def _check_embedding(self, embedding_type: str | None) -> None:
+        own = self.embedding
+        if embedding_type is not None and embedding_type not in (own.provider, own.name):
+            raise EmbeddingMismatchError(
+                f"the store {self.name!r} embeds with {own.provider!r}, and not with {str(embedding_type)!r}: "
+                "pass None, or name a store that uses it"
+            )
+
+    def _check_search(self, k: int, filter_criteria: Filter) -> None:
+        """Before anything is embedded, which may cost money."""
+        if k < 1:
+            raise InvalidFilterError(f"k is the number of documents wanted, at least 1, and not {k}")
+        to_predicate(filter_criteria)
+
+
+def _float32(vectors: Any) -> "NDArray[np.float32]":
+    import numpy as np  # noqa: PLC0415 - only those who embed need it
+
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused
+        return np.asarray(vectors, dtype=np.float32)
+
+
+def _now() -> str:
+    return utc_now().isoformat()
+
+
+def _document(found: Found) -> "Document":
+    from langchain_core.documents import Document  # noqa: PLC0415 - 0.2 s that only results need
+
+    return Document(id=found.id, page_content=found.text, metadata=found.metadata)
+
+
+def _with_ids(docs: "Sequence[Document]", ids: Sequence[str]) -> "list[Document]":
+    from langchain_core.documents import Document  # noqa: PLC0415
+
+    return [
+        Document(id=row_id, page_content=each.page_content, metadata=dict(each.metadata or {}))
+        for each, row_id in zip(docs, ids, strict=True)
+    ]
+
+
+def _chunk_index(found: Found) -> int:
+    index = found.metadata.get("chunk_index")
+    return index if isinstance(index, int) else 0
