@@ -1,7 +1,6 @@
 """The stores whose documents are migrated, and files of migrations."""
 
 import os
-import textwrap
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import pytest
 from app.connections.base import ConnectionManager
 from app.db import DataLayer
 
-from ..redis_server import RedisServer
 from ..servers.conftest import mongodb_on
 from .place import Place
+from .processes import Forks, forks
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +34,17 @@ def migrated_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """An empty store, and an empty directory for its migrations."""
     if request.param == "redis":
-        server: RedisServer = request.getfixturevalue("redis_server")
+        server = request.getfixturevalue("redis_server")
         server.command("FLUSHALL")
         return Place("redis", {"url": server.url, "timeout": 20}, tmp_path)
     url = request.getfixturevalue("migrated_mongodb")
     return Place("mongodb", {"url": url, "database": f"m{uuid4().hex[:12]}", "timeout": 20}, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with forks(tmp_path_factory.mktemp("forks")) as there:
+        yield there
 
 
 @pytest.fixture
@@ -50,7 +55,8 @@ async def data(place: Place) -> AsyncIterator[DataLayer]:
 
 @pytest.fixture
 def manager(place: Place, data: DataLayer) -> ConnectionManager[Any]:
-    return data.connection(place.store)
+    manager: ConnectionManager[Any] = data.connection(place.store)
+    return manager
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,7 +65,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "[mongodb" in item.name:
             item.add_marker(pytest.mark.filterwarnings(unclosed))
-
-
-def dedented(text: str) -> str:
-    return textwrap.dedent(text)

@@ -18,9 +18,7 @@ class CreateUsersTable(Migration):
 """
 
 
-async def test_the_example_of_the_specification(
-    place: Place, data: DataLayer, manager: ConnectionManager[Any]
-) -> None:
+async def test_the_example_of_the_specification(place: Place, data: DataLayer, manager: ConnectionManager[Any]) -> None:
     place.directory.mkdir(parents=True)
     (place.directory / "001_create_users_table.py").write_text(
         f"from app.db.migrations import Migration\n{SPECIFICATION}", "utf-8"
@@ -43,12 +41,15 @@ async def test_the_example_of_the_specification(
 
 async def test_fields_are_renamed_and_converted(place: Place, data: DataLayer, manager: ConnectionManager[Any]) -> None:
     await put(manager, "things", *({"id": f"t{n}", "a": n, "name": f"n{n}"} for n in range(25)), {"id": "x", "b": 1})
-    place.write("001_change", """
+    place.write(
+        "001_change",
+        """
         self.rename_field("things", "name", "title", batch_size=10)
         self.convert_field("things", "a", lambda value: value + 1, batch_size=7, reverse=lambda value: value - 1)
         self.convert_documents("things", lambda each: {"sum": f"{each['id']}-{each.get('a')}"}, batch_size=4,
                                reverse=lambda each: {"sum": None})
-    """)
+    """,
+    )
     migrator = place.migrator(data)
     await migrator.up()
     found = await rows(manager, "things")

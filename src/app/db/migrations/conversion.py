@@ -2,7 +2,7 @@
 
 A batch is read, its new values are computed and written down in the ledger together with the old ones, and then the
 documents are changed, each only while it still has the old ones. Whoever goes on after a kill finds the batch in the
-ledger: a document with the new values is done, one with the old ones is not, and one with others was written meanwhile.
+ledger: a document with the new values is done, and any other is not.
 """
 
 import time
@@ -34,15 +34,16 @@ Report: TypeAlias = Callable[[Progress], None]
 
 async def convert(store: MigrationStore, journal: Journal, step: Conversion, report: Report | None) -> None:
     """Carry the conversion to its end. One batch is in memory."""
-    total = await store.count(step.collection)
-    start, before = time.monotonic(), journal.entry.converted
+    start, before, total = time.monotonic(), journal.entry.converted, -1
     if journal.entry.pending:
-        await _finish(store, journal, step)
+        await _begin_again(store, journal, step)
     while True:
         await journal.ensure()
         found = await store.read_batch(step.collection, journal.entry.cursor, step.batch_size)
         if not found:
             break
+        if report is not None and total < 0:
+            total = await store.count(step.collection)
         replacements = _replacements(store, step, found, journal.entry.name)
         journal.note(cursor=found[-1].id, converted=journal.entry.converted + len(found))
         if replacements:
@@ -55,6 +56,19 @@ async def convert(store: MigrationStore, journal: Journal, step: Conversion, rep
     await journal.ensure()
     await store.converted(step.collection)
     journal.note(cursor=None, pending=None, converted=0)
+
+
+async def _begin_again(store: MigrationStore, journal: Journal, step: Conversion) -> None:
+    """Convert what of the batch has not the new values: from what it has, since the function may be another now."""
+    pending = [Replacement.from_document(each) for each in journal.entry.pending]
+    wanted = {repr(each.id): each for each in pending}
+    found = await store.read_some(step.collection, [each.id for each in pending])
+    undone = [each for each in found if not store.has(each, wanted[repr(each.id)])]
+    replacements = _replacements(store, step, undone, journal.entry.name)
+    journal.note(pending=None)
+    if replacements:
+        await journal.write(pending=[each.to_document() for each in replacements])
+        await _finish(store, journal, step)
 
 
 async def _finish(store: MigrationStore, journal: Journal, step: Conversion) -> None:

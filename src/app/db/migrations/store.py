@@ -3,11 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar, Self, TypeAlias
 
 from ...connections.base import ConnectionManager
 from ...core.constants import ConnectionType
 from ...core.registry import Registry
+from ..backends._json import encode_json
 from ..backends.base import CollectionSchema
 from .ledger import Entry
 from .lock import LockStore
@@ -86,7 +88,7 @@ class MigrationStore(LockStore):
 
     @abstractmethod
     async def count(self, collection: str) -> int:
-        """How many documents there are, nearly: for progress only."""
+        """How many documents there are, nearly: for the progress of a conversion, of which a batch has been read."""
 
     @abstractmethod
     async def read_batch(self, collection: str, after: Any, limit: int) -> Sequence[Found]:
@@ -108,6 +110,16 @@ class MigrationStore(LockStore):
         return Replacement(found.id, expected, change.values, change.removed)
 
     @abstractmethod
+    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
+        """Those of the documents that are still there, in any order."""
+
+    def has(self, found: Found, replacement: Replacement) -> bool:
+        """Whether the document has the new values, to the type. This one is for what JSON with our tags tells apart."""
+        document = found.document
+        same = all(name in document and _same(document[name], value) for name, value in replacement.values.items())
+        return same and not any(name in document for name in replacement.removed)
+
+    @abstractmethod
     async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
         """Change each document whose fields are still as expected, in one atomic step for each.
 
@@ -120,6 +132,12 @@ class MigrationStore(LockStore):
 
         It is called again where it was interrupted, also behind its end.
         """
+
+
+def _same(one: Any, other: Any) -> bool:
+    if type(one) is not type(other) or one != other:
+        return False
+    return not isinstance(one, list | dict | float | Decimal) or encode_json(one) == encode_json(other)
 
 
 MigrationStoreRegistry: Registry[type[MigrationStore]] = Registry(

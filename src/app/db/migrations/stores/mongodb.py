@@ -4,18 +4,23 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
+from bson import encode
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from ....core.errors import AppError, InvalidChangeError, MigrationError
+from ....core.errors import AppError, InvalidChangeError, MigrationError, UnsupportedOperationError
 from ...backends._mongodb_access import Access
 from ...backends._mongodb_errors import DRIVER_ERRORS, clean, is_duplicate
 from ...backends._mongodb_indexes import Indexes
+from ...backends._mongodb_query import conjuncts
 from ...backends._names import check_collection
 from ...backends.base import Index
+from ...query.predicates import Compare, Not, Op, Predicate
 from ..ledger import LEDGER, Entry
 from ..lock import Held
 from ..schemas import declared, described
@@ -27,6 +32,7 @@ R = TypeVar("R")
 Collection = AsyncCollection[Stored]
 
 _LOCK: Final = "lock"
+_CODEC: Final = CodecOptions[Stored](uuid_representation=UuidRepresentation.STANDARD)
 _NAMESPACE_EXISTS: Final = 48
 _NOTHING_THERE: Final = frozenset({26, 27})  # NamespaceNotFound, IndexNotFound
 
@@ -90,8 +96,8 @@ class MongoDBMigrationStore(MigrationStore):
             if after is None:
                 return there.find(sort=[("_id", 1)], limit=limit).to_list()
             # A comparison would meet ids of one type only. The bound of the index is inclusive, so there is one more.
-            bound = {"hint": [("_id", 1)], "min": [("_id", after)]}
-            return there.find(sort=[("_id", 1)], limit=limit + 1, **bound).to_list()
+            cursor = there.find(sort=[("_id", 1)], limit=limit + 1, hint=[("_id", 1)])
+            return cursor.min([("_id", after)]).to_list()
 
         documents = await self._read(collection, find)
         fields = self._fields(collection)
@@ -99,6 +105,16 @@ class MongoDBMigrationStore(MigrationStore):
 
     def replacement(self, collection: str, found: Found, change: DocumentChange) -> Replacement:
         return self._fields(collection).replacement(found, change)
+
+    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
+        query = {"_id": {"$in": list(ids)}}
+        documents = await self._read(collection, lambda there: there.find(query).to_list())
+        return [*map(self._fields(collection).found, documents)]
+
+    def has(self, found: Found, replacement: Replacement) -> bool:
+        stored: Stored = found.stored
+        same = all(name in stored and _bson(stored[name]) == _bson(each) for name, each in replacement.values.items())
+        return same and not any(name in stored for name in replacement.removed)
 
     async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
         updates = []
@@ -111,10 +127,8 @@ class MongoDBMigrationStore(MigrationStore):
             return []
         # It is not told which: those that neither have the new values nor are gone.
         wanted = {repr(each.id): each for each in replacements}
-        ids = [each.id for each in replacements]
-        documents = await self._read(collection, lambda there: there.find({"_id": {"$in": ids}}).to_list())
-        fields = self._fields(collection)
-        return [fields.found(each) for each in documents if not _is_done(each, wanted[repr(each["_id"])])]
+        found = await self.read_some(collection, [each.id for each in replacements])
+        return [each for each in found if not self.has(each, wanted[repr(each.id)])]
 
     async def _create_collection(self, step: CreateCollection) -> None:
         name = check_collection(step.collection)
@@ -135,8 +149,11 @@ class MongoDBMigrationStore(MigrationStore):
 
     async def _create_index(self, step: CreateIndex) -> None:
         name = check_collection(step.collection)
-        index = declared(self.schemas.get(name), step.index)
-        access = Access(self.manager, described(self.schemas.get(name), name, index))
+        schema = self.schemas.get(name)
+        index = declared(schema, step.index)
+        if schema is None:
+            _refuse_presence(name, index.where)
+        access = Access(self.manager, described(schema, name, index))
         indexes = Indexes(access.schema, access.documents, access.queries)
         fields = ", ".join(index.fields)
         failure: AppError
@@ -211,6 +228,16 @@ class MongoDBMigrationStore(MigrationStore):
         return collection.with_options(write_concern=WriteConcern("majority")) if name == LEDGER else collection
 
 
-def _is_done(document: Stored, wanted: Replacement) -> bool:
-    has_values = all(name in document and document[name] == value for name, value in wanted.values.items())
-    return has_values and not any(name in document for name in wanted.removed)
+def _bson(value: Any) -> bytes:
+    return encode({"": value}, codec_options=_CODEC)
+
+
+def _refuse_presence(collection: str, where: Predicate) -> None:
+    """The condition that a field is there is, in an index, one on its type."""
+    for term in conjuncts(where):
+        match term:
+            case Not(Compare(path, Op.EQ, None)):
+                raise UnsupportedOperationError(
+                    f"{collection}: without a repository nobody knows the type of {path!r}, which the condition of an "
+                    "index needs: register the repository, or make the index in a `run` step"
+                )

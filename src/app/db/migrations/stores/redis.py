@@ -9,6 +9,7 @@ from typing import Any, Final
 from pydantic_core import to_json
 from redis.exceptions import RedisError
 
+from ....connections.base import ConnectionManager
 from ....core.errors import MigrationError, StoreUnavailableError, UnsupportedOperationError
 from ...backends import _redis_indexes as indexes
 from ...backends._json import decode_json, encode_json, tagged
@@ -44,6 +45,11 @@ class RedisMigrationStore(MigrationStore):
     Documents keep their time to live; index entries are written together with their document.
     """
 
+    def __init__(self, manager: ConnectionManager[Any], schemas: Mapping[str, CollectionSchema] | None = None) -> None:
+        super().__init__(manager, schemas)
+        self._last: dict[str, Found] = {}
+        """Of the batch that was read last, so that it need not be read again to be compared and set."""
+
     @property
     def handlers(self) -> Mapping[type[Step], Handler]:
         return {
@@ -74,11 +80,12 @@ class RedisMigrationStore(MigrationStore):
         await self._command("HSET", _LEDGER, entry.name, encode_json(entry.to_document()))
 
     async def delete_entry(self, name: str) -> None:
+        await self._command("DEL", _IDS)  # those of a conversion that had come no further
         await self._command("HDEL", _LEDGER, name)
 
     async def count(self, collection: str) -> int:
-        records = await self._records(collection)
-        return sum([len(names) async for names in self._scanned(f"{records.keys.prefix}*")])
+        del collection  # whose ids they are
+        return int(await self._command("ZCARD", _IDS))
 
     async def is_empty(self, collection: str) -> bool:
         records = await self._records(collection)
@@ -92,9 +99,10 @@ class RedisMigrationStore(MigrationStore):
             await self._collect(records.keys)
         start = "-" if after is None else f"({after}"
         while ids := await self._command("ZRANGEBYLEX", _IDS, start, "+", "LIMIT", 0, limit):
-            texts = await self._read(records, ids)
-            if texts:
-                return [Found(id_text, decode_json(text)) for id_text, text in texts.items()]
+            found = await self._read(records, ids)
+            if found:
+                self._last = {each.id: each for each in found}
+                return found
             start = f"({ids[-1]}"  # all of them are gone
         return []
 
@@ -104,40 +112,41 @@ class RedisMigrationStore(MigrationStore):
             raise MigrationError(f"{collection}.{key} identifies a document and cannot be migrated")
         return super().replacement(collection, found, change)
 
+    async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
+        return await self._read(await self._records(collection), ids)
+
     async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
         records = await self._records(collection)
         client = await self.manager.connect()
         wanted = {each.id: each for each in replacements}
-        texts = await self._read(records, list(wanted))
+        known, self._last = self._last, {}
+        unknown = [name for name in wanted if name not in known]
+        found = [known[name] for name in wanted if name in known] + await self._read(records, unknown)
         overtaken: list[Found] = []
-        while texts:
+        while found:
             writes: list[Write] = []
-            for id_text, text in texts.items():
-                document = decode_json(text)
-                each = wanted[id_text]
-                if _has(document, each.values, each.removed):
+            for each in found:
+                replaced = wanted[each.id]
+                if self.has(each, replaced):
                     continue
-                absent = [name for name in (*each.values, *each.removed) if name not in each.expected]
-                if not _has(document, each.expected, absent):
-                    overtaken.append(Found(id_text, document))
-                    continue
-                kept = {name: value for name, value in document.items() if name not in each.removed}
-                old = self._record(records.keys, id_text, text, document)
-                new = {**kept, **each.values}
-                text_now = to_json(tagged(new)).decode()
-                writes.append(replacement(records.keys, old, self._record(records.keys, id_text, text_now, new)))
+                absent = tuple(name for name in (*replaced.values, *replaced.removed) if name not in replaced.expected)
+                if self.has(each, Replacement(each.id, {}, replaced.expected, absent)):
+                    writes.append(self._written(records.keys, each, replaced))
+                else:
+                    overtaken.append(each)
             with _translating():
                 answers = await records.write(client, writes, Mode.EACH)
             # Others changed something in these: whether it is a field of ours is seen in the text they have now.
             pairs = zip(writes, answers, strict=True)
-            texts = {write.id: answer for write, answer in pairs if answer not in (1, "")}
+            found = [_found(write.id, answer) for write, answer in pairs if answer not in (1, "")]
         return overtaken
 
     async def converted(self, collection: str) -> None:
         await self._command("DEL", _IDS)
         if collection not in self.schemas:
             # Without the repository nobody knows its indexes: its next first use makes them anew.
-            await self._command("DEL", f"@{collection}")
+            for name in await self._command("HKEYS", f"@{collection}"):
+                await self._command("HSET", f"@{collection}", name, "~")
 
     async def _create_collection(self, step: CreateCollection) -> None:
         """Its first document makes it."""
@@ -200,13 +209,19 @@ class RedisMigrationStore(MigrationStore):
             )
         return self._stored(self._schema(collection))
 
+    def _written(self, keys: Keys, found: Found, replaced: Replacement) -> Write:
+        kept = {name: value for name, value in found.document.items() if name not in replaced.removed}
+        new = {**kept, **replaced.values}
+        text = to_json(tagged(new)).decode()
+        return replacement(
+            keys, self._record(keys, found.id, found.stored, found.document), self._record(keys, found.id, text, new)
+        )
+
     def _record(self, keys: Keys, id_text: str, text: str, document: Mapping[str, Any]) -> Record:
         """With the defaults of the model, as indexes have them, whatever else of it the document does not fit."""
-        defaults = {
-            name: storable(keys.schema.fields[name].default())
-            for name in keys.indexed & keys.schema.fields.keys() - document.keys()
-            if not keys.schema.fields[name].required
-        }
+        fields = keys.schema.fields
+        missing = [name for name in keys.indexed if name not in document and name in fields]
+        defaults = {name: storable(fields[name].default()) for name in missing if not fields[name].required}
         return Record(id_text, text, {}, {**defaults, **document})
 
     async def _collect(self, keys: Keys) -> None:
@@ -228,10 +243,10 @@ class RedisMigrationStore(MigrationStore):
         if names:
             yield names
 
-    async def _read(self, records: StoredRecords, ids: Sequence[str]) -> dict[str, str]:
-        """The texts of those that are there."""
-        texts = await records.read(await self.manager.connect(), ids)
-        return {id_text: text for id_text, text in zip(ids, texts, strict=True) if text is not None}
+    async def _read(self, records: StoredRecords, ids: Sequence[str]) -> list[Found]:
+        """Those that are there, each with its text."""
+        texts = await records.read(await self.manager.connect(), ids) if ids else []
+        return [_found(id_text, text) for id_text, text in zip(ids, texts, strict=True) if text is not None]
 
     async def _command(self, *words: Any) -> Any:
         client = await self.manager.connect()
@@ -247,7 +262,5 @@ def _translating() -> Iterator[None]:
         raise StoreUnavailableError(f"migrations: Redis refused: {error}") from error
 
 
-def _has(document: Mapping[str, Any], values: Mapping[str, Any], absent: Sequence[str]) -> bool:
-    """Whether these are its values, to the type."""
-    there = all(name in document and encode_json(document[name]) == encode_json(each) for name, each in values.items())
-    return there and not any(name in document for name in absent)
+def _found(id_text: str, text: str) -> Found:
+    return Found(id_text, decode_json(text), text)
