@@ -9,7 +9,6 @@ import pytest
 from app.db import DataLayer
 from app.db.relational import create_all
 
-from ..records.conftest import postgres_schemas, postgres_server  # noqa: F401 - fixtures
 from .models import Model
 
 

@@ -92,5 +92,3 @@ class Employee(Person):
     id: Mapped[int] = mapped_column(sa.ForeignKey("persons.id"), primary_key=True)
     salary: Mapped[int]
     __mapper_args__ = {"polymorphic_identity": "employee"}  # noqa: RUF012
-
-

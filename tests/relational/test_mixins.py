@@ -23,7 +23,8 @@ async def author(**values: Any) -> Author:
     return made
 
 
-async def test_times_are_ours(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_times_are_ours() -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     made = await author(created_at=datetime(1999, 1, 1, tzinfo=UTC))
     assert before <= made.created_at == made.updated_at <= datetime.now(UTC)
@@ -32,7 +33,7 @@ async def test_times_are_ours(data: DataLayer) -> None:
     async with transaction() as db:
         found = await db.get_one(Author, made.id)
         assert found.created_at == made.created_at
-        found.email = found.email  # noqa: PLW0127 - no change
+        found.email = found.email
         await db.flush()
         assert found.updated_at == made.updated_at
         found.email = "other"
@@ -46,14 +47,16 @@ async def test_times_are_ours(data: DataLayer) -> None:
 
 
 @pytest.mark.parametrize("name", ["created_at", "updated_at"])
-async def test_times_are_nobody_elses(data: DataLayer, name: str) -> None:
+@pytest.mark.usefixtures("data")
+async def test_times_are_nobody_elses(name: str) -> None:
     made = await author()
     with pytest.raises(InvalidChangeError, match=name):
         async with transaction() as db:
             setattr(await db.get_one(Author, made.id), name, datetime(1999, 1, 1, tzinfo=UTC))
 
 
-async def test_who_wrote_it(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_who_wrote_it() -> None:
     nobody = await author()
     assert (nobody.created_by, nobody.updated_by) == (None, None)
     with acting_as("anna"):
@@ -76,7 +79,8 @@ async def test_who_wrote_it(data: DataLayer) -> None:
             (await db.get_one(Author, made.id)).created_by = "forged"
 
 
-async def test_deleting_marks(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_deleting_marks() -> None:
     one, two = await author(), await author()
     async with transaction() as db:
         await db.delete(await db.get_one(Author, one.id))
@@ -91,12 +95,23 @@ async def test_deleting_marks(data: DataLayer) -> None:
             (Author.is_deleted, {one.id}),
             (Author.is_deleted == sa.false(), {two.id}),
             (Author.is_deleted.is_not(True), {two.id}),
+            (Author.is_deleted.is_not(False), {one.id}),
+            (Author.is_deleted != sa.true(), {two.id}),
+            (Author.is_deleted == True, {one.id}),  # noqa: E712 - as applications write it
+            (Author.is_deleted == (Author.email == "nobody"), {two.id}),
             (sa.true(), {one.id, two.id}),
         ):
             assert set(await db.scalars(sa.select(Author.id).where(condition))) == expected
         assert list(await db.scalars(sa.select(Author.id).order_by(Author.is_deleted.desc()))) == [one.id, two.id]
         assert set(await db.scalars(sa.select(Author.is_deleted))) == {True, False}
         assert [each.id for each in await db.scalars(Author.live())] == [two.id]
+
+
+def test_what_is_asked_has_the_form_of_the_indexes() -> None:
+    for condition in (Author.is_deleted.is_(False), Author.is_deleted == sa.false(), ~Author.is_deleted):
+        assert str(condition) == "authors.deleted_at IS NULL"
+    for condition in (Author.is_deleted.is_(True), Author.is_deleted.is_not(False)):
+        assert str(condition) == "authors.deleted_at IS NOT NULL"
 
 
 async def test_a_plain_session_of_sqlalchemys_marks_too(data: DataLayer) -> None:
@@ -108,7 +123,8 @@ async def test_a_plain_session_of_sqlalchemys_marks_too(data: DataLayer) -> None
         assert (await db.get_one(Author, made.id)).is_deleted
 
 
-async def test_a_deleted_value_is_free_and_restoring_wants_it_back(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_deleted_value_is_free_and_restoring_wants_it_back() -> None:
     made = await author(email="same")
     async with transaction() as db:
         (await db.get_one(Author, made.id)).soft_delete()
@@ -124,7 +140,8 @@ async def test_a_deleted_value_is_free_and_restoring_wants_it_back(data: DataLay
     assert not found.is_deleted
 
 
-async def test_deleting_again_keeps_the_time(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_deleting_again_keeps_the_time() -> None:
     made = await author()
     async with transaction() as db:
         await db.delete(found := await db.get_one(Author, made.id))
@@ -149,21 +166,24 @@ async def counts() -> tuple[int, int, int, int]:
         return (one or 0, two or 0, three or 0, four or 0)
 
 
-async def test_a_mark_goes_where_a_deletion_would_go_and_removes_nothing(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_mark_goes_where_a_deletion_would_go_and_removes_nothing() -> None:
     made = await family()
     async with transaction() as db:
         await db.delete(await db.get_one(Author, made.id))
     assert await counts() == (1, 2, 0, 1)
 
 
-async def test_a_hard_deletion_takes_everything_along(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_hard_deletion_takes_everything_along() -> None:
     made = await family()
     async with transaction() as db:
         await db.delete(await db.get_one(Author, made.id), hard=True)
     assert await counts() == (0, 0, 0, 0)
 
 
-async def test_a_hard_deletion_that_was_rolled_back_is_forgotten(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_hard_deletion_that_was_rolled_back_is_forgotten() -> None:
     made = await author()
     async with get_db() as db:
         found = await db.get_one(Author, made.id)
@@ -174,14 +194,16 @@ async def test_a_hard_deletion_that_was_rolled_back_is_forgotten(data: DataLayer
     assert (await counts())[0] == 1
 
 
-async def test_a_statement_does_what_it_says(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_statement_does_what_it_says() -> None:
     await author()
     async with transaction() as db:
         await db.execute(sa.delete(Author))
     assert (await counts())[0] == 0
 
 
-async def test_who_writes_over_a_change_is_told(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_who_writes_over_a_change_is_told() -> None:
     async with transaction() as db:
         db.add(made := Document(title="0"))
     async with get_db() as one, get_db() as two:
@@ -201,7 +223,8 @@ async def test_who_writes_over_a_change_is_told(data: DataLayer) -> None:
         assert second.version == 3
 
 
-async def test_the_stale_one_of_several_is_named(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_the_stale_one_of_several_is_named() -> None:
     async with transaction() as db:
         db.add_all(made := [Document(title=f"{number}") for number in range(5)])
     async with get_db() as db:
@@ -214,7 +237,8 @@ async def test_the_stale_one_of_several_is_named(data: DataLayer) -> None:
             await db.flush()
 
 
-async def test_a_row_that_is_gone(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_row_that_is_gone() -> None:
     async with transaction() as db:
         db.add(made := Counter())
     async with get_db() as db:
@@ -222,17 +246,20 @@ async def test_a_row_that_is_gone(data: DataLayer) -> None:
         async with transaction() as other:
             await other.execute(sa.delete(Counter))
         found.number = 1
-        with pytest.raises(RecordNotFoundError, match=str(made.id)):
+        with pytest.raises(RecordNotFoundError, match=str(made.id)) as caught:
             await db.commit()
+        assert isinstance(caught.value, StaleDataError)
 
 
-async def test_versions_begin_at_one_whatever_is_given(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_versions_begin_at_one_whatever_is_given() -> None:
     async with transaction() as db:
         db.add(made := Counter(version=7))
     assert made.version == 1
 
 
-async def test_of_concurrent_changes_one_wins(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_of_concurrent_changes_one_wins() -> None:
     async with transaction() as db:
         db.add(made := Counter())
 
@@ -253,7 +280,8 @@ async def test_of_concurrent_changes_one_wins(data: DataLayer) -> None:
     assert won >= 1
 
 
-async def test_versions_and_inheritance(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_versions_and_inheritance() -> None:
     async with transaction() as db:
         db.add_all([customer := Customer(name="c", discount=1), employee := Employee(name="e", salary=1)])
     async with transaction() as db:

@@ -30,11 +30,12 @@ async def emails() -> set[str]:
         return set(await db.scalars(sa.select(Author.email)))
 
 
-async def test_nothing_commits_by_itself(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_nothing_commits_by_itself() -> None:
     async with get_db() as db:
         db.add(Author(email="lost"))
         await db.flush()
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - all of the block
         async with get_db() as db:
             db.add(Author(email="broken"))
             await db.flush()
@@ -46,11 +47,12 @@ async def test_nothing_commits_by_itself(data: DataLayer) -> None:
     assert await emails() == {"kept"}
 
 
-async def test_a_transaction_commits_at_its_end(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_transaction_commits_at_its_end() -> None:
     async with transaction() as db:
         db.add(author := Author(email="kept"))
     assert author.email == "kept"  # readable without a session
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - all of the block
         async with transaction() as db:
             db.add(Author(email="broken"))
             await db.flush()
@@ -103,7 +105,7 @@ def test_the_same_without_a_loop(config: dict[str, Any]) -> None:
         with transaction() as db:
             assert isinstance(db, Session)
             db.add(Author(email="kept"))
-        with pytest.raises(ZeroDivisionError), transaction() as db:
+        with pytest.raises(ZeroDivisionError), transaction() as db:  # noqa: PT012 - all of the block
             db.add(Author(email="broken"))
             db.flush()
             raise ZeroDivisionError
@@ -111,7 +113,9 @@ def test_the_same_without_a_loop(config: dict[str, Any]) -> None:
             db.add(Author(email="lost"))
             db.flush()
         with get_db() as db:
-            assert list(db.scalars(sa.select(Author.email))) == ["kept"]
+            author = db.scalars(sa.select(Author)).one()
+            db.commit()
+        assert author.email == "kept"  # readable without a session
     finally:
         asyncio.run(data.close())
 
@@ -137,6 +141,23 @@ def test_a_session_of_next_is_usable_and_its_connection_comes_back(config: dict[
         asyncio.run(data.close())
 
 
+async def test_a_loop_over_it_gives_one_session_and_closes_it(data: DataLayer) -> None:
+    async for db in get_db():
+        assert await db.scalar(sa.select(sa.func.count()).select_from(Author)) == 0
+    for session in get_db():
+        assert session.query(Author).count() == 0
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - all of the block
+        async for db in get_db():
+            db.add(Author(email="broken"))
+            await db.flush()
+            raise ZeroDivisionError
+    gc.collect()
+    await asyncio.sleep(0.05)  # the loop closes what was left
+    pools: list[Any] = [data.relational.engine.pool, data.relational.async_engine.pool]
+    assert [each.checkedout() for each in pools] == [0, 0]
+    assert await emails() == set()
+
+
 def test_forgotten_sessions_do_not_exhaust_the_pool(config: dict[str, Any]) -> None:
     [section] = config["connections"].values()
     section |= {"timeout": 0.2} if "url" not in section else {"pool": {"max_size": 3, "timeout": 0.2}}
@@ -158,7 +179,8 @@ def test_forgotten_sessions_do_not_exhaust_the_pool(config: dict[str, Any]) -> N
         asyncio.run(data.close())
 
 
-async def test_a_taken_value_is_named_and_is_sqlalchemys_error_too(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_a_taken_value_is_named_and_is_sqlalchemys_error_too() -> None:
     async with transaction() as db:
         db.add(Author(email="secret@x.io"))
     for expected in (DuplicateRecordError, IntegrityError):
@@ -202,13 +224,15 @@ async def test_names_lead_to_the_engines_of_the_current_layer(data: DataLayer) -
         assert await connection_.scalar(sa.text("SELECT 2")) == 2
 
 
-async def test_tables_are_made_and_dropped(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_tables_are_made_and_dropped() -> None:
     await create_all(Model.metadata)  # again
     await drop_all(Model.metadata)
     assert sa.inspect(engine).get_table_names() == []
 
 
-def test_each_loop_has_an_engine_of_its_own(config: dict[str, Any], leaves_nothing: None) -> None:
+@pytest.mark.usefixtures("leaves_nothing")
+def test_each_loop_has_an_engine_of_its_own(config: dict[str, Any]) -> None:
     data = DataLayer.from_config(config)
 
     async def write(email: str) -> sa.ext.asyncio.AsyncEngine:
@@ -228,7 +252,20 @@ def test_each_loop_has_an_engine_of_its_own(config: dict[str, Any], leaves_nothi
     assert asyncio.run(read()) == {"one", "two"}
 
 
-async def test_closing_the_layer_closes_the_engines(config: dict[str, Any], leaves_nothing: None) -> None:
+async def test_loops_at_the_same_time_have_an_engine_each(data: DataLayer) -> None:
+    async def write() -> sa.ext.asyncio.AsyncEngine:
+        async with transaction() as db:
+            db.add(Author(email="there"))
+        return data.relational.async_engine
+
+    here = data.relational.async_engine
+    there = await asyncio.to_thread(asyncio.run, write())
+    assert here is not there
+    assert await emails() == {"there"}
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+async def test_closing_the_layer_closes_the_engines(config: dict[str, Any]) -> None:
     async with DataLayer.from_config(config) as data:
         await create_all(Model.metadata)
         Model.metadata.create_all(engine)
@@ -241,7 +278,8 @@ async def test_closing_the_layer_closes_the_engines(config: dict[str, Any], leav
         _ = data.relational.async_engine
 
 
-async def test_counters_of_many_tasks_lose_nothing(data: DataLayer) -> None:
+@pytest.mark.usefixtures("data")
+async def test_counters_of_many_tasks_lose_nothing() -> None:
     async with transaction() as db:
         db.add(counter := Counter())
 
@@ -261,3 +299,30 @@ def test_an_asynchronous_engine_wants_a_loop(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="async def"):
         _ = async_engine.pool
     asyncio.run(data.close())
+
+
+@pytest.mark.parametrize("way", ["async", "sync"])
+async def test_slow_statements_are_logged_without_their_values(
+    config: dict[str, Any], caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    [(name, section)] = config["connections"].items()
+    section["slow_query"] = 0.05
+    slowly = "SELECT pg_sleep(:seconds)"
+    if name == "sqlite":
+        slowly = (
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < :seconds * 20000000) "
+            "SELECT sum(x) FROM n"
+        )
+    async with DataLayer.from_config(config):
+        for statement, seconds in (("SELECT :seconds", 0.0625), (slowly, 0.0625)):
+            if way == "async":
+                async with get_db() as db:
+                    await db.execute(sa.text(statement), {"seconds": seconds})
+            else:
+                with get_db() as db_:
+                    db_.execute(sa.text(statement), {"seconds": seconds})
+    logged = [each.getMessage() for each in caplog.records if "slow query" in each.getMessage()]
+    assert len(logged) == 1
+    assert name in logged[0]
+    assert "pg_sleep" in logged[0] or "RECURSIVE" in logged[0]
+    assert "0.0625" not in logged[0]

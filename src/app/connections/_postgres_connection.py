@@ -38,6 +38,8 @@ class Connection(psycopg.AsyncConnection[Row]):
     made = 0.0
     cursors: "dict[str, tuple[bytes, psycopg.AsyncRawCursor[Row]]]"
     """One for each statement of ours, see `_postgres_exchange`."""
+    raw_cursor_factory: "type[psycopg.AsyncRawCursor[Row]]" = psycopg.AsyncRawCursor
+    rests_since = 0.0
     told: "Mapping[str, str] | None" = None
     """What the session was last told of how to search vectors."""
     _poll: "select.poll | None" = None
@@ -153,6 +155,12 @@ _REASONS = (
     ("too many clients", "it has too many clients"),
     ("remaining connection slots", "it has too many clients"),
     ("pg_hba.conf", "it does not admit this user from here (pg_hba.conf)"),
+    ("unsupported startup parameter", "it is a pooler, which takes no options for its sessions"),
+    ("session is not read-write", "none of its hosts takes writes (target_session_attrs)"),
+    ("session is read-only", "none of its hosts takes writes (target_session_attrs)"),
+    ("session is not read-only", "none of its hosts is as target_session_attrs asks"),
+    ("server is in hot standby mode", "none of its hosts is as target_session_attrs asks"),
+    ("server is not in hot standby mode", "none of its hosts is as target_session_attrs asks"),
     ("does not exist", "there is no such user or database"),
 )
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from ._url_options import OptionError, add, boolean, number
+
 # Options that say nothing to us, and why. Whatever stands neither here nor below, and that libpq does not know, is
 # refused.
 IGNORED: Final[Mapping[str, str]] = {
@@ -16,10 +18,6 @@ IGNORED: Final[Mapping[str, str]] = {
     "uselibpqcompat": "node-postgres: that sslmode means what it means to libpq, as it does here",
     "supa": "Supabase on Vercel: a mark of where the url comes from",
 }
-
-
-class OptionError(ValueError):
-    """An option has a value that it cannot have; the text says what it can, and shows none."""
 
 
 @dataclass(slots=True)
@@ -52,7 +50,7 @@ def _ssl_accept(said: Said, value: str) -> None:
 
 
 def _direct_tls(said: Said, value: str) -> None:
-    said.libpq["sslnegotiation"] = "direct" if _boolean(value) else "postgres"
+    said.libpq["sslnegotiation"] = "direct" if boolean(value) else "postgres"
 
 
 def _schema(said: Said, value: str) -> None:
@@ -86,7 +84,7 @@ def _statements(said: Said, value: str) -> None:
 
 
 def _pgbouncer(said: Said, value: str) -> None:
-    said.pooled = _boolean(value)
+    said.pooled = boolean(value)
 
 
 def _service_file(said: Said, value: str) -> None:
@@ -101,27 +99,14 @@ def _same(name: str) -> Callable[[Said, str], None]:
 
 
 def _setting(name: str) -> Callable[[Said, str], None]:
-    """A setting of ours, in seconds or as a number of connections; to others 0 is no limit, and here there is one."""
-
     def read(said: Said, value: str) -> None:
-        if not _NUMBER.fullmatch(value) or float(value) <= 0 or (name == "pool.max_size" and not value.isdecimal()):
-            raise OptionError("a number greater than 0")
-        if said.settings.setdefault(name, float(value)) != float(value):
-            raise OptionError(f"the same value as the other option that stands for `{name}`")
+        add(said.settings, name, number(value, whole=name == "pool.max_size"))
 
     return read
 
 
-def _boolean(value: str) -> bool:
-    found = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
-    if found is None:
-        raise OptionError("true or false")
-    return found
-
-
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w{0,62}", re.ASCII)
 _SETTING = re.compile(r"[A-Za-z_][\w.]{0,62}", re.ASCII)
-_NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 
 TRANSLATED: Final[Mapping[str, Callable[[Said, str], None]]] = {
     # asyncpg, and SQLAlchemy in front of it

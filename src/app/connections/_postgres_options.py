@@ -10,6 +10,7 @@ from psycopg.conninfo import make_conninfo
 from ..config.settings import PostgresSettings
 from ..core.errors import ConfigurationError
 from ._postgres_url import parse, shown_address
+from ._url_options import settled
 
 _LEAST = 2
 """Seconds that the driver gives a host at the least."""
@@ -58,7 +59,7 @@ def options_of(name: str, settings: PostgresSettings, url: str) -> PostgresOptio
     if settings.application_name is not None:
         added["application_name"] = settings.application_name
     address = parse(name, url, added)
-    said = _Said(name, settings, address.settings)
+    settings = settled(name, settings, address.settings)
     if None not in (settings.pooled, address.pooled) and settings.pooled is not address.pooled:
         raise ConfigurationError(
             f"the connection {name!r}: its url has `pgbouncer`, and its settings deny it: `pooled`"
@@ -66,10 +67,8 @@ def options_of(name: str, settings: PostgresSettings, url: str) -> PostgresOptio
     pooled = next(each for each in (settings.pooled, address.pooled, address.is_pooler) if each is not None)
     libpq = dict(address.libpq)
     _set_for_sessions(name, libpq, address.session, pooled=pooled)
-    timeout = said.number("timeout", settings.timeout)
-    connect_timeout = said.number("connect_timeout", settings.connect_timeout or timeout)
-    wait = said.number("pool.timeout", settings.pool.timeout)
-    if said.has("connect_timeout") and not said.has("pool.timeout"):
+    connect_timeout, wait = settings.connect_timeout or settings.timeout, settings.pool.timeout
+    if settings.connect_timeout is not None and "timeout" not in settings.pool.model_fields_set:
         wait = max(wait, connect_timeout)  # else nobody would wait for so long
     hosts = len(libpq.get("host", "").split(","))
     if hosts > 1:
@@ -81,35 +80,13 @@ def options_of(name: str, settings: PostgresSettings, url: str) -> PostgresOptio
         address=shown_address(libpq),
         pooled=pooled,
         statements=address.statements,
-        timeout=timeout,
+        timeout=settings.timeout,
         connect_timeout=connect_timeout,
-        max_size=int(said.number("pool.max_size", settings.pool.max_size)),
+        max_size=settings.pool.max_size,
         wait=wait,
-        max_lifetime=said.number("pool.max_lifetime", settings.pool.max_lifetime),
-        max_idle=said.number("pool.max_idle", settings.pool.max_idle),
+        max_lifetime=settings.pool.max_lifetime,
+        max_idle=settings.pool.max_idle,
     )
-
-
-class _Said:
-    """Numbers that a url may say as well as a setting: the url where the setting is left out, and never both."""
-
-    def __init__(self, name: str, settings: PostgresSettings, by_url: Mapping[str, float]) -> None:
-        self._name = name
-        self._by_url = by_url
-        self._set = {*settings.model_fields_set, *(f"pool.{each}" for each in settings.pool.model_fields_set)}
-
-    def has(self, setting: str) -> bool:
-        return setting in self._by_url or setting in self._set
-
-    def number(self, setting: str, value: float) -> float:
-        found = self._by_url.get(setting)
-        if found is None:
-            return value
-        if setting in self._set and found != value:
-            raise ConfigurationError(
-                f"the connection {self._name!r}: its url and its settings differ about `{setting}`: say it in one place"
-            )
-        return found
 
 
 def _set_for_sessions(name: str, libpq: dict[str, str], settings: Mapping[str, str], *, pooled: bool) -> None:

@@ -14,6 +14,9 @@ from ..core.utils.logger import get_logger
 from ._postgres_connection import Connection
 from ._postgres_exchange import Exchanges
 from ._postgres_options import PostgresOptions
+from ._postgres_stats import stats_of
+from ._postgres_watched import WatchedConnection
+from ._slow_queries import SlowQueries
 
 if TYPE_CHECKING:
     from .embedded.server import Lease
@@ -28,10 +31,17 @@ class _EndedError(BaseException):
 class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
     """A pool that says why it has no connection, and hands out none that its server has closed."""
 
-    def __init__(self, name: str, options: PostgresOptions, *, pre_ping: float | bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: PostgresOptions,
+        *,
+        pre_ping: float | bool = False,
+        slow_query: float | None = None,
+    ) -> None:
         """`pre_ping`: whether, or after how many seconds of rest, a connection is asked before it is lent."""
         self.address = options.address
-        self.options = options
+        self.pooled = options.pooled
         self.lease: Lease | None = None
         self.operation_timeout = options.timeout
         self.known = set()
@@ -39,9 +49,10 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
         self._lent: set[Connection] = set()
         self._failing: set[asyncio.Task[None]] = set()
         self._rest = None if pre_ping is False else float(0 if pre_ping is True else pre_ping)
+        watching = {} if slow_query is None else {"watch": SlowQueries(name, slow_query)}
         super().__init__(
             options.conninfo,
-            connection_class=Connection,
+            connection_class=WatchedConnection if watching else Connection,
             kwargs={
                 **options.kwargs,
                 "limit": options.timeout,
@@ -49,6 +60,7 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
                 "statements": options.statements,
                 "failed": self._connect_failed,
                 "address": options.address,
+                **watching,
             },
             min_size=0,
             max_size=options.max_size,
@@ -74,10 +86,12 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
             idle._pool = self  # noqa: SLF001 - as there
             self._lent.add(idle)
             if not idle.has_news():
-                return idle
-            await self._look_at(idle)
-            if not idle.lost:
-                return idle
+                if self._rest is None or await self._is_alive(idle):
+                    return idle
+            else:
+                await self._look_at(idle)
+                if not idle.lost:
+                    return idle
             await self.give(idle)
         try:
             return await self._take(seconds)
@@ -113,6 +127,8 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
 
     async def give(self, connection: Connection) -> None:
         self._lent.discard(connection)
+        if self._rest is not None:
+            connection.rests_since = monotonic()
         connection.timeout = self.operation_timeout
         if connection.expired and not connection.lost:
             await connection.close()  # a cancellation may still be under way, and would hit the next statement
@@ -166,14 +182,33 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
             lease.let_go()
 
     def stats(self) -> dict[str, int]:
-        found = self.get_stats()
-        return {
-            "max_size": self.max_size,
-            "size": found["pool_size"],
-            "idle": found["pool_available"],
-            "in_use": len(self._lent),
-            "waiting": found.get("requests_waiting", 0),
-        }
+        return stats_of(self.get_stats(), len(self._lent))
+
+    async def _is_alive(self, connection: Connection) -> bool:
+        """Ask one that has rested for long. Where it says nothing, all that have rested as long are given up.
+
+        A quarter of an operation's time has to be enough, so that there is some left for another connection.
+        """
+        now = monotonic()
+        if self._rest is None or now - connection.rests_since < self._rest:
+            return True
+        connection.timeout = self.operation_timeout / 4
+        try:
+            await connection.execute("", prepare=False)
+        except psycopg.Error:
+            await connection.close()
+        except BaseException:
+            await self.give(connection)
+            raise
+        connection.timeout = self.operation_timeout
+        if not (connection.lost or connection.expired):
+            return True
+        for each in [each for each in self._pool if now - each.rests_since >= self._rest]:
+            self._pool.remove(each)
+            await each.close()
+            each._pool = self  # noqa: SLF001 - as `getconn` does
+            await self.putconn(each)
+        return False
 
     async def _look_at(self, connection: Connection) -> None:
         """Read what an idle connection has to say; a notice leaves it alive, an end does not."""

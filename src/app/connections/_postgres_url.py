@@ -15,7 +15,8 @@ from psycopg import Error, pq
 from psycopg.conninfo import conninfo_to_dict
 
 from ..core.errors import ConfigurationError, did_you_mean
-from ._postgres_foreign import IGNORED, TRANSLATED, OptionError, Said
+from ._postgres_foreign import IGNORED, TRANSLATED, Said
+from ._url_options import OptionError
 
 APPLICATION_NAME = "manystore"
 

@@ -23,7 +23,7 @@ from .cache.redis import RedisStore
 from .models.schema import is_model
 from .repositories.base import Repository
 from .repositories.placement import Placement
-from .repositories.registry import RepositoryRegistry
+from .repositories.registry import TABLE_CONNECTIONS, RepositoryRegistry
 from .repositories.unit_of_work import UnitOfWork
 from .statistics.base import StoreState, StoreStatistics, statistics_of
 from .vector.providers.db_provider import VectorStoreFactory
@@ -248,7 +248,10 @@ class DataLayer:
                 audited=section.audited,
                 policy=policy,
                 cache=self.cache,
+                reads_from_reader=section.reads_from == "reader",
             )
+        if repository.connections is TABLE_CONNECTIONS:
+            return Placement(self.relational.connection, cache=self.cache)  # where sessions are
         for connection_type in repository.connections:
             connection = self.connections.of_type(connection_type)
             if connection is not None:
@@ -348,7 +351,7 @@ def _repository_class(name: object) -> type[Repository[Any]]:
             return registered[0]
         return type(f"{name.__name__}Repository", (Repository,), {"model": name})
     raise TypeError(
-        f"repository(…) takes a registered name, a Repository class, a pydantic model or a mapped class, not {name!r}"
+        f"repository(…) takes a registered name, a Repository class or a pydantic model or mapped class, not {name!r}"
     )
 
 

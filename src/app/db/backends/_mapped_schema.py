@@ -5,7 +5,7 @@ They are never changed here: their columns and indexes belong to the application
 
 import sqlite3
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine.mock import MockConnection
@@ -18,6 +18,9 @@ from .base import LEDGER
 
 logger = get_logger(__name__)
 
+JOURNAL_OF: Final = "journal_of"
+"""In the `info` of a table: whose rows it keeps a journal of, which is made together with it."""
+
 
 class Present(NamedTuple):
     """A column as the database has it."""
@@ -27,9 +30,10 @@ class Present(NamedTuple):
 
 
 def needed_tables(table: MappedTable) -> dict[str, sa.Table]:
-    """The table, and those that its foreign keys lead to, by name."""
+    """The table, with its journals, and those that its foreign keys lead to, by name."""
     found: dict[str, sa.Table] = {}
-    waiting = [table.given]
+    others = table.given.metadata.tables.values()
+    waiting = [table.given, *(each for each in others if each.info.get(JOURNAL_OF) == table.given.name)]
     while waiting:
         each = waiting.pop()
         if each.name not in found:
@@ -75,7 +79,7 @@ def check_columns(table: MappedTable, present: Mapping[str, Present]) -> None:
 
 def ensure_mapped_table(connection: sqlite3.Connection, table: MappedTable) -> None:
     """On SQLite, in the caller's transaction."""
-    rows = connection.execute('SELECT name, "notnull", pk FROM pragma_table_info(?)', (table.schema.name,)).fetchall()
+    rows = connection.execute('SELECT name, "notnull", pk FROM pragma_table_xinfo(?)', (table.schema.name,)).fetchall()
     if rows:
         check_columns(table, {name: Present(bool(not_null), bool(place)) for name, not_null, place in rows})
         return

@@ -275,5 +275,5 @@ def _is_same(present: _Index, wanted: _Wanted) -> bool:
 
 
 async def _rows(connection: Connection, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    cursor = psycopg.AsyncCursor(connection, row_factory=psycopg.rows.tuple_row)
+    cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
     return await (await cursor.execute(sql.encode(), parameters)).fetchall()

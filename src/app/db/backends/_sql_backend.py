@@ -70,7 +70,7 @@ class SQLBackend(StorageBackend):
 
     @property
     def collection(self) -> sa.Table:
-        return self._table.table
+        return self._table.table if self.schema.table is None else self.schema.table
 
     @property
     def table(self) -> Table:

@@ -138,7 +138,8 @@ class SQLiteDialect(Dialect):
         return text.collate("BINARY")
 
     def folds(self, column_type: sa.types.TypeEngine[Any]) -> bool:
-        return isinstance(column_type, sa.String) and column_type.collation is not None
+        own = column_type.dialect_impl(self.sessions)
+        return isinstance(own, sa.String) and own.collation is not None
 
     def listed(self, field: MappedField) -> sa.types.TypeEngine[Any]:
         return self.types[field.kind]

@@ -235,6 +235,13 @@ class StorageBackend(ABC):
             f"{manager.name} ({manager.connection_type}) has no transactions: use another connection"
         )
 
+    def from_reader(self) -> Self:
+        """The same collection, read from a replica, and so perhaps as it was a moment ago."""
+        raise UnsupportedOperationError(
+            f"{self.manager.name} ({self.manager.connection_type}) has no reader: only one to PostgreSQL has, its "
+            "`reader_url`"
+        )
+
     def within(self, transaction: Transaction) -> Self:
         """The same collection, whose operations belong to the transaction."""
         view = copy.copy(self)

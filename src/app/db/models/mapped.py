@@ -88,6 +88,8 @@ class MappedSchema(ModelSchema[Any]):
         self.open = False
         self.has_rules = False
         self._managed = managed(self.model)
+        computed = [name for name, field in self.columns.items() if field.computed]
+        self.kept = frozenset({self.key, *self._managed, *computed})
         self._readers = [(name, _or_none(field.to_python)) for name, field in self.columns.items()]
 
     def document(self, entity: Any) -> dict[str, Any]:
@@ -120,16 +122,11 @@ class MappedSchema(ModelSchema[Any]):
 
     def replacement(self, entity: Any) -> dict[str, Any]:
         document = self.document(entity)
-        for name, field in self.columns.items():
-            if field.computed:
-                del document[name]
-            elif name not in self._managed:
-                document[name] = self._accepted(name, document[name])
-        return document
+        return document | {name: self._accepted(name, document[name]) for name in document if name not in self.kept}
 
     def check(self, document: Mapping[str, Any]) -> None:
         for name, value in document.items():
-            if name not in self._managed and not self.columns[name].computed:
+            if name not in self.kept:
                 self._accepted(name, value)
 
     def entity(self, document: Mapping[str, Any]) -> Any:
@@ -232,7 +229,7 @@ def _field(model: type[Any], name: str, column: sa.Column[Any]) -> MappedField:
     )
 
 
-_CONFIG: Final = ConfigDict(arbitrary_types_allowed=True, hide_input_in_errors=True)
+_CONFIG: Final = ConfigDict(arbitrary_types_allowed=True)
 
 
 def _described(model: type[Any], mapper: orm.Mapper[Any], fields: Mapping[str, MappedField]) -> type[BaseModel]:

@@ -141,18 +141,33 @@ def _enumeration(column_type: sa.Enum) -> Form:
         return Form(Kind.TEXT, Literal[tuple(labels)], one_by_one=True, members={label: label for label in labels})
     # The names, unless the column says otherwise (`values_callable`), in the order of the members.
     by_member = dict(zip(found, labels, strict=True))
-    kinds = {type(storable(each)) for each in by_member}
-    if len(kinds) > 1 or not kinds <= {str, int}:
-        raise ValueError("an enumeration has texts as values, or integers")
+    if {type(each.value) for each in by_member} not in ({str}, {int}):
+        return _labelled(by_member)
     values = {storable(each): each for each in by_member}
     return Form(
-        Kind.TEXT if str in kinds else Kind.INTEGER,
+        Kind.TEXT if all(isinstance(value, str) for value in values) else Kind.INTEGER,
         found,
         to_document=storable,
         to_python=values.__getitem__,
         one_by_one=True,
         members={value: by_member[each] for value, each in values.items()},
     )
+
+
+def _labelled(by_member: Mapping[Any, str]) -> Form:
+    """An enumeration whose values are neither texts nor integers: a document has the labels."""
+    members = {label: member for member, label in by_member.items()}
+
+    def label_of(value: Any) -> str:
+        if isinstance(value, str) and value in members:
+            return value
+        try:
+            return by_member[value]
+        except (KeyError, TypeError):
+            raise ValueError("this is no member of the enumeration") from None
+
+    labels = {label: label for label in members}
+    return Form(Kind.TEXT, Any, label_of, members.__getitem__, one_by_one=True, members=labels)
 
 
 def _number(column_type: sa.Numeric[Any] | sa.Float[Any]) -> Form:

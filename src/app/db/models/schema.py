@@ -17,6 +17,7 @@ from ...core.errors import (
     did_you_mean,
 )
 from ..query.predicates import Compare, Predicate, comparisons
+from .base import managed
 from .plain import plain_field, plain_fields
 from .values import storable
 
@@ -124,6 +125,8 @@ class ModelSchema(Generic[ModelT]):
         self._plain = plain_fields(schemas).validate_python
         self.has_rules = bool(model.__pydantic_decorators__.model_validators)
         """Whether the model has validators of the whole record, which a change of some fields has to satisfy."""
+        self.kept = frozenset({key, *managed(model)})
+        """The fields that no change has: the key, and what the library or the store sets."""
         self._has_validators = self.has_rules or any(field.has_validators for field in self.fields.values())
 
     def document(self, entity: ModelT) -> dict[str, Any]:

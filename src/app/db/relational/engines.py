@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -14,12 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, QueuePool
 
 from ...config.settings import Settings
+from ...connections._slow_queries import SlowQueries
 from ...connections.base import ConnectionManager
 from ...connections.factory import ConnectionFactory
 from ...core.constants import ConnectionType
 from ...core.errors import ConfigurationError
 from .errors import EnginePoolExhaustedError, translate
 from .postgres_engine import PostgresEngines
+from .slow_queries import log_slow_queries
 from .sqlite_engine import SQLiteEngines
 
 _CLOSE_TIMEOUT = 5.0
@@ -54,7 +56,7 @@ class Engines:
         if made.engine is not None:
             return made.engine
         engine = self._ready().make(poolclass=_Pool, hide_parameters=True)
-        event.listen(engine, "handle_error", translate, retval=True)
+        self._watch(engine)
         with self._lock:
             # Another thread may have been here first; nothing was opened yet.
             return made.keep(engine)
@@ -77,7 +79,7 @@ class Engines:
                 return await self._opened(loop, connection)
 
             found = self._ready().make_async(opened, poolclass=_AsyncPool, hide_parameters=True)
-            event.listen(found.sync_engine, "handle_error", translate, retval=True)
+            self._watch(found.sync_engine)
             self._made.by_loop[loop] = found
         return found
 
@@ -119,6 +121,12 @@ class Engines:
                 kind = manager.connection_type
                 self._maker = PostgresEngines(manager) if kind == ConnectionType.POSTGRES else SQLiteEngines(manager)
             return self._maker
+
+    def _watch(self, engine: sa.Engine) -> None:
+        event.listen(engine, "handle_error", translate, retval=True)
+        manager = self.connection
+        if manager.settings.slow_query is not None:
+            log_slow_queries(engine, SlowQueries(manager.name, manager.settings.slow_query))
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -177,19 +185,22 @@ class _Made:
 
 
 class _Bounded:
+    if TYPE_CHECKING:
+
+        def checkedin(self) -> int: ...
+
     def _do_get(self) -> Any:
         try:
             return super()._do_get()  # type: ignore[misc]  # it is mixed into a pool
-        except exc.TimeoutError:
+        except exc.TimeoutError as error:
             # A session that was forgotten holds its connection until it is collected.
             gc.collect()
-        try:
-            return super()._do_get()  # type: ignore[misc]
-        except exc.TimeoutError as error:
-            raise EnginePoolExhaustedError(
-                "no connection of the engine became free in time: raise pool.max_size, or close sessions sooner "
-                "(`with`, or `close()`)"
-            ) from error
+            if not self.checkedin():
+                raise EnginePoolExhaustedError(
+                    "no connection of the engine became free in time: raise pool.max_size, or close sessions sooner "
+                    "(`with`, or `close()`)"
+                ) from error
+        return super()._do_get()  # type: ignore[misc]
 
 
 class _Pool(_Bounded, QueuePool):

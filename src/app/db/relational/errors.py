@@ -19,6 +19,7 @@ from ...core.errors import (
     DuplicateRecordError,
     OutcomeUnknownError,
     PoolExhaustedError,
+    RecordNotFoundError,
     StaleRecordError,
     StoreUnavailableError,
     TransactionError,
@@ -61,6 +62,10 @@ class TransactionConflictError(TransactionError, _Plain, exc.OperationalError):
 
 class StaleRowError(StaleRecordError, StaleDataError):
     """The row was changed by somebody else since it was read."""
+
+
+class RowGoneError(RecordNotFoundError, StaleDataError):
+    """The row was removed by somebody else since it was read."""
 
 
 class EnginePoolExhaustedError(PoolExhaustedError, exc.TimeoutError):
@@ -113,8 +118,11 @@ def _of_postgres(error: Any, context: ExceptionContext) -> BaseException | None:
     driver: Any = None if connection is None or connection.invalidated else connection.connection.driver_connection
     expired = bool(getattr(driver, "expired", False))
     if expired or context.is_disconnect:
-        context.invalidate_pool_on_disconnect = not expired
-        return _lost(committing=connection is not None and bool(connection.info.get(COMMITTING)), late=expired)
+        # A cancellation of one that expired may still be under way, and would hit the next statement on it.
+        context.is_disconnect, context.invalidate_pool_on_disconnect = True, not expired
+        told = isinstance(error, psycopg.errors.QueryCanceled)  # by the server itself, which has undone it
+        committing = not told and connection is not None and bool(connection.info.get(COMMITTING))
+        return _lost(committing=committing, late=expired)
     match error:
         case psycopg.errors.UniqueViolation():
             return DuplicateRowError(table or "a table", fields)

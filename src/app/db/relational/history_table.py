@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.elements import quoted_name
 
 from ...core.errors import ConfigurationError
+from ..backends._mapped_schema import JOURNAL_OF
 from ..backends._postgres_dialect import CODE_POINTS
 from .types import Document, UTCDateTime
 
@@ -27,14 +28,15 @@ def add_history_table(mapper: Mapper[Any]) -> sa.Table:
     return sa.Table(
         _quoted(name),
         table.metadata,
-        sa.Column("id", _TEXT, primary_key=True, quote=True),
-        sa.Column("record", _TEXT, nullable=False, quote=True),
-        sa.Column("version", _INTEGER, nullable=False, quote=True),
-        sa.Column("at", UTCDateTime(), nullable=False, quote=True),
-        sa.Column("document", Document(), quote=True),
+        sa.Column("id", _TEXT, primary_key=True),
+        sa.Column("record", _TEXT, nullable=False),
+        sa.Column("version", _INTEGER, nullable=False),
+        sa.Column("at", UTCDateTime(), nullable=False),
+        sa.Column("document", Document()),
         # Named and spelt as the repositories have it, which compare.
         sa.Index(_quoted(f"{name}_record_index"), "record"),
         schema=table.schema,
+        info={JOURNAL_OF: table.name},
     )
 
 

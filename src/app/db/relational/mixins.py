@@ -1,13 +1,16 @@
 """What a table may have besides its own columns; each works in every session, whoever made it."""
 
 from datetime import datetime
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy import event, inspect
-from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.ext.hybrid import Comparator, hybrid_property
 from sqlalchemy.orm import Mapped, Mapper, configure_mappers, declared_attr, has_inherited_table, mapped_column
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import False_, True_
+from sqlalchemy.sql.operators import OperatorType
 
 from ...core.actor import current_actor
 from ...core.errors import InvalidChangeError
@@ -59,13 +62,13 @@ class SoftDeleteMixin:
     def is_deleted(self) -> bool:
         return self.deleted_at is not None
 
-    @is_deleted.inplace.expression
+    @is_deleted.inplace.comparator
     @classmethod
-    def _is_deleted(cls) -> sa.ColumnElement[bool]:
-        return cls.deleted_at.is_not(None)
+    def _is_deleted(cls) -> "_IsDeleted":
+        return _IsDeleted(cls.deleted_at)
 
     @classmethod
-    def live(cls) -> sa.Select[tuple[Self]]:
+    def live(cls) -> sa.Select[Any]:
         """A SELECT of those that are not deleted, to be narrowed further."""
         return sa.select(cls).where(cls.deleted_at.is_(None))
 
@@ -77,6 +80,38 @@ class SoftDeleteMixin:
     def restore(self) -> None:
         """Take the mark back. DuplicateRecordError at the flush where another row has a unique value by now."""
         self.deleted_at = None
+
+
+class _IsDeleted(Comparator[bool]):
+    """`deleted_at IS NOT NULL`; compared with a constant, in the form that the partial indexes have."""
+
+    def __init__(self, mark: Any) -> None:
+        self._mark = mark
+        super().__init__(mark.is_not(None))
+
+    def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> sa.ColumnElement[Any]:
+        same, constant = _SAME.get(op), _constant(*other)
+        if same is None or constant is None:
+            general: Any = op
+            result: sa.ColumnElement[Any] = general(self.__clause_element__(), *other, **kwargs)
+            return result
+        found: sa.ColumnElement[bool] = self._mark.is_not(None) if same is constant else self._mark.is_(None)
+        return found
+
+
+_SAME: Final[dict[Any, bool]] = {
+    **dict.fromkeys((operators.eq, operators.is_), True),
+    **dict.fromkeys((operators.ne, operators.is_not), False),
+}
+
+
+def _constant(*other: Any) -> bool | None:
+    match other:
+        case (bool(constant),):
+            return constant
+        case (True_() | False_() as constant,):
+            return isinstance(constant, True_)
+    return None
 
 
 class AuditMixin:
@@ -108,9 +143,13 @@ class VersioningMixin:
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        source = next(base for base in cls.__mro__ if "__mapper_args__" in vars(base))
         own = vars(cls).get("__mapper_args__")
         if isinstance(own, dict) and not has_inherited_table(cls):
             type.__setattr__(cls, "__mapper_args__", {**_VERSIONED, **own})
+        elif has_inherited_table(cls) and inspect(source, raiseerr=False) is not None:
+            # A mapped base has its own for itself; SQLAlchemy would take them, since a mixin has some as well.
+            type.__setattr__(cls, "__mapper_args__", {})
         super().__init_subclass__(**kwargs)
         mapper = inspect(cls, raiseerr=False)
         if mapper is not None and mapper.inherits is None and cls.__keeps_history__:

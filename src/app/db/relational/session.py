@@ -1,10 +1,14 @@
 """Sessions of the current DataLayer's engines. Nothing commits by itself, but for `transaction`."""
 
-from collections.abc import AsyncGenerator, Iterator
+import atexit
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import orm
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext import asyncio as sa_asyncio
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -27,7 +31,10 @@ class Session(orm.Session):
         try:
             super().flush(objects)
         except StaleDataError as error:
-            raise stale_error(self, before) from error
+            ours = stale_error(self, before)
+            if ours is None:
+                raise
+            raise ours from error
 
 
 class AsyncSession(sa_asyncio.AsyncSession):
@@ -44,12 +51,25 @@ class AsyncSession(sa_asyncio.AsyncSession):
 
 def new_session() -> Session:
     """A session of the current layer, to be closed by the caller. What it has loaded stays readable after a commit."""
-    return Session(engines().engine, expire_on_commit=False)
+    session = Session(engines().engine, expire_on_commit=False)
+    _given.add(session)
+    return session
 
 
 def new_async_session() -> AsyncSession:
     """As `new_session`, for the running event loop."""
     return AsyncSession(engines().async_engine, expire_on_commit=False)
+
+
+_given: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_given() -> None:
+    """Close the connections of sessions that nobody closed, before the drivers complain of it."""
+    for each in list(_given):
+        with suppress(SQLAlchemyError):  # a thread is at work on it
+            each.invalidate()
 
 
 class _Scope:
@@ -109,8 +129,9 @@ class Opened(_Scope, AsyncGenerator[AsyncSession, None], Iterator[Session]):
         super().__init__(commits=False)
         self._given = False
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> AsyncIterator[AsyncSession]:
+        """For `async for db in get_db()`: one that the loop closes, also where nobody comes to its end."""
+        return _as_generator()
 
     async def __anext__(self) -> AsyncSession:
         return await self.asend(None)
@@ -132,8 +153,8 @@ class Opened(_Scope, AsyncGenerator[AsyncSession, None], Iterator[Session]):
     async def aclose(self) -> None:
         await self.__aexit__(None, None, None)
 
-    def __iter__(self) -> Self:
-        return self
+    def __iter__(self) -> Iterator[Session]:  # noqa: PYI034 - a generator, which is closed with its loop
+        return get_db.sync()
 
     def __next__(self) -> Session:
         """Give a session that outlives this object. `close()` gives its connection back; so does its collection."""

@@ -4,7 +4,7 @@ import weakref
 from typing import Any
 
 from sqlalchemy import event, inspect
-from sqlalchemy.orm import Session, object_session
+from sqlalchemy.orm import Session
 
 from .mixins import SoftDeleteMixin
 
@@ -19,21 +19,13 @@ def remove_for_good(session: Session, instance: object) -> None:
 @event.listens_for(Session, "before_flush")
 def _mark(session: Session, context: Any, instances: Any) -> None:
     del context, instances
-    removed = _for_good.pop(session, [])
-    marked = [each for each in session.deleted if isinstance(each, SoftDeleteMixin)]
-    if not marked:
-        return
-    gone = {id(each) for root in removed for each in _reached(root)}
-    for each in marked:
-        if id(each) in gone:
-            continue
+    gone = {id(each) for root in _for_good.pop(session, []) for each in _reached(root)}
+    for each in [each for each in session.deleted if isinstance(each, SoftDeleteMixin) and id(each) not in gone]:
         each.soft_delete()
+        # What the deletion would have taken along stays with its owner, which stays; what can be marked, has its turn.
         for reached in _reached(each):
-            # What the deletion would have taken along stays with its owner, which stays; marked, if it can be.
-            if object_session(reached) is session and reached in session.deleted and id(reached) not in gone:
+            if reached in session.deleted and id(reached) not in gone:
                 session.add(reached)
-                if isinstance(reached, SoftDeleteMixin):
-                    reached.soft_delete()
 
 
 @event.listens_for(Session, "after_soft_rollback")

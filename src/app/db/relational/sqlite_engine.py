@@ -7,7 +7,7 @@ timeout, and is never refused half-way because somebody else has written since i
 
 import re
 import sqlite3
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -18,6 +18,7 @@ from ...connections.sqlite import SQLiteConnectionManager
 from ...core.errors import ConfigurationError
 from ..backends._sqlite_dialect import register_functions
 
+BEGIN: Final = "BEGIN IMMEDIATE"
 _POOL_SIZE = 10
 
 
@@ -42,11 +43,9 @@ class SQLiteEngines:
         """`opened` is awaited with each connection of the driver's."""
 
         async def connect() -> Any:
-            import aiosqlite  # noqa: PLC0415 - on use only
+            from .sqlite_async import AsyncConnection  # noqa: PLC0415 - on use only
 
-            connection = aiosqlite.Connection(self._open, iter_chunk_size=64)
-            connection._thread.daemon = True  # noqa: SLF001 - one that is forgotten must not keep the process
-            return await opened(await connection)
+            return await opened(await AsyncConnection(self._open))
 
         url = f"sqlite+aiosqlite:///{self._path}"
         engine = create_async_engine(url, async_creator=connect, **self._pool, **options)
@@ -80,7 +79,7 @@ def _before(
     if driver.in_transaction or not _begins(statement, context):
         return
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(BEGIN)
 
 
 def _begins(statement: str, context: Any) -> bool:

@@ -6,8 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import inspect
 from sqlalchemy.orm import Mapper, Session
 
-from ...core.errors import AppError, RecordNotFoundError, TransactionError
-from .errors import StaleRowError
+from .errors import RowGoneError, StaleRowError
 
 
 class Seen(NamedTuple):
@@ -29,8 +28,11 @@ def versions_in(session: Session) -> list[Seen]:
     return found
 
 
-def stale_error(session: Session, before: list[Seen]) -> AppError:
-    """The error for the first row that is another now; on a connection of its own, as the session's is rolled back."""
+def stale_error(session: Session, before: list[Seen]) -> RowGoneError | StaleRowError | None:
+    """The error for the first row that is another now, if one is.
+
+    It looks on a connection of its own, as the session's is rolled back.
+    """
     for mapper, key, version in before:
         table = mapper.local_table.description
         with session.get_bind(mapper).engine.connect() as connection:
@@ -39,7 +41,7 @@ def stale_error(session: Session, before: list[Seen]) -> AppError:
             row = connection.execute(sa.select(column).select_from(mapper.persist_selectable).where(*where)).first()
         shown = key[0] if len(key) == 1 else key
         if row is None:
-            return RecordNotFoundError(f"{table}: the record {shown!r} is gone: it was deleted since it was read")
+            return RowGoneError(f"{table}: the record {shown!r} is gone: it was deleted since it was read")
         if version is not None and row[0] != version:
             return StaleRowError(table, shown, version, row[0])
-    return TransactionError("a row was changed since it was read: read it again, and repeat the change")
+    return None

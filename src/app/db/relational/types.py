@@ -12,11 +12,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
-from ..backends._json import decode_json, encode_json
+from ..backends._json import decode_json, encode_json, untagged
 from ..backends._postgres_json import encode_nested, stored_decimal
 from ..backends._sqlite_dialect import DECIMAL
+from ..models.schema import Kind
 from ..models.values import check_decimal, storable, to_milliseconds
 
 __all__ = ["GUID", "Document", "ExactDecimal", "UTCDateTime"]
@@ -124,12 +125,13 @@ class Document(TypeDecorator[Any]):
 
     impl = sa.JSON(none_as_null=True)
     cache_ok = True
+    kind = Kind.JSON
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if _is_sqlite(dialect):
             return dialect.type_descriptor(sa.TEXT())
         if dialect.name == "postgresql":
-            return _PlainJson(none_as_null=True)
+            return _PlainJson()
         return super().load_dialect_impl(dialect)
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
@@ -142,20 +144,16 @@ class Document(TypeDecorator[Any]):
         return encode_json(plain) if _is_sqlite(dialect) else encode_nested(plain)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        del dialect
-        return decode_json(value) if isinstance(value, str) else value
+        return decode_json(value) if _is_sqlite(dialect) and value is not None else untagged(value)
 
 
-class _PlainJson(postgresql.JSON):
-    """PostgreSQL's JSON, whose text is made and read by `Document`; JSON and not JSONB, which reorders keys."""
+class _PlainJson(UserDefinedType[str]):
+    """PostgreSQL's JSON, whose text is made by `Document`: JSON and not JSONB, which reorders keys, and none of
+    SQLAlchemy's, for which the driver makes the text.
+    """
 
+    cache_ok = True
     render_bind_cast = True
 
-    def bind_processor(self, dialect: Dialect) -> None:  # noqa: ARG002 - SQLAlchemy's signature
-        return None
-
-    def result_processor(self, dialect: Dialect, coltype: Any) -> None:  # noqa: ARG002
-        return None
-
-    def column_expression(self, column: Any) -> Any:
-        return sa.cast(column, sa.TEXT())
+    def get_col_spec(self, **options: Any) -> str:  # noqa: ARG002 - SQLAlchemy's signature
+        return "JSON"

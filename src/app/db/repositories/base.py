@@ -16,7 +16,7 @@ from ...core.errors import (
     TransactionError,
 )
 from ..backends.base import Transaction
-from ..models.base import Versioned, managed
+from ..models.base import Versioned
 from ..models.values import utc_now
 from ..query.builder import QueryBuilder
 from ..query.operations import (
@@ -185,7 +185,7 @@ class Repository(JournaledRepository[EntityT]):
         document = self.schema.replacement(entity)
         version = document["version"] if issubclass(self.schema.model, Versioned) else None
         where = Compare(self.key, Op.EQ, document.pop(self.key))
-        values = {name: value for name, value in document.items() if name not in managed(self.schema.model)}
+        values = {name: value for name, value in document.items() if name not in self.schema.kept}
         guard = self._is_version(version)
         saved = await self._update_one(Update(where, values, guard=guard, ttl=self._binding.ttl))
         if saved is None:
@@ -287,7 +287,7 @@ class Repository(JournaledRepository[EntityT]):
 
     async def _refuse_stale(self, where: Compare, version: int) -> None:
         """Say why a guarded write changed nothing. A version only rises, so what is read now is no older."""
-        found = await self._run(Find(where, limit=1))
+        found = await self._binding.writer.handlers[Find](Find(where, limit=1))
         if found:
             raise StaleRecordError(self.COLLECTION_NAME, where.value, version, found[0]["version"])
 

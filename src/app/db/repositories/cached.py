@@ -41,7 +41,7 @@ def cached(*, ttl: float, absent_ttl: float = 5.0) -> Callable[[Method[Repositor
         @functools.wraps(method)
         async def wrapper(self: RepositoryT, /, *args: P.args, **kwargs: P.kwargs) -> R:
             binding = self._binding
-            rule = binding.declaration.cache
+            rule = binding.cache
             if rule is None or binding.backend.transaction is not None:
                 return await method(self, *args, **kwargs)
             bound = signature.bind(self, *args, **kwargs)

@@ -10,7 +10,7 @@ from ..middleware._audit_outcome import Outcome, outcome_of
 from ..middleware._audit_rows import Action, AuditRow, Stage, log_of
 from ..middleware.history import StateRow, read_states, record_text
 from ..middleware.versioning import VERSION
-from ..models.base import Versioned, managed
+from ..models.base import Versioned
 from ..models.values import to_milliseconds
 from ..query.keyset import following
 from ..query.operations import Document, Find, Order, Update
@@ -81,7 +81,7 @@ class JournaledRepository(PlacedRepository[EntityT]):
         rows = [row for row in await self._states(id) if row.version == version]
         if not rows:
             raise RecordNotFoundError(f"{self.COLLECTION_NAME}: the record {id!r} never had the version {version!r}")
-        kept = {self.key, *managed(self.schema.model)}
+        kept = self.schema.kept
         past = rows[0].document
         values = {
             name: value

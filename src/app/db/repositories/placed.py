@@ -2,7 +2,8 @@
 
 import copy
 import weakref
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
 
 from ...connections.adopt import adopted
@@ -64,7 +65,7 @@ class PlacedRepository(Generic[EntityT]):
                 return
             if not is_model(model):
                 raise ConfigurationError(
-                    f"{cls.__name__}: Repository[…] takes a pydantic model or a mapped class, not {model!r}"
+                    f"{cls.__name__}: Repository[…] takes a pydantic model class or a mapped class, not {model!r}"
                 )
             cls.model = model
         cls._has_cached_methods = any(is_cached(getattr(cls, name, None)) for name in dir(cls))
@@ -88,6 +89,7 @@ class PlacedRepository(Generic[EntityT]):
             )
         cls.COLLECTION_NAME = table
         cls.keeps_history = cls.keeps_history or bool(getattr(cls.model, "__keeps_history__", False))
+        cls.audited = cls.audited or bool(getattr(cls.model, "__audited__", False))
         if cls.connections is DEFAULT_CONNECTIONS:
             cls.connections = TABLE_CONNECTIONS
 
@@ -97,6 +99,7 @@ class PlacedRepository(Generic[EntityT]):
             raise ConfigurationError(f"{type(self).__name__} names no model: derive it from Repository[YourModel]")
         self._origin: Self | None = None
         self._visibility = Visibility.LIVE
+        self._lens: Callable[[Binding], Binding] | None = None
         self._view: tuple[Binding, Binding] | None = None
         self._host: Host | None = None
         self._placement: Placement | None = None
@@ -123,6 +126,18 @@ class PlacedRepository(Generic[EntityT]):
 
     def only_deleted(self) -> Self:
         return self._seeing(Visibility.DELETED)
+
+    def from_reader(self) -> Self:
+        """The same repository, whose reads go to the `reader_url` of its connection, and may be older than its last
+        write. Writes, transactions, the history and the audit log are the writer's.
+
+        StoreUnavailableError while the reader is down: nothing falls back to the writer by itself.
+        """
+        return self._through(methodcaller("from_reader"))
+
+    def from_writer(self) -> Self:
+        """The same repository, where its settings say `reads_from: reader`, reading what was written last."""
+        return self._through(attrgetter("writer"))
 
     @property
     def manager(self) -> ConnectionManager[Any]:
@@ -188,7 +203,7 @@ class PlacedRepository(Generic[EntityT]):
 
     def _binding_of_view(self, origin: Binding) -> Binding:
         if self._view is None or self._view[0] is not origin:
-            self._view = (origin, origin.seeing(self._visibility))
+            self._view = (origin, origin if self._lens is None else self._lens(origin))
         return self._view[1]
 
     def _bind_to(self, host: Host) -> Binding:
@@ -198,7 +213,7 @@ class PlacedRepository(Generic[EntityT]):
         return binding
 
     def _bind(self, placement: Placement) -> Binding:
-        return bind(
+        binding = bind(
             placement,
             self.schema,
             collection=self.COLLECTION_NAME,
@@ -211,6 +226,14 @@ class PlacedRepository(Generic[EntityT]):
                 cache=self._cache_rule(placement),
             ),
         )
+        if not placement.reads_from_reader:
+            return binding
+        if binding.cache is not None:
+            raise ConfigurationError(
+                f"{self.COLLECTION_NAME}: reads from a reader are not kept in a cache, which would keep what a write "
+                "has changed already; leave out `reads_from` or the cache, and ask `from_reader()` where it may be old"
+            )
+        return binding.from_reader()
 
     def _cache_rule(self, placement: Placement) -> CacheRule | None:
         policy = placement.policy or self.cache
@@ -244,8 +267,13 @@ class PlacedRepository(Generic[EntityT]):
     def _seeing(self, visibility: Visibility) -> Self:
         if not issubclass(self.schema.model, SoftDeletable):
             raise ConfigurationError(f"{self.model.__name__} is not SoftDeletable, so there is nothing deleted to see")
+        view = self._through(methodcaller("seeing", visibility))
+        view._visibility = visibility  # noqa: SLF001 - another instance of this class
+        return view
+
+    def _through(self, lens: Callable[[Binding], Binding]) -> Self:
         view = copy.copy(self)
-        view._origin, view._visibility = self, visibility  # noqa: SLF001 - another instance of this class
+        view._origin, view._lens = self, lens  # noqa: SLF001 - another instance of this class
         view._bound = view._view = None  # noqa: SLF001
         return view
 

@@ -11,10 +11,12 @@ from ..backends.base import BackendRegistry, Capability, CollectionSchema, Handl
 from ..cache.cache import Cache
 from ..cache.memory import MemoryStore
 from ..cache.policy import CachePolicy
-from ..middleware import ORDER, Declaration, Middleware, Visibility, chain
+from ..middleware import ORDER, CacheRule, Declaration, Middleware, Visibility, chain
 from ..models.schema import ModelSchema
-from ..query.operations import Operation
+from ..query.operations import Aggregate, Count, Explain, Find, Operation, Stream
 from ..query.predicates import ALL
+
+_READS: tuple[type[Operation], ...] = (Find, Stream, Aggregate, Count, Explain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Placement:
     policy: CachePolicy | None = None
     cache: Cache | None = None
     """Where answers are kept; None means beside the connection."""
+    reads_from_reader: bool = False
 
 
 class Host(Protocol):
@@ -49,11 +52,49 @@ class Binding:
 
     declaration: Declaration
 
+    @property
+    def writer(self) -> "Binding":
+        """The same where nothing is read from a reader."""
+        return self
+
+    @property
+    def cache(self) -> CacheRule | None:
+        """Where reads are kept."""
+        return self.declaration.cache
+
+    def from_reader(self) -> "Binding":
+        """Its reads go to the store's reader and past the cache, which would keep what a write has changed already."""
+        reads = connect(self.backend.from_reader(), replace(self.declaration, cache=None), self.ttl).handlers
+        handlers = {**self.handlers, **{kind: reads[kind] for kind in _READS}}
+        return ReaderBinding(self.backend, handlers, self.ttl, self.declaration, self)
+
     def within(self, transaction: Transaction) -> "Binding":
         return connect(self.backend.within(transaction), self.declaration, self.ttl)
 
     def seeing(self, visibility: Visibility) -> "Binding":
         return connect(self.backend, replace(self.declaration, visibility=visibility), self.ttl)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderBinding(Binding):
+    origin: Binding
+
+    @property
+    def writer(self) -> Binding:
+        return self.origin
+
+    @property
+    def cache(self) -> CacheRule | None:
+        return None
+
+    def from_reader(self) -> Binding:
+        return self
+
+    def within(self, transaction: Transaction) -> Binding:
+        return self.origin.within(transaction)
+
+    def seeing(self, visibility: Visibility) -> Binding:
+        return self.origin.seeing(visibility).from_reader()
 
 
 def bind(

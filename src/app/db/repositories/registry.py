@@ -41,7 +41,8 @@ class RepositoryRegistry:
         def decorate(repository: RepositoryT) -> RepositoryT:
             _classes.register(name, repository)
             repository.registered_name = name
-            repository.connections = connections
+            if connections is not DEFAULT_CONNECTIONS or repository.connections is not TABLE_CONNECTIONS:
+                repository.connections = connections
             return repository
 
         return decorate
