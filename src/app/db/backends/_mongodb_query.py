@@ -19,9 +19,9 @@ from ..query.evaluate import kind as kind_of
 from ..query.keyset import complete
 from ..query.operations import Order
 from ..query.predicates import And, Compare, Not, Op, Predicate
-from ._mongodb_documents import KEY, Documents, sidecar
+from ._mongodb_documents import Documents, sidecar
 from ._mongodb_numbers import fits_decimal128, head_and_tail
-from ._mongodb_values import DATE, HEAD, TAIL, encode_id, encode_key
+from ._mongodb_values import DATE, HEAD, KEY, TAIL, encode_id, encode_key
 from ._numbers import in_column, on_column
 from ._shapes import VALUE_KINDS
 from .base import CollectionSchema

@@ -16,10 +16,9 @@ from ..models.values import INT64
 from ..query.operations import Document, Update
 from ..query.predicates import Compare, Op, Predicate, both
 from ._mongodb_access import Access, Collection, Stored
-from ._mongodb_documents import KEY
 from ._mongodb_query import all_of, conjuncts
 from ._mongodb_transaction import atomically
-from ._mongodb_values import encode_value
+from ._mongodb_values import KEY, encode_value
 
 _BATCH: Final = 1000
 _MISSES: Final = 5

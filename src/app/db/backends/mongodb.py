@@ -15,13 +15,13 @@ from ..models.schema import Kind
 from ..query.operations import Count, Delete, Document, Explain, Find, Insert, Order, Stream, Update, Upsert
 from ..query.predicates import ALL, Compare, Op, Predicate, both
 from ._mongodb_access import Access, Collection, Stored
-from ._mongodb_documents import KEY
 from ._mongodb_errors import clean
 from ._mongodb_explain import index_of, winning_plan
 from ._mongodb_inserts import insert, upsert
 from ._mongodb_query import conjuncts, hexadecimal
 from ._mongodb_transaction import MongoDBTransaction
 from ._mongodb_updates import Updates, key_of
+from ._mongodb_values import KEY
 from .base import Capability, CollectionSchema, StorageBackend, Transaction
 
 if TYPE_CHECKING:
