@@ -18,12 +18,13 @@ from ..core.errors import (
     PoolExhaustedError,
     StoreUnavailableError,
 )
+from ._fence import Fence
 from .base import ClientT, ConnectionHealth, ConnectionManager
 
 R = TypeVar("R")
 
 # The driver's own limit is the settings' timeout. What it has missed ends a little later, by cancellation.
-_FENCE = 1.08
+_MARGIN = 1.08
 
 
 class ServerConnectionManager(ConnectionManager[ClientT]):
@@ -114,7 +115,7 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
         sent = False
         met: Exception | None = None
         try:
-            async with asyncio.timeout(self.settings.timeout * _FENCE - waited) as fence:
+            with Fence(self.settings.timeout * _MARGIN - waited) as fence:
                 if write and not self._is_known(client):
                     await self._ask_version(client)
                 sent = write
@@ -129,7 +130,7 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
             if isinstance(error, AppError):
                 raise
             ours: AppError | None
-            if isinstance(error, TimeoutError) and fence.expired():
+            if isinstance(error, TimeoutError) and fence.expired:
                 if sent or self._is_known(client):
                     ours = self._late(write=sent)
                 else:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
     from pymongo import AsyncMongoClient
     from pymongo.asynchronous.database import AsyncDatabase
+    from pymongo.topology_description import TopologyDescription
 
     Document = dict[str, Any]
     Client = AsyncMongoClient[Document]
@@ -54,6 +55,8 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
     ) -> None:
         super().__init__(settings or MongoDBSettings(), name=name, data_dir=data_dir)
         self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self._known: TopologyDescription | None = None
+        """The last one that had a server to talk to."""
         if self._url and not _URL.fullmatch(self._url):
             raise self._bad_url(_NOT_UNDERSTOOD)
 
@@ -171,7 +174,13 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
         return str(answer.get("version") or "")
 
     def _is_known(self, client: "Client") -> bool:
-        return client.topology_description.has_readable_server()
+        description = client.topology_description
+        if description is self._known:  # there is another one after every change, and it takes its time to answer
+            return True
+        known = description.has_readable_server()
+        if known:
+            self._known = description
+        return known
 
     def _is_dead_connection(self, error: Exception) -> bool:
         from pymongo import errors  # noqa: PLC0415 - an optional package

@@ -5,6 +5,7 @@ import copy
 import weakref
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from bson.binary import UuidRepresentation
@@ -65,7 +66,7 @@ class Access:
     def session(self) -> AsyncClientSession | None:
         return None if self.transaction is None else self.transaction.session
 
-    @property
+    @cached_property
     def max_time(self) -> int:
         """Milliseconds after which the server gives up a read, since nobody waits for it any more."""
         seconds: float = self.manager.settings.timeout

@@ -22,8 +22,7 @@ _ATTEMPTS = 3
 _Encode: TypeAlias = "Callable[[Document], Stored]"
 
 
-async def insert(access: Access, operation: Insert) -> tuple[Document, ...]:
-    collection = await access.connected()
+async def insert(access: Access, collection: Collection, operation: Insert) -> tuple[Document, ...]:
     documents, encode = operation.documents, _encoder(access, operation.ttl)
     if access.transaction is not None:
         await access.purge()  # an error would end the transaction
@@ -123,8 +122,7 @@ async def _insert_one_absent(access: Access, collection: Collection, document: D
     return True
 
 
-async def upsert(access: Access, operation: Upsert) -> list[Document] | int:
-    collection = await access.connected()
+async def upsert(access: Access, collection: Collection, operation: Upsert) -> list[Document] | int:
     if len(operation.documents) == 1:
         stored = [await _upsert_one(access, collection, operation, operation.documents[0])]
         return stored if operation.returning else 1

@@ -32,8 +32,7 @@ class Updates:
         # A record has one writer at a time on a loop: a hundred that compare and set would try five thousand times.
         self._turns: WeakValueDictionary[tuple[int, Any], asyncio.Lock] = WeakValueDictionary()
 
-    async def update(self, access: Access, operation: Update) -> list[Document] | int:
-        collection = await access.connected()
+    async def update(self, access: Access, collection: Collection, operation: Update) -> list[Document] | int:
         await self._make_room(access, operation)
         where = both(operation.where, operation.guard)
         if operation.check is not None or any(not _is_plain_counter(access, name) for name in operation.increments):
