@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import threading
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -72,13 +72,13 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
         """The store and its host as messages name them, without credentials."""
         return f"{self.connection_type} at {self.get_connection_info()['url']}"
 
-    async def read(self, work: Callable[[ClientT], Awaitable[R]]) -> R:
+    def read(self, work: Callable[[ClientT], Awaitable[R]]) -> Coroutine[Any, Any, R]:
         """Run one reading call, and once more when its connection had died while it lay idle."""
-        return await self._call(work, write=False)
+        return self._call(work, write=False)
 
-    async def write(self, work: Callable[[ClientT], Awaitable[R]]) -> R:
+    def write(self, work: Callable[[ClientT], Awaitable[R]]) -> Coroutine[Any, Any, R]:
         """Run one writing call, once. OutcomeUnknownError when it was sent and no answer came."""
-        return await self._call(work, write=True)
+        return self._call(work, write=True)
 
     async def health(self) -> ConnectionHealth:
         health = await super().health()

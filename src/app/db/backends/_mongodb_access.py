@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -125,11 +125,11 @@ class Access:
         result = await self.write(lambda: collection.delete_many(expired, session=self.session))
         return result.deleted_count > 0
 
-    async def read(self, work: Callable[[], Awaitable[R]]) -> R:
-        return await self._call(self.manager.read, self._in_session(work))
+    def read(self, work: Callable[[], Awaitable[R]]) -> Coroutine[Any, Any, R]:
+        return self._call(self.manager.read, self._in_session(work))
 
-    async def write(self, work: Callable[[], Awaitable[R]]) -> R:
-        return await self._call(self.manager.write, self._in_session(work))
+    def write(self, work: Callable[[], Awaitable[R]]) -> Coroutine[Any, Any, R]:
+        return self._call(self.manager.write, self._in_session(work))
 
     def _in_session(self, work: Callable[[], Awaitable[R]]) -> Callable[[], Awaitable[R]]:
         """In a transaction a lost connection ends it, whatever that would mean for one command."""
