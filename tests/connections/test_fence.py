@@ -69,6 +69,18 @@ async def test_what_is_cancelled_and_late_at_once_is_cancelled() -> None:
     assert task.cancelling() == 1
 
 
+async def test_what_it_raises_on_being_cancelled_stays_what_it_is() -> None:
+    async def work() -> None:
+        with Fence(_SOON):
+            try:
+                await asyncio.sleep(10)
+            finally:
+                raise KeyError
+
+    with pytest.raises(KeyError):
+        await work()
+
+
 async def test_after_the_limit_the_task_can_be_cancelled_again() -> None:
     await _late(_SOON)
     task = asyncio.current_task()

@@ -50,7 +50,8 @@ def insertion(keys: Keys, record: Record, lifetime: Lifetime) -> Write:
     if not keys.indexes:
         return Write(keys, record.id, new=record.text, lifetime=lifetime)
     unique, sets = keys.entries(record.document)
-    return Write(keys, record.id, "", record.text, lifetime, (), (), unique, sets)
+    # Not as a list: what thousands wait with is gone through by every garbage collection, but tuples of texts.
+    return Write(keys, record.id, "", record.text, lifetime, (), (), unique, tuple(sets))
 
 
 def replacement(

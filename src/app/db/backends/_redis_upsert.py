@@ -10,7 +10,7 @@ from ..query.operations import Document, Upsert
 from ..query.predicates import And, Compare, Op, Or, Predicate
 from ._redis_documents import Record
 from ._redis_query import matcher, null_fields
-from ._redis_records import Lifetime, Mode, Records, insertion, replacement, translated
+from ._redis_records import Lifetime, Mode, Records, Write, insertion, replacement, translated
 from ._redis_scripts import run
 from ._redis_splice import REPLACE
 from .base import CollectionSchema, Index
@@ -54,16 +54,16 @@ async def compare_and_set(client: Any, records: Records, operation: Upsert, life
         found = await target.find(client, given)
         if not all(old is None or meets(old.document) for old in found):
             raise _in_the_way(keys.schema, operation.on)
-        after = [
-            documents.encode(new) if old is None else documents.replaced(old, new, operation)
-            for old, new in zip(found, given, strict=True)
-        ]
-        writes = [
-            insertion(keys, new, "none" if lifetime == "" else lifetime)
-            if old is None
-            else replacement(keys, old, new, lifetime)
-            for old, new in zip(found, after, strict=True)
-        ]
+        after: list[Document] = []
+        writes: list[Write] = []
+        for old, new in zip(found, given, strict=True):
+            if old is None:
+                record = documents.encode(new)
+                writes.append(insertion(keys, record, "none" if lifetime == "" else lifetime))
+            else:
+                record = documents.replaced(old, new, operation)
+                writes.append(replacement(keys, old, record, lifetime))
+            after.append(record.document)
         state = ["" if old is None else old.text for old in found]
         try:
             answers = await records.write(client, writes, Mode.ALL)
@@ -73,7 +73,7 @@ async def compare_and_set(client: Any, records: Records, operation: Upsert, life
                 raise
         else:
             if answers == [1] * len(writes):
-                return [record.document for record in after]
+                return after
             for new, old, answer in zip(given, found, answers, strict=True):
                 if old is None and answer not in (1, "") and not target.is_same(documents.decode(answer).document, new):
                     raise DuplicateRecordError(keys.name, [keys.schema.key])

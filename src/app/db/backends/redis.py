@@ -29,6 +29,7 @@ from ._redis_records import (
     Mode,
     Records,
     StoredRecords,
+    Write,
     insertion,
     replacement,
     translated,
@@ -90,14 +91,18 @@ class RedisBackend(StorageBackend):
         client = await self._client()
         records = self._records
         lifetime = _milliseconds(operation.ttl) or "none"
-        given = [records.documents.encode(document) for document in operation.documents]
-        self._refuse_spread(len(given))
+        self._refuse_spread(len(operation.documents))
         skip = operation.on_conflict is OnConflict.SKIP
-        writes = [insertion(records.keys, record, lifetime) for record in given]
+        given: list[Document] = []
+        writes: list[Write] = []
+        for document in operation.documents:
+            record = records.documents.encode(document)
+            given.append(record.document)
+            writes.append(insertion(records.keys, record, lifetime))
         answers = await records.insert(client, writes, Mode.EACH if skip else Mode.ALL)
         if not skip and answers != [1] * len(writes):
             raise DuplicateRecordError(self.schema.name, [self.schema.key]) from ResponseError("the id is taken")
-        return tuple(record.document for record, answer in zip(given, answers, strict=True) if answer == 1)
+        return tuple(document for document, answer in zip(given, answers, strict=True) if answer == 1)
 
     async def upsert(self, operation: Upsert) -> list[Document] | int:
         client = await self._client()
