@@ -297,6 +297,16 @@ class Seen:
 
 async def write(client: Any, writes: Sequence[Write], mode: Mode) -> list[Any]:
     """Run the script `WRITE`, for documents of any collections."""
+    names, arguments = _words(writes, mode)
+    try:
+        answers = await run(client, WRITE, names, arguments)
+    except ResponseError as error:
+        raise _refused(error, writes) from error
+    return [1] * len(writes) if answers == 1 else list(answers)
+
+
+def _words(writes: Sequence[Write], mode: Mode) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """The script's keys and arguments, in tuples as `Write.sets` is."""
     groups: dict[tuple[str, Lifetime], int] = {}
     names: list[str] = []
     items: list[Any] = []
@@ -309,12 +319,7 @@ async def write(client: Any, writes: Sequence[Write], mode: Mode) -> list[Any]:
             counts = f"{len(each.removed)} {len(each.left)} {len(each.unique)} {len(each.sets)}"
         group = groups.setdefault((keys.prefix, each.lifetime), len(groups) + 1)
         items += (group, each.expected, each.new, counts)
-    header = (mode, len(groups), *(word for group in groups for word in group))
-    try:
-        answers = await run(client, WRITE, names, (*header, *items))
-    except ResponseError as error:
-        raise _refused(error, writes) from error
-    return [1] * len(writes) if answers == 1 else list(answers)
+    return tuple(names), (mode, len(groups), *(word for group in groups for word in group), *items)
 
 
 def translated(keys: Keys, error: RedisError) -> AppError:

@@ -65,6 +65,7 @@ async def compare_and_set(client: Any, records: Records, operation: Upsert, life
                 writes.append(replacement(keys, old, record, lifetime))
             after.append(record.document)
         state = ["" if old is None else old.text for old in found]
+        del found, old, record  # nobody waits with them: every garbage collection until the answer goes through them
         try:
             answers = await records.write(client, writes, Mode.ALL)
         except DuplicateRecordError as error:
@@ -74,8 +75,8 @@ async def compare_and_set(client: Any, records: Records, operation: Upsert, life
         else:
             if answers == [1] * len(writes):
                 return after
-            for new, old, answer in zip(given, found, answers, strict=True):
-                if old is None and answer not in (1, "") and not target.is_same(documents.decode(answer).document, new):
+            for new, text, answer in zip(given, state, answers, strict=True):
+                if not text and answer not in (1, "") and not target.is_same(documents.decode(answer).document, new):
                     raise DuplicateRecordError(keys.name, [keys.schema.key])
         before = state
 
