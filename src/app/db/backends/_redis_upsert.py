@@ -44,7 +44,7 @@ async def replace_all(
     ]
 
 
-async def compare_and_set(client: Any, records: Records, operation: Upsert, lifetime: Lifetime) -> list[Document]:
+async def compare_and_set(client: Any, records: Records, operation: Upsert, lifetime: Lifetime) -> list[Document] | int:
     """Upsert all documents or none, begun again as long as others are first."""
     keys, documents, given = records.keys, records.documents, operation.documents
     meets = matcher(operation.guard)
@@ -63,7 +63,8 @@ async def compare_and_set(client: Any, records: Records, operation: Upsert, life
             else:
                 record = documents.replaced(old, new, operation)
                 writes.append(replacement(keys, old, record, lifetime))
-            after.append(record.document)
+            if operation.returning:
+                after.append(record.document)
         state = ["" if old is None else old.text for old in found]
         del found, old, record  # nobody waits with them: every garbage collection until the answer goes through them
         try:
@@ -74,7 +75,7 @@ async def compare_and_set(client: Any, records: Records, operation: Upsert, life
                 raise
         else:
             if answers == [1] * len(writes):
-                return after
+                return after if operation.returning else len(writes)
             for new, text, answer in zip(given, state, answers, strict=True):
                 if not text and answer not in (1, "") and not target.is_same(documents.decode(answer).document, new):
                     raise DuplicateRecordError(keys.name, [keys.schema.key])

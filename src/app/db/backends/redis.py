@@ -116,8 +116,7 @@ class RedisBackend(StorageBackend):
         [first, *others] = operation.documents
         name = "" if others else repr([first[field] for field in operation.on])
         async with self._turn(client, name):
-            stored = await _redis_upsert.compare_and_set(client, records, operation, lifetime)
-        return stored if operation.returning else len(stored)
+            return await _redis_upsert.compare_and_set(client, records, operation, lifetime)
 
     async def find(self, operation: Find) -> list[Document]:
         client = await self._client()
