@@ -126,6 +126,22 @@ async def test_waiting_for_the_lock_can_be_cancelled(lock_store: Any) -> None:
         assert (await lock_store.read_lock()).token == held.token
 
 
+async def test_whoever_is_cancelled_while_taking_the_lock_leaves_it_free(lock_store: Any) -> None:
+    async def take() -> None:
+        async with locked(lock_store, wait=20):
+            await asyncio.sleep(60)
+
+    await lock_store.read_lock()
+    for turn in range(40):
+        taking = asyncio.create_task(take())
+        await asyncio.sleep(turn * 0.00005)
+        taking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+    await asyncio.sleep(0.05)
+    assert await lock_store.read_lock() is None
+
+
 async def test_a_lock_without_a_sign_of_life_is_taken_over(lock_store: Any) -> None:
     elsewhere = Held("token", "another machine", "its boot", 1, "1")
     assert await lock_store.swap_lock(None, elsewhere)
