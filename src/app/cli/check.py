@@ -43,7 +43,7 @@ def check(settings: Settings) -> Report:
     data = DataLayer(settings)
     used = {each.connection for each in settings.repositories.values()}
     used |= {each.connection for each in settings.vector_stores.values()}
-    used |= {settings.cache.connection} if settings.cache.connection else set()
+    used |= {each for each in (settings.cache.connection, settings.relational.connection) if each}
     for name in settings.connections:
         address, fault = _connection(data, name)
         report.connections[name] = (address, fault or "ok")

@@ -81,11 +81,23 @@ class RepositorySettings(Section):
     )
 
 
+class RelationalSettings(Section):
+    connection: str | None = Field(
+        None,
+        description="The connection of `app.db.relational`; by default the one to PostgreSQL, else the one to SQLite.",
+    )
+
+
 class MigrationSettings(Section):
     path: Path = Field(
         Path("migrations"), description="The directory of migrations, with one in it for each connection, by its name."
     )
     wait: PositiveFloat = Field(300, description="Seconds to wait for another process that is migrating.")
+    models: Annotated[tuple[str, ...], BeforeValidator(separated)] = Field(
+        (),
+        description="Where the application's repositories and entities are: modules (`myapp.models`) or classes "
+        "(`myapp.models:Product`), imported before models and tables are compared.",
+    )
 
 
 class VectorStoreSettings(Section):
@@ -115,6 +127,9 @@ class EmbeddingSettings(Section):
     )
 
 
+_RELATIONAL = frozenset({ConnectionType.POSTGRES, ConnectionType.SQLITE})
+
+
 class Settings(Section):
     """Everything a DataLayer is built from. A section that is left out has the embedded default."""
 
@@ -130,6 +145,7 @@ class Settings(Section):
         "signup_session": RepositorySettings(connection="sqlite"),
     }
     cache: CacheSettings = CacheSettings()
+    relational: RelationalSettings = RelationalSettings()
     migrations: MigrationSettings = MigrationSettings()
     vector_stores: Mapping[str, VectorStoreSettings] = {
         "documents": VectorStoreSettings(connection="qdrant", collection="documents"),
@@ -185,6 +201,10 @@ class Settings(Section):
             _require(self.cache.connection, self.connections, "connection", "cache", "connection")
             if self.connections[self.cache.connection].type != ConnectionType.REDIS:
                 raise problem("the cache's connection must be one to Redis", "cache", "connection")
+        if self.relational.connection is not None:
+            _require(self.relational.connection, self.connections, "connection", "relational", "connection")
+            if self.connections[self.relational.connection].type not in _RELATIONAL:
+                raise problem("the connection must be one to PostgreSQL or SQLite", "relational", "connection")
         for name, store in self.vector_stores.items():
             _require(store.connection, self.connections, "connection", "vector_stores", name, "connection")
             _require(store.embedding, self.embeddings, "embedding", "vector_stores", name, "embedding")

@@ -187,8 +187,9 @@ def _upserted(access: Access, operation: Upsert, document: Document) -> tuple[St
     update: Stored = {"$set": at_any} if at_any else {}
     if at_insert:
         update["$setOnInsert"] = at_insert
-    if absent:
-        update["$unset"] = dict.fromkeys(absent, "")
+    dropped = [name for name in absent if name not in kept]
+    if dropped:
+        update["$unset"] = dict.fromkeys(dropped, "")
     return query, update
 
 

@@ -16,7 +16,7 @@ from ...core.errors import (
     TransactionError,
 )
 from ..backends.base import Transaction
-from ..models.base import Versioned, managed
+from ..models.base import Versioned
 from ..models.values import utc_now
 from ..query.builder import QueryBuilder
 from ..query.operations import (
@@ -37,7 +37,7 @@ from .pages import Page
 from .source import RepositorySource
 from .unit_of_work import UnitOfWork
 
-EntityT = TypeVar("EntityT", bound=BaseModel)
+EntityT = TypeVar("EntityT")
 
 
 class Repository(JournaledRepository[EntityT]):
@@ -182,10 +182,10 @@ class Repository(JournaledRepository[EntityT]):
         RecordNotFoundError when there is none. A versioned one must have the version that is stored, else
         StaleRecordError; the others overwrite what was changed meanwhile.
         """
-        document = self.schema.new_document(entity)
-        version = document["version"] if issubclass(self.model, Versioned) else None
+        document = self.schema.replacement(entity)
+        version = document["version"] if issubclass(self.schema.model, Versioned) else None
         where = Compare(self.key, Op.EQ, document.pop(self.key))
-        values = {name: value for name, value in document.items() if name not in managed(self.model)}
+        values = {name: value for name, value in document.items() if name not in self.schema.kept}
         guard = self._is_version(version)
         saved = await self._update_one(Update(where, values, guard=guard, ttl=self._binding.ttl))
         if saved is None:
@@ -281,7 +281,7 @@ class Repository(JournaledRepository[EntityT]):
     def _is_version(self, version: int | None) -> Predicate:
         if version is None:
             return ALL
-        if not issubclass(self.model, Versioned):
+        if not issubclass(self.schema.model, Versioned):
             raise ConfigurationError(f"{self.model.__name__} is not Versioned, so it has no version to compare")
         return compare("version", "=", version)
 
@@ -318,12 +318,19 @@ class Repository(JournaledRepository[EntityT]):
         given: Any = on
         names = tuple(given) if isinstance(given, list | tuple) else (given,)
         names = names or (self.key,)
-        if names != (self.key,) and not any(index.unique and set(index.fields) == set(names) for index in self.indexes):
+        indexes = self._binding.backend.schema.indexes
+        if names != (self.key,) and not any(index.unique and set(index.fields) == set(names) for index in indexes):
             raise InvalidFilterError(
                 f"on: {', '.join(map(str, names))} is neither the key of {self.model.__name__} nor the fields of one "
                 "of its unique indexes, so two records could have the same"
             )
-        documents = self._in_one_order(tuple(map(self.schema.new_document, entities)), names)
+        documents = tuple(map(self.schema.new_document, entities))
+        missing = [name for name in names if any(name not in each for each in documents)]
+        if missing:
+            raise InvalidChangeError(
+                f"on: the store makes {', '.join(missing)}, so the entity has to have a value there"
+            )
+        documents = self._in_one_order(documents, names)
         values = set(map(itemgetter(*names), documents))
         if len(values) < len(documents):
             raise InvalidChangeError(f"two of the records to upsert have the same {', '.join(names)}")
