@@ -18,6 +18,9 @@ async def run(connection: Connection, write: Write) -> tuple[int, list[Row]]:
             if write.first is not None:
                 await execute(connection, *write.first)
             result = await _run_rows(connection, write)
+            if write.then is not None:
+                number, rows = await run(connection, write.then)
+                result = (result[0] + number, [*result[1], *rows])
             if write.check is not None:
                 write.check(*result)
             return result

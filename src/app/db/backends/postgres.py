@@ -50,7 +50,8 @@ class PostgresBackend(SQLBackend):
     _reader: ConnectionManager[Pool] | None = None
 
     def __init__(self, manager: ConnectionManager[Pool], schema: CollectionSchema) -> None:
-        check_collection(schema.name)
+        if schema.table is None:
+            check_collection(schema.name)
         super().__init__(manager, schema)
         self._bulk = BulkStatements(self._table)
         self._token = object()  # the same one in each transaction's view of this backend
@@ -69,13 +70,13 @@ class PostgresBackend(SQLBackend):
 
     async def insert(self, operation: Insert) -> tuple[Document, ...]:
         skips = operation.on_conflict is OnConflict.SKIP
-        if skips or self.schema.expires or len(operation.documents) < BULK:
+        if skips or self.schema.expires or self.schema.table is not None or len(operation.documents) < BULK:
             return await super().insert(operation)
         await self._change(lambda connection: copy_in(connection, self._table, operation.documents))
         return operation.documents
 
     async def upsert(self, operation: Upsert) -> list[Document] | int:
-        if len(operation.documents) < BULK:
+        if self.schema.table is not None or len(operation.documents) < BULK:
             return await super().upsert(operation)
         guard = self._where(operation.guard)
         statement = self._bulk.upsert(

@@ -1,6 +1,6 @@
 """SQLAlchemy's declarative style on the connections of the data layer: models, engines and sessions."""
 
-from . import history, soft_delete  # noqa: F401 - what they do, they do to every session
+from . import audit, history, soft_delete  # noqa: F401 - what they do, they do to every session
 from .base import Base, table_name
 from .current import CurrentAsyncEngine, CurrentEngine
 from .mixins import AuditMixin, SoftDeleteMixin, TimestampMixin, UUIDMixin, VersioningMixin

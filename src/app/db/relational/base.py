@@ -17,7 +17,9 @@ from sqlalchemy.orm import DeclarativeBase, MappedColumn, Mapper
 
 from ...core.errors import InvalidChangeError, did_you_mean
 from ..models.naming import collection_name
+from ..models.schema import is_mapped, schema_of
 from ..models.values import storable
+from .audit_table import add_audit_table
 from .naming import CONVENTION
 from .types import GUID, Document, ExactDecimal, UTCDateTime
 
@@ -51,6 +53,8 @@ class Base(DeclarativeBase):
 
     MANAGED: ClassVar[frozenset[str]] = frozenset()
     """The attributes that the library sets; each mixin adds its own."""
+    __audited__: ClassVar[bool] = False
+    """Whether every row that is written, by a session or a repository, leaves one in `<table>_audit`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         managed = (vars(base).get("MANAGED", frozenset()) for base in cls.__mro__)
@@ -60,6 +64,9 @@ class Base(DeclarativeBase):
             name: Any = None if _mapped_base(cls) and not _has_own_key(cls) else collection_name(cls)
             cls.__tablename__ = name
         super().__init_subclass__(**kwargs)
+        if cls.__audited__ and is_mapped(cls):
+            schema_of(cls)  # raises for a class that no repository can be of, so that nobody could read the log
+            add_audit_table(_mapper(cls))
 
     def to_dict(self, *, exclude: Collection[str] = (), mode: Literal["python", "json"] = "python") -> dict[str, Any]:
         """The columns, by the names of their attributes; relationships are left out.

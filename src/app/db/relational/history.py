@@ -15,6 +15,7 @@ from ..middleware.history import record_text
 from ..models.values import utc_now
 from .history_table import history_table
 from .mixins import VersioningMixin
+from .rows import stored_document
 
 
 @dataclass
@@ -86,11 +87,8 @@ def _by_mapper(targets: list[Any]) -> Iterator[tuple[Mapper[Any], list[Any]]]:
 
 
 def _state(connection: sa.Connection, mapper: Mapper[Any], target: Any) -> dict[str, Any]:
-    columns = {attribute.key: attribute.columns[0] for attribute in mapper.column_attrs}
     (key,) = mapper.primary_key_from_instance(target)
-    selected = sa.select(*columns.values()).select_from(mapper.persist_selectable)
-    row = connection.execute(selected.where(mapper.primary_key[0] == key)).one()
-    document = dict(zip(columns, row, strict=True))
+    document = stored_document(connection, mapper, key)
     record, version = record_text(key), document["version"]
     return {"id": f"{record}@{version}", "record": record, "version": version, "at": utc_now(), "document": document}
 

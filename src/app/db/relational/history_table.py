@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.elements import quoted_name
 
 from ...core.errors import ConfigurationError
+from ..backends._mapped_schema import JOURNAL_OF
 from ..backends._postgres_dialect import CODE_POINTS
 from .types import Document, UTCDateTime
 
@@ -35,6 +36,7 @@ def add_history_table(mapper: Mapper[Any]) -> sa.Table:
         # Named and spelt as the repositories have it, which compare.
         sa.Index(_quoted(f"{name}_record_index"), "record"),
         schema=table.schema,
+        info={JOURNAL_OF: table.name},
     )
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 from ..backends._json import decode_json, encode_json, untagged
 from ..backends._postgres_json import encode_nested, stored_decimal
 from ..backends._sqlite_dialect import DECIMAL
+from ..models.schema import Kind
 from ..models.values import check_decimal, storable, to_milliseconds
 
 __all__ = ["GUID", "Document", "ExactDecimal", "UTCDateTime"]
@@ -124,6 +125,7 @@ class Document(TypeDecorator[Any]):
 
     impl = sa.JSON(none_as_null=True)
     cache_ok = True
+    kind = Kind.JSON
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if _is_sqlite(dialect):

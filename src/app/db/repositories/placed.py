@@ -6,25 +6,23 @@ from collections.abc import Awaitable, Callable
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
 
-from pydantic import BaseModel
-
 from ...connections.adopt import adopted
 from ...connections.base import ConnectionManager
 from ...core import current
 from ...core.errors import ConfigurationError
-from ..backends.base import Capability, Index, Transaction
+from ..backends.base import Capability, Index, StorageBackend, Transaction
 from ..cache.cache import CacheStats
 from ..cache.policy import CachePolicy
 from ..middleware import CacheRule, Declaration, Visibility
 from ..models.base import SoftDeletable
 from ..models.naming import collection_name
-from ..models.schema import ModelSchema, schema_of
+from ..models.schema import ModelSchema, is_model, schema_of
 from ..query.operations import Operation
 from .cached import is_cached
 from .placement import Binding, Host, Placement, bind, cache_of
-from .registry import DEFAULT_CONNECTIONS
+from .registry import DEFAULT_CONNECTIONS, TABLE_CONNECTIONS
 
-EntityT = TypeVar("EntityT", bound=BaseModel)
+EntityT = TypeVar("EntityT")
 
 
 class PlacedRepository(Generic[EntityT]):
@@ -44,7 +42,8 @@ class PlacedRepository(Generic[EntityT]):
     cache: ClassVar[CachePolicy | None] = None
     """Keep what is read by id or by a unique field."""
 
-    model: ClassVar[type[BaseModel]]
+    model: ClassVar[Any]
+    """The class of its entities: a pydantic model, or a class that SQLAlchemy maps."""
     schema: ClassVar[ModelSchema[Any]]
     _has_cached_methods: ClassVar[bool] = False
     registered_name: ClassVar[str | None] = None
@@ -64,13 +63,35 @@ class PlacedRepository(Generic[EntityT]):
             (model,) = get_args(base)
             if isinstance(model, TypeVar):
                 return
-            if not (isinstance(model, type) and issubclass(model, BaseModel)):
-                raise ConfigurationError(f"{cls.__name__}: Repository[…] takes a pydantic model class, not {model!r}")
+            if not is_model(model):
+                raise ConfigurationError(
+                    f"{cls.__name__}: Repository[…] takes a pydantic model class or a mapped class, not {model!r}"
+                )
             cls.model = model
         cls._has_cached_methods = any(is_cached(getattr(cls, name, None)) for name in dir(cls))
         if hasattr(cls, "model"):
             cls.schema = schema_of(cls.model, cls.key)
+            cls.key = cls.schema.key
+            if cls.schema.table is not None:
+                cls._adopt(cls.schema.table.name)
             cls.COLLECTION_NAME = cls.COLLECTION_NAME or collection_name(cls.model)
+
+    @classmethod
+    def _adopt(cls, table: str) -> None:
+        """Live in the table of a mapped class, with the indexes that it has."""
+        if cls.COLLECTION_NAME not in ("", table):
+            raise ConfigurationError(
+                f"{cls.__name__}: {cls.model.__name__} is mapped to the table {table!r}, so leave out the collection"
+            )
+        if cls.indexes:
+            raise ConfigurationError(
+                f"{cls.__name__}: declare the indexes in {cls.model.__name__}, whose table they are of"
+            )
+        cls.COLLECTION_NAME = table
+        cls.keeps_history = cls.keeps_history or bool(getattr(cls.model, "__keeps_history__", False))
+        cls.audited = cls.audited or bool(getattr(cls.model, "__audited__", False))
+        if cls.connections is DEFAULT_CONNECTIONS:
+            cls.connections = TABLE_CONNECTIONS
 
     def __init__(self, db: Any = None) -> None:
         """`db` is a DataLayer, one of its connections, or a driver's own asynchronous client or database."""
@@ -122,6 +143,11 @@ class PlacedRepository(Generic[EntityT]):
     def manager(self) -> ConnectionManager[Any]:
         """The manager of the connection that the records live on."""
         return self._binding.backend.manager
+
+    @property
+    def backend(self) -> StorageBackend:
+        """What its operations end at."""
+        return self._binding.backend
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -194,7 +220,7 @@ class PlacedRepository(Generic[EntityT]):
             indexes=self.indexes,
             ttl=self.ttl,
             declaration=Declaration(
-                self.model,
+                self.schema.model,
                 keeps_history=_first(placement.keeps_history, self.keeps_history),
                 audited=_first(placement.audited, self.audited),
                 cache=self._cache_rule(placement),
@@ -239,7 +265,7 @@ class PlacedRepository(Generic[EntityT]):
         return cast("PlacedRepository[Any]", host.repository(name))
 
     def _seeing(self, visibility: Visibility) -> Self:
-        if not issubclass(self.model, SoftDeletable):
+        if not issubclass(self.schema.model, SoftDeletable):
             raise ConfigurationError(f"{self.model.__name__} is not SoftDeletable, so there is nothing deleted to see")
         view = self._through(methodcaller("seeing", visibility))
         view._visibility = visibility  # noqa: SLF001 - another instance of this class

@@ -110,6 +110,11 @@ def bind(
     lifetime = placement.ttl or ttl
     if lifetime is not None and declaration.cache is not None:
         raise ConfigurationError(f"{collection}: records that live for a time cannot be kept in a cache as well")
+    if schema.table is not None:
+        from ..backends._sql_mapped import indexes_of  # noqa: PLC0415 - it loads SQLAlchemy
+
+        _require_table(schema, placement, backend_class, expires=lifetime is not None)
+        indexes = indexes_of(schema.table, schema.fields)
     described = CollectionSchema(
         name=placement.collection or collection,
         key=schema.key,
@@ -117,6 +122,7 @@ def bind(
         indexes=indexes,
         expires=lifetime is not None,
         open=schema.open,
+        table=schema.table,
     )
     for each in declared(declaration):
         described = each.adapt(described)
@@ -143,6 +149,24 @@ def cache_of(placement: Placement) -> Cache:
 
 
 _caches: weakref.WeakKeyDictionary[ConnectionManager[Any], Cache] = weakref.WeakKeyDictionary()
+
+
+def _require_table(
+    schema: ModelSchema[Any], placement: Placement, backend: type[StorageBackend], *, expires: bool
+) -> None:
+    """A mapped class brings its table along."""
+    name = schema.entity_class.__name__
+    if not backend.has_tables:
+        raise ConfigurationError(
+            f"{name} is mapped to a table, and {placement.manager.name!r} ({placement.manager.connection_type}) has no "
+            "tables: place its repository on a PostgreSQL or SQLite connection"
+        )
+    if placement.collection not in (None, str(schema.table)):
+        raise ConfigurationError(f"{name} is mapped to the table {schema.table}, so `collection` cannot name another")
+    if expires:
+        raise ConfigurationError(
+            f"{name} is mapped to a table, which has no column for a time to live: leave out `ttl`"
+        )
 
 
 def _require(backend: type[StorageBackend], schema: CollectionSchema) -> None:
