@@ -24,7 +24,8 @@ HEAD = """\
 One YAML file, or a dict of the same shape, describes everything that a `DataLayer` is built from.
 `DataLayer.from_config(source)` takes a path, a dict, ready settings or nothing. Nothing means the file that the
 variable `MANYSTORE_CONFIG` names, else `config/default.yaml` in the working directory, else the built-in defaults,
-which are the same.
+which are the same. Where there is no file, `DATABASE_URL` adds to them: a `sqlite:///…` is the file of the connection
+`sqlite`, any other url a connection `postgres`.
 
 Two files come with the project: `config/default.yaml` is the embedded default, with nothing to install or start, and
 `config/servers.yaml` takes every store's address from the environment.
@@ -75,9 +76,17 @@ SECTIONS: dict[str, tuple[str, list[type[BaseModel]]]] = {
         ],
     ),
     "repositories": ("Registered name of a repository → where it lives.", [settings.RepositorySettings]),
+    "relational": (
+        "The sessions and engines of SQLAlchemy's ([app.db.relational](relational.md)).",
+        [settings.RelationalSettings],
+    ),
     "cache": (
         "Where repositories that have a `cache` keep what they read, and methods with `@cached` their answers.",
         [settings.CacheSettings],
+    ),
+    "migrations": (
+        "Where [migrations](migrations.md) lie, and what they are compared with.",
+        [settings.MigrationSettings],
     ),
     "vector_stores": ("Name → an engine, a collection in it and an embedding.", [settings.VectorStoreSettings]),
     "embeddings": (

@@ -55,6 +55,7 @@ def postgres_schemas(postgres_server: str) -> Iterator[Callable[[], str]]:
 @pytest.fixture(autouse=True)
 def _only_own_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MANYSTORE_CONFIG", raising=False)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
 
 
 @pytest.fixture

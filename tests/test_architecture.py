@@ -53,6 +53,7 @@ BROAD_EXCEPTS = {
     "connections.owner_thread:OwnerThread._serve",  # carried to the callers of the batch
     "connections._server:ServerConnectionManager._run",  # a read is tried once more, and its error raised
     "connections._sqlite_commit:commit_together",  # carried to the callers of the group
+    "db.relational.sqlite_async:_run",  # carried to the caller
     "connections._chroma_embedded:ChromaEngine._run",  # a Rust panic, carried to the caller
     "connections._qdrant_embedded:QdrantEngine._run",  # a Rust panic, carried to the caller
 }

@@ -14,16 +14,16 @@ from app.config.settings import PostgresSettings
 from app.connections.postgres import PostgresConnectionManager
 from app.core.errors import AppError, ConfigurationError
 
-psycopg = pytest.importorskip("psycopg")
+pytest.importorskip("psycopg")
 
-from app.connections._postgres_url import conninfo, prepares  # noqa: E402 - needs the driver
+from app.connections._postgres_url import parse
 
 SECRET = "hunter2swordfish"
 WHOLE = f"postgresql://user:{SECRET}@127.0.0.1:1/db?sslmode=disable&connect_timeout=3"
 
 
 def parsed(url: str) -> dict[str, str]:
-    return {key: str(value) for key, value in psycopg.conninfo.conninfo_to_dict(conninfo("postgres", url)).items()}
+    return dict(parse("postgres", url).libpq)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg", "postgresql+psycopg"])
@@ -75,14 +75,6 @@ def test_the_environment_and_the_address_may_say_otherwise(monkeypatch: pytest.M
     assert "fallback_application_name" in parsed("postgresql://u@h.example/d?application_name=mine")
     monkeypatch.setenv("PGSSLMODE", "prefer")
     assert "sslmode" not in parsed("postgresql://u@h.example/d")
-
-
-def test_poolers_get_no_prepared_statements() -> None:
-    neon = "postgresql://u:p@ep-cool-darkness-123-pooler.eu-central-1.aws.neon.tech/db?sslmode=require"
-    assert not prepares(neon)
-    assert not prepares("postgresql://u:p@h/db?pgbouncer=true")
-    assert "pgbouncer" not in parsed("postgresql://u:p@localhost/db?pgbouncer=true")
-    assert prepares("postgresql://u:p@h/db")
 
 
 BY_HAND = [

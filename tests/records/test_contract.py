@@ -53,6 +53,10 @@ class TestVersions(contract.VersionContract):
     pass
 
 
+class TestAttribution(contract.AttributionContract):
+    pass
+
+
 class TestCaching(contract.CachingContract):
     pass
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from app.core.errors import ConfigurationError, DuplicateRecordError, InvalidChangeError
 from app.db import DataLayer, Entity, Repository, SoftDeletable, Timestamped
 from app.db.backends import Index
-from app.db.middleware import ORDER, Audit, Caching, Declaration, History, SoftDelete, Timestamps, Versions
+from app.db.middleware import ORDER, Attribution, Audit, Caching, Declaration, History, SoftDelete, Timestamps, Versions
 from app.db.models.values import utc_now
 from app.db.repositories.placement import declared
 
@@ -41,7 +41,7 @@ def pages(data: DataLayer) -> Pages:
 
 
 def test_the_order_stands_in_one_place() -> None:
-    assert (Caching, SoftDelete, Timestamps, Versions, Audit, History) == ORDER
+    assert (Caching, SoftDelete, Timestamps, Attribution, Versions, Audit, History) == ORDER
     assert [type(each) for each in declared(Declaration(Page))] == [SoftDelete, Timestamps]
     assert declared(Declaration(Plain)) == ()
 

@@ -157,7 +157,7 @@ async def test_the_server_is_told_the_name_of_the_application(mongodb_process: P
 
 
 async def test_the_settings_hold_whatever_the_url_says() -> None:
-    url = "mongodb://127.0.0.1/?retryWrites=true&retryReads=true&maxPoolSize=500&timeoutMS=99&appName=mine&tls=true"
+    url = "mongodb://127.0.0.1/?retryWrites=true&retryReads=true&appName=mine&tls=true"
     client = await at(url, timeout=3, pool=PoolSettings(max_size=7, timeout=2))._client()
     options = client.options
     assert (options.retry_reads, options.retry_writes, options.timeout) == (False, False, None)

@@ -43,7 +43,7 @@ def check(settings: Settings) -> Report:
     data = DataLayer(settings)
     used = {each.connection for each in settings.repositories.values()}
     used |= {each.connection for each in settings.vector_stores.values()}
-    used |= {settings.cache.connection} if settings.cache.connection else set()
+    used |= {each for each in (settings.cache.connection, settings.relational.connection) if each}
     for name in settings.connections:
         address, fault = _connection(data, name)
         report.connections[name] = (address, fault or "ok")
@@ -111,7 +111,10 @@ def _connection(data: DataLayer, name: str) -> tuple[str, str | None]:
         if find_spec(module) is None:
             package, extra = _EXTRAS.get(module, (module, str(manager.connection_type)))
             return "", str(MissingDependencyError.for_extra(package, extra))
-    info = manager.get_connection_info()
+    try:
+        info = manager.get_connection_info()
+    except AppError as error:
+        return "", str(error)
     return str(info.get("path") or info.get("url") or ""), None
 
 

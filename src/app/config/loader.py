@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..core.errors import ConfigurationError
+from .defaults import DATABASE_VARIABLE, defaults
 from .settings import Settings, shown
 
 CONFIG_VARIABLE = "MANYSTORE_CONFIG"
@@ -54,7 +55,8 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = 
     """Return settings from a file, a dict of the same shape, or ready settings.
 
     None means the file that MANYSTORE_CONFIG names, else `config/default.yaml` of the working directory, else the
-    built-in defaults (which are the same). ConfigurationError names file, line and the nearest known key.
+    built-in defaults, with the database that DATABASE_URL names. ConfigurationError names file, line and the nearest
+    known key.
     """
     if isinstance(source, Settings):
         return source
@@ -65,7 +67,7 @@ def load(source: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = 
     if source is None:
         named = os.environ.get(CONFIG_VARIABLE)
         if not named and not DEFAULT_FILE.is_file():
-            return Settings()
+            return defaults(os.environ.get(DATABASE_VARIABLE))
         source = named or DEFAULT_FILE
     return _validate(_read(Path(source)))
 

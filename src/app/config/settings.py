@@ -1,165 +1,50 @@
 """The shape of the one file: frozen, typed, secrets as SecretStr, unknown keys refused."""
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    PrivateAttr,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, PrivateAttr, SecretStr, model_validator
 
 from ..core.constants import ConnectionType, Distance, EmbeddingType
 from ..core.errors import did_you_mean
-
-EMBEDDED = "embedded"
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True, allow_inf_nan=False
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, data: Any) -> Any:
-        """Refuse what no field is called; what is empty, or a variable that is not set, has the default."""
-        if not isinstance(data, Mapping):
-            return data
-        for key in data:
-            if key not in cls.model_fields:
-                raise _problem(f"unknown key {shown(key)!r}{did_you_mean(str(key), cls.model_fields)}", key)
-        return {key: value for key, value in data.items() if value is not None}
-
-
-def shown(key: object) -> str:
-    """A key as a message may show it: `{url:redis://…}` without the space is one key, its password included."""
-    text = str(key)
-    name = _NAME.match(text)
-    return text if name and name[0] == text else f"{name[0] if name else ''}…"
-
-
-_NAME = re.compile(r"[\w.-]{1,40}")
-
-# An empty one is none: `${REDIS_URL:-}`.
-Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
-
-
-def _separated(value: Any) -> Any:
-    """A variable of the environment is one text."""
-    return tuple(each.strip() for each in value.split(",") if each.strip()) if isinstance(value, str) else value
-
-
-class PoolSettings(Section):
-    max_size: PositiveInt = Field(10, description="Connections at the most; a caller beyond that waits.")
-    timeout: PositiveFloat = Field(5, description="Seconds that a caller waits for a free connection.")
-
-
-class SQLiteSettings(Section):
-    type: Literal[ConnectionType.SQLITE] = ConnectionType.SQLITE
-    path: Path = Field(
-        Path("app.db"), description="The database file, relative to `data_dir`; `:memory:` keeps nothing."
-    )
-    timeout: PositiveFloat = Field(5, description="Seconds that a write waits for another process's write.")
-    synchronous: Literal["full", "normal"] = Field(
-        "full",
-        description="`full`: an acknowledged write survives a power failure. `normal`: it survives a killed process.",
-    )
-
-
-NO_EMBEDDED_MONGODB = (
-    "MongoDB cannot be embedded: the one engine in a wheel that speaks its protocol gave silently wrong answers; use "
-    "the url of a server (mongodb://…; config/compose.yaml starts one), or a connection of type sqlite, which serves "
-    "the same repositories without a server"
+from .connections import (
+    EMBEDDED,
+    ChromaDBSettings,
+    ConnectionSettings,
+    MongoDBSettings,
+    PoolSettings,
+    PostgresPoolSettings,
+    PostgresSettings,
+    QdrantSettings,
+    RedisSettings,
+    Secret,
+    Section,
+    SQLiteSettings,
+    problem,
+    separated,
+    shown,
 )
 
-
-class MongoDBSettings(Section):
-    type: Literal[ConnectionType.MONGODB] = ConnectionType.MONGODB
-    url: Secret = Field(None, description="`mongodb://…` or `mongodb+srv://…`; there is no embedded MongoDB.")
-    database: str = Field("app", description="The database that collections live in.")
-    pool: PoolSettings = PoolSettings()
-    timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
-
-    @field_validator("url")
-    @classmethod
-    def _refuse_embedded(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and url.get_secret_value() == EMBEDDED:
-            raise _problem(NO_EMBEDDED_MONGODB)
-        return url
-
-
-class RedisSettings(Section):
-    type: Literal[ConnectionType.REDIS] = ConnectionType.REDIS
-    url: Secret = Field(
-        None,
-        description="`redis://…`, `rediss://…` (TLS, verified), `unix://…` or `embedded`. With a `mode`, the host is a "
-        "sentinel or a node of the cluster.",
-    )
-    path: Path = Field(Path("redis"), description="Where the embedded server keeps its data, relative to `data_dir`.")
-    mode: Literal["single", "sentinel", "cluster"] = Field(
-        "single", description="One server, the master that sentinels name, or a cluster."
-    )
-    service: str | None = Field(None, description="The name that the sentinels know the master by.")
-    addresses: Annotated[tuple[str, ...], BeforeValidator(_separated)] = Field(
-        (), description="`host:port` of further sentinels or nodes of the cluster; also one text with commas."
-    )
-    sentinel_password: Secret = Field(None, description="The password of the sentinels, where they ask for one.")
-    pool: PoolSettings = PoolSettings()
-    timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
-
-
-class PostgresSettings(Section):
-    type: Literal[ConnectionType.POSTGRES] = ConnectionType.POSTGRES
-    url: Secret = Field(None, description="`postgresql://…` or `embedded`.")
-    path: Path = Field(
-        Path("postgres"), description="Where the embedded server keeps its data, relative to `data_dir`."
-    )
-    pool: PoolSettings = PoolSettings()
-    timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
-
-
-_CA_FILE = (
-    "A file of certificates (PEM) that an `https://` server's is verified with, instead of the usual authorities."
-)
-
-
-class QdrantSettings(Section):
-    type: Literal[ConnectionType.QDRANT] = ConnectionType.QDRANT
-    url: Secret = Field(None, description="`embedded`, or the server's `http://…`.")
-    api_key: Secret = Field(None, description="The key of a server that asks for one.")
-    ca_file: Path | None = Field(None, description=_CA_FILE)
-    path: Path = Field(Path("qdrant"), description="Where embedded collections live, relative to `data_dir`.")
-    pool: PoolSettings = PoolSettings()
-    timeout: PositiveFloat = Field(
-        5, description="Seconds for connecting to a server, and for one operation there; embedded it means nothing."
-    )
-
-
-class ChromaDBSettings(Section):
-    type: Literal[ConnectionType.CHROMADB] = ConnectionType.CHROMADB
-    url: Secret = Field(
-        None, description="The server's `http://…`; without it, or as `embedded`, the store is a directory."
-    )
-    ca_file: Path | None = Field(None, description=_CA_FILE)
-    path: Path = Field(Path("chroma"), description="The directory of the embedded store, relative to `data_dir`.")
-    pool: PoolSettings = PoolSettings()
-    timeout: PositiveFloat = Field(5, description="Seconds for connecting, and for one operation.")
-
-
-ConnectionSettings = Annotated[
-    SQLiteSettings | MongoDBSettings | RedisSettings | PostgresSettings | QdrantSettings | ChromaDBSettings,
-    Field(discriminator="type"),
+__all__ = [
+    "EMBEDDED",
+    "CacheSettings",
+    "ChromaDBSettings",
+    "ConnectionSettings",
+    "EmbeddingSettings",
+    "MongoDBSettings",
+    "PoolSettings",
+    "PostgresPoolSettings",
+    "PostgresSettings",
+    "QdrantSettings",
+    "RedisSettings",
+    "RepositoryCacheSettings",
+    "RepositorySettings",
+    "SQLiteSettings",
+    "Section",
+    "Settings",
+    "VectorStoreSettings",
+    "shown",
 ]
 
 
@@ -179,6 +64,11 @@ class CacheSettings(Section):
 class RepositorySettings(Section):
     connection: str = Field(description="The name of a connection.")
     collection: str | None = Field(None, description="The table or collection; by default the repository's own.")
+    reads_from: Literal["writer", "reader"] | None = Field(
+        None,
+        description="`reader`: its reads go to the `reader_url` of its connection, and may be older than the last "
+        "write; writes, and all in a transaction, never do. By default `writer`.",
+    )
     ttl: PositiveInt | None = Field(None, description="Seconds that a record lives; by default the repository's own.")
     keeps_history: bool | None = Field(
         None, description="Whether every state of a record is kept; by default as the repository says."
@@ -191,11 +81,23 @@ class RepositorySettings(Section):
     )
 
 
+class RelationalSettings(Section):
+    connection: str | None = Field(
+        None,
+        description="The connection of `app.db.relational`; by default the one to PostgreSQL, else the one to SQLite.",
+    )
+
+
 class MigrationSettings(Section):
     path: Path = Field(
         Path("migrations"), description="The directory of migrations, with one in it for each connection, by its name."
     )
     wait: PositiveFloat = Field(300, description="Seconds to wait for another process that is migrating.")
+    models: Annotated[tuple[str, ...], BeforeValidator(separated)] = Field(
+        (),
+        description="Where the application's repositories and entities are: modules (`myapp.models`) or classes "
+        "(`myapp.models:Product`), imported before models and tables are compared.",
+    )
 
 
 class VectorStoreSettings(Section):
@@ -206,7 +108,7 @@ class VectorStoreSettings(Section):
     recall: float | None = Field(
         None, gt=0, le=1, description="The share of the true neighbours that a search should find; 1 compares with all."
     )
-    filterable: Annotated[tuple[str, ...], BeforeValidator(_separated)] = Field(
+    filterable: Annotated[tuple[str, ...], BeforeValidator(separated)] = Field(
         (), description="Paths in the metadata that filters often ask to be equal, to be indexed where the engine can."
     )
 
@@ -225,6 +127,9 @@ class EmbeddingSettings(Section):
     )
 
 
+_RELATIONAL = frozenset({ConnectionType.POSTGRES, ConnectionType.SQLITE})
+
+
 class Settings(Section):
     """Everything a DataLayer is built from. A section that is left out has the embedded default."""
 
@@ -240,6 +145,7 @@ class Settings(Section):
         "signup_session": RepositorySettings(connection="sqlite"),
     }
     cache: CacheSettings = CacheSettings()
+    relational: RelationalSettings = RelationalSettings()
     migrations: MigrationSettings = MigrationSettings()
     vector_stores: Mapping[str, VectorStoreSettings] = {
         "documents": VectorStoreSettings(connection="qdrant", collection="documents"),
@@ -294,7 +200,11 @@ class Settings(Section):
         if self.cache.connection is not None:
             _require(self.cache.connection, self.connections, "connection", "cache", "connection")
             if self.connections[self.cache.connection].type != ConnectionType.REDIS:
-                raise _problem("the cache's connection must be one to Redis", "cache", "connection")
+                raise problem("the cache's connection must be one to Redis", "cache", "connection")
+        if self.relational.connection is not None:
+            _require(self.relational.connection, self.connections, "connection", "relational", "connection")
+            if self.connections[self.relational.connection].type not in _RELATIONAL:
+                raise problem("the connection must be one to PostgreSQL or SQLite", "relational", "connection")
         for name, store in self.vector_stores.items():
             _require(store.connection, self.connections, "connection", "vector_stores", name, "connection")
             _require(store.embedding, self.embeddings, "embedding", "vector_stores", name, "embedding")
@@ -311,7 +221,7 @@ class Settings(Section):
         for key, (providers, setting) in flat.items():
             used = [provider for provider in providers if provider in asked]
             if not used:
-                raise _problem(f"{key!r} is for {' or '.join(providers)}, and neither is given", "embeddings", key)
+                raise problem(f"{key!r} is for {' or '.join(providers)}, and neither is given", "embeddings", key)
             for provider in used:
                 entry = entries.get(provider) or {}
                 if isinstance(entry, Mapping):
@@ -337,11 +247,6 @@ class Settings(Section):
         return found
 
 
-def _problem(message: str, *path: str) -> PydanticCustomError:
-    """An error whose message is complete; `path` leads from the section at hand to the key that is wrong."""
-    return PydanticCustomError("settings", "{message}", {"message": message, "path": path})
-
-
 def _typed(name: str, section: Any, key: str, known: Iterable[str]) -> Any:
     """Let the name stand for the type where it is one."""
     if section is None:
@@ -353,18 +258,18 @@ def _typed(name: str, section: Any, key: str, known: Iterable[str]) -> Any:
 
 def _require_type(name: str, section: Any) -> None:
     if not isinstance(section, Mapping):
-        raise _problem(f"the connection {shown(name)!r} must be a mapping of settings", "connections", name)
+        raise problem(f"the connection {shown(name)!r} must be a mapping of settings", "connections", name)
     kind = section.get("type")
     listed = ", ".join(ConnectionType)
     if kind is None:
         near = did_you_mean(name, ConnectionType)
-        raise _problem(f"the connection {shown(name)!r} needs a type{near}: {listed}", "connections", name)
+        raise problem(f"the connection {shown(name)!r} needs a type{near}: {listed}", "connections", name)
     if kind not in list(ConnectionType):
         near = did_you_mean(str(kind), ConnectionType)
-        raise _problem(f"unknown type {shown(kind)!r}{near}; there is: {listed}", "connections", name, "type")
+        raise problem(f"unknown type {shown(kind)!r}{near}; there is: {listed}", "connections", name, "type")
 
 
 def _require(name: str, known: Mapping[str, object], kind: str, *path: str) -> None:
     if name not in known:
         listed = ", ".join(sorted(map(shown, known))) or "none"
-        raise _problem(f"no {kind} named {shown(name)!r}{did_you_mean(name, known)}; there is: {listed}", *path)
+        raise problem(f"no {kind} named {shown(name)!r}{did_you_mean(name, known)}; there is: {listed}", *path)

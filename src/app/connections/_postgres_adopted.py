@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from ..core.errors import PoolExhaustedError, StoreUnavailableError
 from ._postgres_exchange import Exchanges
+from ._postgres_stats import stats_of
 from ._postgres_url import shown_address
 from .postgres import PostgresConnectionManager
 
@@ -32,6 +33,10 @@ class AdoptedPostgres(PostgresConnectionManager):
 
     def get_connection_info(self) -> dict[str, Any]:
         return {"type": str(self.connection_type), "url": self._shown}
+
+    @property
+    def identity(self) -> str:
+        return repr(self._shown)
 
     async def _open(self) -> "AdoptedPool":
         return AdoptedPool(self._adopted, address=self._shown, timeout=self.settings.timeout)
@@ -73,11 +78,4 @@ class AdoptedPool(Exchanges[Connection]):
         await self.pool.putconn(connection)
 
     def stats(self) -> dict[str, int]:
-        found = self.pool.get_stats()
-        return {
-            "max_size": self.pool.max_size,
-            "size": found["pool_size"],
-            "idle": found["pool_available"],
-            "in_use": self._in_use,
-            "waiting": found.get("requests_waiting", 0),
-        }
+        return stats_of(self.pool.get_stats(), self._in_use)

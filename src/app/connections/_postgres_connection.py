@@ -38,15 +38,28 @@ class Connection(psycopg.AsyncConnection[Row]):
     made = 0.0
     cursors: "dict[str, tuple[bytes, psycopg.AsyncRawCursor[Row]]]"
     """One for each statement of ours, see `_postgres_exchange`."""
+    raw_cursor_factory: "type[psycopg.AsyncRawCursor[Row]]" = psycopg.AsyncRawCursor
+    rests_since = 0.0
     told: "Mapping[str, str] | None" = None
     """What the session was last told of how to search vectors."""
     _poll: "select.poll | None" = None
 
     @classmethod
     async def connect(  # type: ignore[override]  # psycopg types each parameter of libpq
-        cls, conninfo: str = "", *, within: float, failed: Callable[[AppError], Any], address: str, **kwargs: Any
+        cls,
+        conninfo: str = "",
+        *,
+        within: float,
+        limit: float,
+        failed: Callable[[AppError], Any],
+        address: str,
+        statements: int | None = None,
+        **kwargs: Any,
     ) -> Self:
-        """Connect within the timeout to the millisecond (libpq knows whole seconds, two at the least)."""
+        """Connect `within` seconds, to the millisecond (libpq knows whole ones, two at the least).
+
+        `limit` is the connection's own timeout then.
+        """
         ours: AppError
         try:
             async with asyncio.timeout(within):
@@ -57,7 +70,9 @@ class Connection(psycopg.AsyncConnection[Row]):
         except psycopg.Error as error:
             ours = StoreUnavailableError(f"cannot connect to PostgreSQL at {address}: {_reason(error)}")
         else:
-            connection.timeout = within
+            connection.timeout = limit
+            if statements is not None:
+                connection.prepared_max = statements
             connection.address = address
             connection.made = monotonic()
             connection.cursors = {}
@@ -140,6 +155,12 @@ _REASONS = (
     ("too many clients", "it has too many clients"),
     ("remaining connection slots", "it has too many clients"),
     ("pg_hba.conf", "it does not admit this user from here (pg_hba.conf)"),
+    ("unsupported startup parameter", "it is a pooler, which takes no options for its sessions"),
+    ("session is not read-write", "none of its hosts takes writes (target_session_attrs)"),
+    ("session is read-only", "none of its hosts takes writes (target_session_attrs)"),
+    ("session is not read-only", "none of its hosts is as target_session_attrs asks"),
+    ("server is in hot standby mode", "none of its hosts is as target_session_attrs asks"),
+    ("server is not in hot standby mode", "none of its hosts is as target_session_attrs asks"),
     ("does not exist", "there is no such user or database"),
 )
 

@@ -25,6 +25,8 @@ class Exchanges(ABC, Generic[ConnectionT]):
 
     address: str
     operation_timeout: float
+    pooled = False
+    """Whether each transaction may be on another session of the server's."""
     known: set[object]
     """What stands for each table that was found as it should be."""
     first_use: asyncio.Lock
@@ -46,7 +48,7 @@ class Exchanges(ABC, Generic[ConnectionT]):
 
     @abstractmethod
     def stats(self) -> dict[str, int]:
-        """Connections: `max_size`, `size`, `idle`, `in_use`; `waiting` callers."""
+        """As `PostgresConnectionManager.get_pool_stats`."""
 
     async def fetch(self, sql: str, parameters: Row) -> list[Row]:
         """Run one reading statement of ours; run it again when its connection turns out to be dead."""
@@ -156,7 +158,7 @@ class Exchanges(ABC, Generic[ConnectionT]):
         write: bool,
     ) -> list[Row]:
         try:
-            cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+            cursor = connection.cursor(row_factory=tuple_row)
             await cursor.execute(sql, parameters or None)
             return await cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
@@ -193,12 +195,18 @@ def _cursor(connection: psycopg.AsyncConnection[Any], sql: str) -> tuple[bytes, 
     cursors = connection.cursors if isinstance(connection, Connection) else {}
     found = cursors.get(sql)
     if found is None:
-        cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
+        cursor = raw_cursor(connection)
         cursor.format = Format.BINARY
         if len(cursors) >= _MOST_CURSORS:
             cursors.clear()
         found = cursors[sql] = (sql.encode(), cursor)
     return found
+
+
+def raw_cursor(connection: psycopg.AsyncConnection[Any]) -> psycopg.AsyncRawCursor[Row]:
+    """A cursor for statements with `$1`."""
+    kind = connection.raw_cursor_factory if isinstance(connection, Connection) else psycopg.AsyncRawCursor
+    return kind(connection, row_factory=tuple_row)
 
 
 def _empty(cursor: psycopg.AsyncRawCursor[Row]) -> None:

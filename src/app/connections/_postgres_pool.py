@@ -1,7 +1,6 @@
 """psycopg's pool, with errors that are ours: it says why it has no connection, and hands out none that is dead."""
 
 import asyncio
-from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,10 @@ from ..core.errors import AppError, PoolExhaustedError, StoreUnavailableError
 from ..core.utils.logger import get_logger
 from ._postgres_connection import Connection
 from ._postgres_exchange import Exchanges
+from ._postgres_options import PostgresOptions
+from ._postgres_stats import stats_of
+from ._postgres_watched import WatchedConnection
+from ._slow_queries import SlowQueries
 
 if TYPE_CHECKING:
     from .embedded.server import Lease
@@ -30,29 +33,40 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
 
     def __init__(
         self,
-        conninfo: str,
-        *,
         name: str,
-        address: str,
-        timeout: float,
-        max_size: int,
-        wait: float,
-        kwargs: Mapping[str, Any],
+        options: PostgresOptions,
+        *,
+        pre_ping: float | bool = False,
+        slow_query: float | None = None,
     ) -> None:
-        self.address = address
+        """`pre_ping`: whether, or after how many seconds of rest, a connection is asked before it is lent."""
+        self.address = options.address
+        self.pooled = options.pooled
         self.lease: Lease | None = None
-        self.operation_timeout = timeout
+        self.operation_timeout = options.timeout
         self.known = set()
         self.first_use = asyncio.Lock()
         self._lent: set[Connection] = set()
         self._failing: set[asyncio.Task[None]] = set()
+        self._rest = None if pre_ping is False else float(0 if pre_ping is True else pre_ping)
+        watching = {} if slow_query is None else {"watch": SlowQueries(name, slow_query)}
         super().__init__(
-            conninfo,
-            connection_class=Connection,
-            kwargs={**kwargs, "within": timeout, "failed": self._connect_failed, "address": address},
+            options.conninfo,
+            connection_class=WatchedConnection if watching else Connection,
+            kwargs={
+                **options.kwargs,
+                "limit": options.timeout,
+                "within": options.connect_timeout,
+                "statements": options.statements,
+                "failed": self._connect_failed,
+                "address": options.address,
+                **watching,
+            },
             min_size=0,
-            max_size=max_size,
-            timeout=wait,
+            max_size=options.max_size,
+            timeout=options.wait,
+            max_lifetime=options.max_lifetime,
+            max_idle=options.max_idle,
             # Its own retries wait longer and longer; here whoever needs a connection tries, and hears of the failure.
             reconnect_timeout=0,
             name=name,
@@ -72,10 +86,12 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
             idle._pool = self  # noqa: SLF001 - as there
             self._lent.add(idle)
             if not idle.has_news():
-                return idle
-            await self._look_at(idle)
-            if not idle.lost:
-                return idle
+                if self._rest is None or await self._is_alive(idle):
+                    return idle
+            else:
+                await self._look_at(idle)
+                if not idle.lost:
+                    return idle
             await self.give(idle)
         try:
             return await self._take(seconds)
@@ -111,6 +127,8 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
 
     async def give(self, connection: Connection) -> None:
         self._lent.discard(connection)
+        if self._rest is not None:
+            connection.rests_since = monotonic()
         connection.timeout = self.operation_timeout
         if connection.expired and not connection.lost:
             await connection.close()  # a cancellation may still be under way, and would hit the next statement
@@ -164,14 +182,33 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
             lease.let_go()
 
     def stats(self) -> dict[str, int]:
-        found = self.get_stats()
-        return {
-            "max_size": self.max_size,
-            "size": found["pool_size"],
-            "idle": found["pool_available"],
-            "in_use": len(self._lent),
-            "waiting": found.get("requests_waiting", 0),
-        }
+        return stats_of(self.get_stats(), len(self._lent))
+
+    async def _is_alive(self, connection: Connection) -> bool:
+        """Ask one that has rested for long. Where it says nothing, all that have rested as long are given up.
+
+        A quarter of an operation's time has to be enough, so that there is some left for another connection.
+        """
+        now = monotonic()
+        if self._rest is None or now - connection.rests_since < self._rest:
+            return True
+        connection.timeout = self.operation_timeout / 4
+        try:
+            await connection.execute("", prepare=False)
+        except psycopg.Error:
+            await connection.close()
+        except BaseException:
+            await self.give(connection)
+            raise
+        connection.timeout = self.operation_timeout
+        if not (connection.lost or connection.expired):
+            return True
+        for each in [each for each in self._pool if now - each.rests_since >= self._rest]:
+            self._pool.remove(each)
+            await each.close()
+            each._pool = self  # noqa: SLF001 - as `getconn` does
+            await self.putconn(each)
+        return False
 
     async def _look_at(self, connection: Connection) -> None:
         """Read what an idle connection has to say; a notice leaves it alive, an end does not."""

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from ..config.settings import SQLiteSettings
 from ..core.errors import AppError, DeadlineExceededError, StoreUnavailableError, TransactionError
+from ._slow_queries import SlowQueries
 from ._sqlite_commit import SQLiteJob, Translate, commit_together
 from ._sqlite_open import MEMORY, is_busy, open_database
 from .owner_thread import Job, OwnerThread
@@ -27,8 +28,10 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
     everything outside waits.
     """
 
-    def __init__(self, path: str, settings: SQLiteSettings) -> None:
+    def __init__(self, path: str, settings: SQLiteSettings, name: str = "sqlite") -> None:
+        """`name` is what the log of slow statements calls it."""
         super().__init__(f"sqlite {path}", settings.timeout)
+        self._watch = None if settings.slow_query is None else SlowQueries(name, settings.slow_query)
         self.path = path
         self.settings = settings
         self._second: sqlite3.Connection | None = None
@@ -101,7 +104,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
         return future
 
     def _open(self) -> sqlite3.Connection:
-        return open_database(self.path, self.settings)
+        return open_database(self.path, self.settings, self._watch)
 
     def _close(self, resource: sqlite3.Connection) -> None:
         if self._second is not None:
@@ -161,7 +164,7 @@ class SQLiteEngine(OwnerThread[sqlite3.Connection]):
 
     def _begin(self, scope: object, set_up: SetUp, connection: sqlite3.Connection) -> None:
         if self._second is None:
-            second = connection if self.path == MEMORY else open_database(self.path, self.settings)
+            second = connection if self.path == MEMORY else open_database(self.path, self.settings, self._watch)
             set_up(second)
             self._second = second
         self._second.execute("BEGIN IMMEDIATE")

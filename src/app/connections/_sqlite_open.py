@@ -6,12 +6,14 @@ from pathlib import Path
 
 from ..config.settings import SQLiteSettings
 from ..core.errors import StoreUnavailableError, UnsupportedOperationError
+from ._slow_queries import SlowQueries
+from ._sqlite_watched import watched
 
 MEMORY = ":memory:"
 _OLDEST = (3, 37, 0)  # STRICT tables; RETURNING needs 3.35
 
 
-def open_database(path: str, settings: SQLiteSettings) -> sqlite3.Connection:
+def open_database(path: str, settings: SQLiteSettings, watch: SlowQueries | None = None) -> sqlite3.Connection:
     """Open it with WAL, and without a wait of SQLite's own for locks: that would stop the thread."""
     if sqlite3.sqlite_version_info < _OLDEST:
         raise UnsupportedOperationError(
@@ -21,7 +23,8 @@ def open_database(path: str, settings: SQLiteSettings) -> sqlite3.Connection:
     try:
         if path != MEMORY:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+        kind = sqlite3.Connection if watch is None else watched(watch)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0, factory=kind)
     except (sqlite3.Error, OSError) as error:
         raise _cannot_open(path, error) from error
     try:

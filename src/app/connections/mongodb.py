@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -18,12 +18,15 @@ from ..core.errors import (
     PoolExhaustedError,
     StoreUnavailableError,
 )
+from ._mongodb_url import NOT_UNDERSTOOD, check_options, parse
 from ._server import ServerConnectionManager, load_package
+from ._url_options import settled
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
     from pymongo import AsyncMongoClient
     from pymongo.asynchronous.database import AsyncDatabase
+    from pymongo.topology_description import TopologyDescription
 
     Document = dict[str, Any]
     Client = AsyncMongoClient[Document]
@@ -31,10 +34,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _APPLICATION = "manystore"
-_NOT_UNDERSTOOD = (
-    "is not one that the MongoDB driver understands, such as mongodb://user:password@host:port/?option=value; "
-    "in a password, percent-encode what is no letter or digit"
-)
 _NOT_AUTHENTICATED = 18
 _NOT_PRIMARY = frozenset({10058, 10107, 13435})  # refused before anything was done
 
@@ -42,8 +41,8 @@ _NOT_PRIMARY = frozenset({10058, 10107, 13435})  # refused before anything was d
 class MongoDBConnectionManager(ServerConnectionManager["Client"]):
     """One client with its pool per event loop.
 
-    `timeout` is the one deadline of an operation, its wait for a free connection included. Options of the URL hold
-    where they are not about time, retries, the pool or how values are read.
+    `timeout` is the one deadline of an operation, its wait for a free connection included. Options of the URL hold;
+    what they say of the deadline and the pool stands for the settings, and what cannot hold is refused by its name.
     """
 
     connection_type = ConnectionType.MONGODB
@@ -53,14 +52,15 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
         self, settings: MongoDBSettings | None = None, *, name: str | None = None, data_dir: Path | None = None
     ) -> None:
         super().__init__(settings or MongoDBSettings(), name=name, data_dir=data_dir)
-        self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
-        if self._url and not _URL.fullmatch(self._url):
-            raise self._bad_url(_NOT_UNDERSTOOD)
-
-    @property
-    def _url(self) -> str:
         url: SecretStr | None = self.settings.url
-        return "" if url is None else url.get_secret_value()
+        self._address = None if url is None else parse(self.name, url.get_secret_value())
+        if self._address is not None:
+            self.settings = settled(self.name, self.settings, self._address.settings)
+            if self._address.database is not None and "database" not in self.settings.model_fields_set:
+                self.settings = self.settings.model_copy(update={"database": self._address.database})
+        self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self._known: TopologyDescription | None = None
+        """The last one that had a server to talk to."""
 
     async def _call(self, work: "Callable[[Client], Awaitable[R]]", *, write: bool) -> R:
         """Wait here for one of the pool's connections: the driver's own wait makes a task of every turn."""
@@ -88,7 +88,7 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
     def get_connection_info(self) -> dict[str, Any]:
         return {
             "type": str(self.connection_type),
-            "url": _hosts(self._url),
+            "url": self._address.hosts if self._address else "a server",
             "database": self.settings.database,
             "max_pool_size": self.settings.pool.max_size,
         }
@@ -112,16 +112,22 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
     async def _client(self) -> "Client":
         pymongo = await load_package("pymongo", "pymongo", "mongodb")
         _keep_commands_out_of_logs()
+        address = self._address
+        if address is None:
+            raise ConfigurationError(f"the connection {self.name!r} is not configured: it needs a url")
+        check_options(self.name, address, self.settings.timeout)
         milliseconds = round(self.settings.timeout * 1000)
+        ours = {
+            "appname": _APPLICATION,
+            "connecttimeoutms": milliseconds,
+            "serverselectiontimeoutms": milliseconds,
+        }
         client: Client | None = None
-        bad = _NOT_UNDERSTOOD
-        try:
-            options = _url_options(self._url)
+        # What the driver says may quote the URL, so it is not even in the chain of ours.
+        with suppress(pymongo.errors.PyMongoError, OSError, ValueError, TypeError):
             client = pymongo.AsyncMongoClient(
-                self._url,
-                appname=options.get("appname", _APPLICATION),
-                connectTimeoutMS=milliseconds,
-                serverSelectionTimeoutMS=milliseconds,
+                address.url,
+                **{key: value for key, value in ours.items() if key not in address.options},
                 # These would wrap every exchange in a timer of its own; `_call` has one for the whole operation.
                 waitQueueTimeoutMS=None,
                 socketTimeoutMS=None,
@@ -133,22 +139,14 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
                 uuidRepresentation="standard",
                 event_listeners=self._listeners(),
             )
-        # What the driver says may quote the URL, so it is not even in the chain of ours.
-        except OSError:
-            bad = "names a file, such as tlsCAFile, that cannot be read"
-        except (pymongo.errors.PyMongoError, ValueError, TypeError):
-            pass
         if client is None:
-            raise self._bad_url(bad)
+            raise ConfigurationError(f"the connection {self.name!r}: its url {NOT_UNDERSTOOD}")
         return client
 
     def _exhausted(self) -> PoolExhaustedError:
         return PoolExhaustedError(
             f"{self.server}: no connection of {self.settings.pool.max_size} became free in time; nothing was sent"
         )
-
-    def _bad_url(self, reason: str) -> ConfigurationError:
-        return ConfigurationError(f"the connection {self.name!r}: its url {reason}")
 
     def _listeners(self) -> list[Any]:
         """Pymongo's event listeners for a client; a subclass may trace with some."""
@@ -171,7 +169,13 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
         return str(answer.get("version") or "")
 
     def _is_known(self, client: "Client") -> bool:
-        return client.topology_description.has_readable_server()
+        description = client.topology_description
+        if description is self._known:  # there is another one after every change, and it takes its time to answer
+            return True
+        known = description.has_readable_server()
+        if known:
+            self._known = description
+        return known
 
     def _is_dead_connection(self, error: Exception) -> bool:
         from pymongo import errors  # noqa: PLC0415 - an optional package
@@ -214,37 +218,6 @@ def _keep_commands_out_of_logs() -> None:
     commands = logging.getLogger("pymongo.command")
     if commands.level == logging.NOTSET:
         commands.setLevel(logging.INFO)
-
-
-# The hosts, when the whole has the form of an address. Where it has not, a piece of a password may stand anywhere.
-_URL = re.compile(
-    r"mongodb(?:\+srv)?://(?:[^@/?#]*@)?(?P<hosts>{host}(?:,{host})*)(?:/[^@?]*)?(?:\?(?P<options>[^@]*))?".format(
-        host=r"(?:[A-Za-z0-9._%-]+|\[[0-9A-Fa-f:.%]+\])(?::\d{1,5})?"
-    )
-)
-
-
-# Without an @, a password that was put in the place of the address is a single word.
-_LOOKS_LIKE_HOST = re.compile(r"localhost|\[.+\](?::\d+)?|[^:]+:\d+|[^.:]+(?:\.[^.:]+)+", re.IGNORECASE)
-
-
-def _hosts(url: str) -> str:
-    matched = _URL.fullmatch(url)
-    if matched is None:
-        return "a server"
-    hosts = matched["hosts"]
-    if "@" not in url and not all(map(_LOOKS_LIKE_HOST.fullmatch, hosts.split(","))):
-        return "a server"
-    return hosts
-
-
-def _url_options(url: str) -> Mapping[str, Any]:
-    """The options of a URL, refused when one is unknown or invalid: the driver would only warn, and quote them."""
-    from pymongo.uri_parser import split_options  # noqa: PLC0415 - an optional package
-
-    matched = _URL.fullmatch(url)
-    text = matched["options"] if matched else None
-    return split_options(text, validate=True, warn=False) if text else {}
 
 
 def _reason(error: Exception) -> str:

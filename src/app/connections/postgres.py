@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from pydantic import SecretStr
 
 from ..config.settings import EMBEDDED, PostgresSettings
 from ..core.constants import ConnectionType
-from ..core.errors import MissingDependencyError, StoreUnavailableError
+from ..core.errors import ConfigurationError, MissingDependencyError, StoreUnavailableError
+from ._postgres_stats import stats_of
 from .base import ConnectionHealth, ConnectionManager
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 
     from ._postgres_exchange import Exchanges
+    from ._postgres_options import PostgresOptions
 
 Row = tuple[Any, ...]
 
@@ -62,7 +65,7 @@ class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
         except StoreUnavailableError as error:
             if not pool.may_run_again(error):
                 raise
-            return await pool.run_again(sql, parameters, start + self.settings.timeout - time.monotonic())
+            return await pool.run_again(sql, parameters, start + pool.operation_timeout - time.monotonic())
 
     async def execute_command(
         self, sql: "QueryNoTemplate", parameters: Sequence[Any] | Mapping[str, Any] = ()
@@ -85,19 +88,104 @@ class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
             yield connection
 
     def get_pool_stats(self) -> dict[str, int]:
-        """Connections of the running loop's pool: `max_size`, `size`, `idle`, `in_use`; `waiting` callers."""
+        """The running loop's pool; zeros where it is not open.
+
+        At present: connections `max_size`, `size`, `idle`, `in_use`, and callers `waiting`. Since it was opened:
+        `requests` for a connection, of which `requests_queued` waited, for `requests_wait_ms` together, and
+        `requests_errors` got none; `connections_made` in `connections_made_ms`, `connections_errors` that could not be
+        made, `connections_lost`.
+        """
         pool = self.live
-        if pool is None:
-            return {"max_size": self.settings.pool.max_size, "size": 0, "idle": 0, "in_use": 0, "waiting": 0}
-        return pool.stats()
+        return stats_of({"pool_max": self.settings.pool.max_size}, 0) if pool is None else pool.stats()
+
+    @cached_property
+    def pooled(self) -> bool:
+        """Whether each transaction may be on another session of the server's: nothing may be left in one."""
+        return bool(self.settings.pooled) if self._embedded else self.options().pooled
+
+    @cached_property
+    def reader(self) -> "PostgresConnectionManager | None":
+        """The connection to `reader_url`, with the other settings of this one; it opens on first use, and closes with
+        this one.
+        """
+        url = self.settings.reader_url
+        if url is None:
+            return None
+        settings = self.settings.model_copy(update={"url": url, "reader_url": None})
+        reader = PostgresConnectionManager(settings, name=f"{self.name} (reader)", data_dir=self.data_dir)
+        reader.closes_with_loop = self.closes_with_loop
+        return reader
 
     async def health(self) -> ConnectionHealth:
-        return dataclasses.replace(await super().health(), pool=self.get_pool_stats())
+        """As for every store, of the writer; `detail` tells of a reader that is down."""
+        found = dataclasses.replace(await super().health(), pool=self.get_pool_stats())
+        if self.reader is None or not found.healthy:
+            return found
+        reader = await self.reader.health()
+        return found if reader.healthy else dataclasses.replace(found, detail=f"the reader: {reader.detail}")
 
     def get_connection_info(self) -> dict[str, Any]:
+        info = {"type": str(self.connection_type)}
         if self._embedded:
-            return {"type": str(self.connection_type), "url": EMBEDDED, "path": str(self.path)}
-        return {"type": str(self.connection_type), "url": self._address(self._conninfo(self._url))}
+            info |= {"url": EMBEDDED, "path": str(self.path)}
+        else:
+            info["url"] = self.options().address
+        if self.reader is not None:
+            info["reader"] = self.reader.get_connection_info()["url"]
+        return info
+
+    @property
+    def identity(self) -> str:
+        """Also the database, and what its tables are looked for by; not the reader, which leads to the same."""
+        if self._embedded:
+            return repr((EMBEDDED, str(self.path)))
+        options = self.options()
+        return repr((options.address, *(options.libpq.get(each) for each in ("dbname", "user", "options"))))
+
+    async def disconnect(self) -> None:
+        try:
+            await super().disconnect()
+        finally:
+            if self.reader is not None:
+                await self.reader.disconnect()
+
+    async def close(self) -> None:
+        try:
+            await super().close()
+        finally:
+            if self.reader is not None:
+                await self.reader.close()
+
+    async def disconnect_all(self) -> None:
+        try:
+            await super().disconnect_all()
+        finally:
+            if self.reader is not None:
+                await self.reader.disconnect_all()
+
+    def abandon(self) -> None:
+        super().abandon()
+        if self.reader is not None:
+            self.reader.abandon()
+
+    @property
+    def connected(self) -> bool:
+        return super().connected or (self.reader is not None and self.reader.connected)
+
+    def options(self, url: str | None = None) -> "PostgresOptions":
+        """What its connections are made with, for who makes others like them: an engine of SQLAlchemy's.
+
+        For `embedded` the url is that of a lease of the server (`embedded.postgres.acquire`), which is to be held for
+        as long as it is used.
+        """
+        try:
+            from ._postgres_options import options_of  # noqa: PLC0415 - an optional package
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError.for_extra("psycopg", "postgres") from error
+        given = self._url if url is None else url
+        if given == EMBEDDED:
+            raise ConfigurationError(f"the connection {self.name!r} is embedded: its address is that of a lease")
+        return options_of(self.name, self.settings, given)
 
     @property
     def _url(self) -> str:
@@ -108,43 +196,22 @@ class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
     def _embedded(self) -> bool:
         return self._url == EMBEDDED
 
-    def _conninfo(self, url: str) -> str:
-        try:
-            from ._postgres_url import conninfo  # noqa: PLC0415 - an optional package
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError.for_extra("psycopg", "postgres") from error
-        return conninfo(self.name, url)
-
-    def _address(self, conninfo: str) -> str:
-        from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - an optional package
-
-        from ._postgres_url import shown_address  # noqa: PLC0415
-
-        return shown_address(conninfo_to_dict(conninfo))
-
     async def _open(self) -> "Exchanges[Any]":
         try:
             from ._postgres_pool import Pool  # noqa: PLC0415 - an optional package
-            from ._postgres_url import prepares  # noqa: PLC0415
         except ImportError as error:
             raise MissingDependencyError.for_extra("psycopg", "postgres") from error
         lease = None
-        url = self._url
         if self._embedded:
             from .embedded import postgres as embedded  # noqa: PLC0415 - an optional package
 
             lease = await embedded.acquire(self.path)
-            url = lease.url
         try:
-            conninfo = self._conninfo(url)
             pool = Pool(
-                conninfo,
-                name=self.name,
-                address=self._address(conninfo),
-                timeout=self.settings.timeout,
-                max_size=self.settings.pool.max_size,
-                wait=self.settings.pool.timeout,
-                kwargs={"autocommit": True, "prepare_threshold": 5 if prepares(url) else None},
+                self.name,
+                self.options(lease.url if lease else None),
+                pre_ping=self.settings.pool.pre_ping,
+                slow_query=self.settings.slow_query,
             )
         except BaseException:
             if lease is not None:

@@ -49,7 +49,9 @@ class SQLiteConnectionManager(ConnectionManager[SQLiteEngine]):
         return self.path if self.path != MEMORY else f"{MEMORY}{self._token}"
 
     async def _open(self) -> SQLiteEngine:
-        engine = await engines.acquire(SQLiteEngine, self._key, lambda: SQLiteEngine(self.path, self.settings))
+        engine = await engines.acquire(
+            SQLiteEngine, self._key, lambda: SQLiteEngine(self.path, self.settings, self.name)
+        )
         if engine.settings.model_copy(update={"path": self.settings.path}) != self.settings:
             await engines.release(engine)
             raise ConfigurationError(f"{self.path} is already open here with other settings: give both the same")

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from .backends.base import Index
     from .cache.policy import CachePolicy
     from .data_layer import DataLayer
-    from .models.base import Entity, PyObjectId, SoftDeletable, Timestamped, Versioned
+    from .models.base import Attributed, Entity, PyObjectId, SoftDeletable, Timestamped, Versioned
     from .models.user import User, UserInDB
     from .query.expressions import F
     from .repositories.audited import AuditedRepository
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .repositories.registry import RepositoryRegistry
 
 _HOMES = {
+    "Attributed": ".models.base",
     "AuditedRepository": ".repositories.audited",
     "CachePolicy": ".cache.policy",
     "DataLayer": ".data_layer",
@@ -37,6 +38,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Attributed",
     "AuditedRepository",
     "CachePolicy",
     "DataLayer",

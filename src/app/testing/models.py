@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, SecretStr
 
 from ..db.backends.base import Index
-from ..db.models.base import Entity, SoftDeletable, Timestamped, Versioned
+from ..db.models.base import Attributed, Entity, SoftDeletable, Timestamped, Versioned
 from ..db.query.predicates import Compare, Op
 from ..db.repositories.base import Repository
 
@@ -40,6 +40,15 @@ class Note(Entity, Timestamped, SoftDeletable):
 
 class Notes(Repository[Note]):
     indexes = (Index("text", unique=True),)
+
+
+class Memo(Entity, Attributed):
+    text: str
+    views: int = 0
+
+
+class Memos(Repository[Memo]):
+    pass
 
 
 class Draft(Entity, Timestamped, Versioned, SoftDeletable):

@@ -21,8 +21,14 @@ from ..query.predicates import Op
 
 _DURATION: Final = TypeAdapter(timedelta)
 
+
+def _precision(value: datetime) -> str:
+    """Milliseconds, but of what a session wrote into a mapped class's column with more."""
+    return "microseconds" if value.microsecond % 1000 else "milliseconds"
+
+
 _TAGS: Final[Mapping[type, tuple[str, Callable[[Any], str], Callable[[str], Any]]]] = {
-    datetime: ("$datetime", lambda value: value.isoformat(timespec="milliseconds"), datetime.fromisoformat),
+    datetime: ("$datetime", lambda value: value.isoformat(timespec=_precision(value)), datetime.fromisoformat),
     date: ("$date", date.isoformat, date.fromisoformat),
     time: ("$time", time.isoformat, time.fromisoformat),
     timedelta: ("$duration", lambda value: _DURATION.dump_python(value, mode="json"), _DURATION.validate_python),
@@ -61,9 +67,12 @@ def scalar_text(value: Any) -> str:
     return encode(value)
 
 
-def json_holds(text: str | None, path: str, op: str, operand: str) -> bool:
-    """A comparison inside a JSON column by its definition, for what a store's own functions cannot say exactly."""
-    document = None if text is None else decode_json(text)
+def json_holds(text: str | float | None, path: str, op: str, operand: str) -> bool:
+    """A comparison inside a JSON column by its definition, for what a store's own functions cannot say exactly.
+
+    A number that is all of the JSON is no text in the columns that SQLAlchemy makes on SQLite.
+    """
+    document = decode_json(text) if isinstance(text, str) else text
     return holds(Op(op), resolve(document, path) if path else document, _operand(operand))
 
 

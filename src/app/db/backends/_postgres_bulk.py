@@ -56,7 +56,8 @@ async def run_bulk(connection: psycopg.AsyncConnection[Any], write: Write) -> tu
 class BulkStatements(Statements):
     """As `Statements`, with inserts that bind an array for each column."""
 
-    def _insert(self, bind: Binder) -> Any:
+    def _insert(self, bind: Binder, names: tuple[str, ...] | None) -> Any:
+        del names  # all columns
         table = self._table.table
         columns = [sa.cast(bind.next(), postgresql.ARRAY(column.type)) for column in table.c]
         given = sa.func.unnest(*columns).table_valued(*(column.name for column in table.c)).render_derived(name="given")

@@ -24,7 +24,7 @@ _TRAILER = struct.pack("!h", -1)
 async def copy_in(connection: Connection, table: Table, documents: Sequence[Document]) -> None:
     """Store all or none."""
     columns = ", ".join(table.quote(column.name) for column in table.table.c)
-    cursor = psycopg.AsyncCursor(connection)
+    cursor = connection.cursor()
     async with cursor.copy(
         f"COPY {table.quote(table.schema.name)} ({columns}) FROM STDIN (FORMAT BINARY)".encode()
     ) as copy:

@@ -10,8 +10,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.base import PGCompiler
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
+from ..models.mapped import MappedField
 from ..models.schema import FieldSchema, Kind
 from ..query.predicates import Op
 from ._json import decode_json, encode_json, scalar_text
@@ -86,6 +88,7 @@ class _Dialect(PGDialect_psycopg2):
 class PostgresDialect(Dialect):
     # Not psycopg's own of SQLAlchemy, which casts every parameter. The server's own parameters need no escapes.
     sqlalchemy = _Dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    sessions = PGDialect_psycopg()  # type: ignore[no-untyped-call]
     types = _TYPES
     locks_rows = True
     has_decimals: ClassVar[bool] = True
@@ -132,6 +135,24 @@ class PostgresDialect(Dialect):
 
     def literal(self, value: Any) -> str:
         return literal(value)
+
+    def index_comment(self, name: str, ddl: str) -> str:
+        quoted = self.sqlalchemy.identifier_preparer.quote_identifier(name)
+        return f"COMMENT ON INDEX {quoted} IS {literal(ddl)}"
+
+    def by_code_point(self, text: Condition) -> Condition:
+        return sa.cast(text, sa.Text()).collate(CODE_POINTS)
+
+    def folds(self, column_type: sa.types.TypeEngine[Any]) -> bool:  # noqa: ARG002 - equality is exact here
+        return False
+
+    def listed(self, field: MappedField) -> sa.types.TypeEngine[Any]:
+        """Without a length, which would cut the elements, and wide enough for any integer."""
+        plain: dict[Kind, sa.types.TypeEngine[Any]] = {Kind.TEXT: sa.Text(), Kind.INTEGER: sa.BigInteger()}
+        return plain.get(field.kind, field.column.type)
+
+    def decimal_operand(self, column_type: sa.types.TypeEngine[Any], op: Op) -> Codec | None:  # noqa: ARG002
+        return compared_decimal
 
     def insert(self, table: sa.Table) -> Any:
         return postgresql.insert(table)

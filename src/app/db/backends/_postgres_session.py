@@ -1,11 +1,11 @@
 """One connection of the pool that several statements go over, each committed by itself."""
 
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import psycopg
 
 from ...connections._postgres_exchange import Exchanges
-from ...core.errors import AppError, TransactionError
+from ...core.errors import AppError, TransactionError, UnsupportedOperationError
 from ._postgres_transaction import PostgresTransaction
 
 Connection = psycopg.AsyncConnection[Any]
@@ -17,6 +17,14 @@ class PostgresSession(PostgresTransaction):
     def __init__(self, pool: Exchanges[Any], connection: Connection) -> None:
         super().__init__(cast("Exchanges[Any]", _Lent(pool, connection)), connection)
         self._lender = pool
+
+    @classmethod
+    async def open(cls, pool: Exchanges[Any]) -> Self:
+        if pool.pooled:
+            raise UnsupportedOperationError(
+                f"PostgreSQL at {pool.address} is behind a pooler, where no session is anybody's own: connect directly"
+            )
+        return cls(pool, await pool.take())
 
     async def commit(self) -> None:
         raise TransactionError("a session commits each statement by itself")

@@ -4,7 +4,7 @@ from typing import Any
 
 import psycopg
 
-from ...connections._postgres_exchange import execute, fetch
+from ...connections._postgres_exchange import execute, fetch, raw_cursor
 from ._sql_backend import Write
 from ._sql_rows import Row
 
@@ -18,6 +18,9 @@ async def run(connection: Connection, write: Write) -> tuple[int, list[Row]]:
             if write.first is not None:
                 await execute(connection, *write.first)
             result = await _run_rows(connection, write)
+            if write.then is not None:
+                number, rows = await run(connection, write.then)
+                result = (result[0] + number, [*result[1], *rows])
             if write.check is not None:
                 write.check(*result)
             return result
@@ -36,7 +39,7 @@ async def _run_rows(connection: Connection, write: Write) -> tuple[int, list[Row
 
 async def _run_many(connection: Connection, write: Write) -> tuple[int, list[Row]]:
     """In one journey there and back."""
-    cursor = psycopg.AsyncRawCursor(connection, row_factory=psycopg.rows.tuple_row)
+    cursor = raw_cursor(connection)
     await cursor.executemany(write.sql.encode(), write.rows, returning=write.returns)
     if not write.returns:
         return cursor.rowcount, []

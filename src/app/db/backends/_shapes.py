@@ -29,6 +29,7 @@ VALUE_KINDS: Mapping[Kind, tuple[str, ...]] = {
     Kind.DATE: ("date",),
     Kind.UUID: ("uuid",),
     Kind.BYTES: ("bytes",),
+    Kind.OTHER: ("text", "number", LARGE, "boolean", "datetime", "date", "uuid", "bytes"),
 }
 
 
@@ -99,7 +100,7 @@ def _in_list(predicate: Compare, field: FieldSchema) -> Predicate:
         items: tuple[Any, ...] = in_column(predicate.value, field.kind)
     else:
         items = tuple(item for item in predicate.value if _kind(item) in VALUE_KINDS[field.kind])
-    if field.kind not in (Kind.FLOAT, Kind.BYTES):
+    if field.kind not in (Kind.FLOAT, Kind.BYTES) and not field.one_by_one:
         return Or((Compare(path, Op.IN, items), *null)) if null else Compare(path, Op.IN, items)
     # A list is text to a store, and of these text is not exact everywhere.
     distinct = dict.fromkeys(items)

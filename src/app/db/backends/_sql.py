@@ -20,6 +20,8 @@ from ._json import decode_json, encode_json
 if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
 
+    from ..models.mapped import MappedField
+
 Codec: TypeAlias = Callable[[Any], Any]
 Condition: TypeAlias = ColumnElement[Any]
 
@@ -51,7 +53,11 @@ class Dialect(ABC):
     """What one SQL store does its own way."""
 
     sqlalchemy: ClassVar[SADialect]
+    sessions: ClassVar[SADialect]
+    """SQLAlchemy's own, with which a session writes and reads."""
     types: ClassVar[Mapping[Kind, sa.types.TypeEngine[Any]]]
+    table_options: ClassVar[Mapping[str, Any]] = {}
+    """SQLAlchemy's, for every table."""
     locks_rows: ClassVar[bool] = False
     """Whether a SELECT in a transaction can keep others from its rows, and has to for them to stay as they are."""
 
@@ -99,6 +105,26 @@ class Dialect(ABC):
     @abstractmethod
     def literal(self, value: Any) -> str:
         """A value, as the codec of its column gives it, as SQL text: the default in a column's DDL."""
+
+    def index_comment(self, name: str, ddl: str) -> str:  # noqa: ARG002 - for stores that need it
+        """The statement that keeps an index's own one beside it; empty where the store keeps it by itself."""
+        return ""
+
+    @abstractmethod
+    def by_code_point(self, text: Condition) -> Condition:
+        """Text of a mapped class's column, which may have another order or none."""
+
+    @abstractmethod
+    def folds(self, column_type: sa.types.TypeEngine[Any]) -> bool:
+        """Whether a mapped class's column takes different texts for the same."""
+
+    @abstractmethod
+    def listed(self, field: "MappedField") -> sa.types.TypeEngine[Any]:
+        """The type that a mapped class's column is compared in with the elements of `is_one_of`."""
+
+    @abstractmethod
+    def decimal_operand(self, column_type: sa.types.TypeEngine[Any], op: Op) -> Codec | None:
+        """How a number goes in that a mapped class's decimals are compared with; None for as one that is stored."""
 
     @abstractmethod
     def insert(self, table: sa.Table) -> Any:

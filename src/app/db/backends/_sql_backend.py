@@ -2,9 +2,10 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from operator import itemgetter
+from typing import Any, ClassVar, cast
 
 import sqlalchemy as sa
 
@@ -14,6 +15,7 @@ from ..query.operations import Count, Delete, Document, Find, Insert, OnConflict
 from ..query.predicates import ALL, Predicate, both
 from ._shapes import lower, shape
 from ._sql import Dialect
+from ._sql_mapped import MappedTable
 from ._sql_rows import Row, RowCodec
 from ._sql_statements import Statements, Where
 from ._sql_table import Table
@@ -33,11 +35,13 @@ class Write:
     check: Callable[[int, list[Row]], None] | None = None
     """Called with its result before the commit; what it raises undoes the write. The store may try again, and then
     calls it again."""
+    then: "Write | None" = None
+    """What to write after it, in the same transaction; what both touched and returned is the result."""
 
     @property
     def alone(self) -> bool:
         """Whether it is one statement, which is atomic by itself, and nothing comes between it and its commit."""
-        return self.first is None and self.check is None and len(self.rows) == 1
+        return self.first is None and self.check is None and self.then is None and len(self.rows) == 1
 
 
 class SQLBackend(StorageBackend):
@@ -46,10 +50,11 @@ class SQLBackend(StorageBackend):
     """
 
     dialect: ClassVar[Dialect]
+    has_tables = True
 
     def __init__(self, manager: ConnectionManager[Any], schema: CollectionSchema) -> None:
         super().__init__(manager, schema)
-        self._table = Table(schema, self.dialect)
+        self._table = Table(schema, self.dialect) if schema.table is None else MappedTable(schema, self.dialect)
         self._statements = Statements(self._table)
         self._rows = RowCodec(self._table)
 
@@ -65,10 +70,16 @@ class SQLBackend(StorageBackend):
 
     @property
     def collection(self) -> sa.Table:
-        return self._table.table
+        return self._table.table if self.schema.table is None else self.schema.table
+
+    @property
+    def table(self) -> Table:
+        return self._table
 
     async def insert(self, operation: Insert) -> tuple[Document, ...]:
         skip = operation.on_conflict is OnConflict.SKIP
+        if self.schema.table is not None:
+            return await self._insert_partly(operation, skip=skip)
         statement = self._statements.insert(skip=skip)
         rows = self._rows.encode_all(operation.documents, self._expires_at(operation.ttl))
         _, returned = await self._write(Write(statement.sql, rows, returns=skip, first=self._purge()))
@@ -81,6 +92,8 @@ class SQLBackend(StorageBackend):
     async def upsert(self, operation: Upsert) -> list[Document] | int:
         guard = self._where(operation.guard)
         on, returning = operation.on, operation.returning
+        if self.schema.table is not None:
+            return await self._upsert_partly(operation, guard)
         statement = self._statements.upsert(on, operation.keep, operation.increments, guard, returns=returning)
         rows = self._rows.encode_all(operation.documents, self._expires_at(operation.ttl))
         del operation  # with its documents: the rows have all, and it may be many that wait
@@ -100,6 +113,38 @@ class SQLBackend(StorageBackend):
         complete(number, returned)
         return [self._rows.decode(row) for row in returned] if returning else number
 
+    async def _insert_partly(self, operation: Insert, *, skip: bool) -> tuple[Document, ...]:
+        """Documents that leave columns to the store: one statement for each set of columns that they have."""
+        groups = self._rows.grouped(operation.documents)
+        write = None
+        for names, rows in reversed(groups.items()):
+            statement = self._statements.insert(skip=skip, names=names)
+            write = Write(statement.sql, [*rows.values()], returns=True, then=write)
+        _, returned = await self._write(cast("Write", write))
+        documents = [self._rows.decode(row) for row in returned]
+        return tuple(documents if skip else _in_place(groups, documents))
+
+    async def _upsert_partly(self, operation: Upsert, guard: Where) -> list[Document] | int:
+        groups = self._rows.grouped(operation.documents)
+        wanted = len(operation.documents)
+
+        def complete(number: int, _: list[Row]) -> None:
+            if number < wanted:
+                raise DuplicateRecordError(self.schema.name, operation.on)
+
+        write = None
+        for names, rows in reversed(groups.items()):
+            statement = self._statements.upsert(
+                operation.on, operation.keep, operation.increments, guard, returns=True, names=names
+            )
+            tail = statement.parameters([None] * len(names) + guard.values)[len(names) :]
+            write = Write(statement.sql, [row + tail for row in rows.values()], returns=True, then=write)
+        first = cast("Write", write)
+        first.check = None if first.alone else complete
+        number, returned = await self._write(first)
+        complete(number, returned)
+        return _in_place(groups, [self._rows.decode(row) for row in returned]) if operation.returning else number
+
     async def find(self, operation: Find) -> list[Document]:
         sql, parameters = self._find(operation)
         rows = await self._read(sql, parameters)
@@ -109,16 +154,17 @@ class SQLBackend(StorageBackend):
     async def update(self, operation: Update) -> list[Document] | int:
         where = self._where(operation.where, operation.guard)
         fields = self.schema.fields
-        columns = tuple(name for name in operation.changes if name in fields)
-        values: list[Any] = [operation.changes[name] for name in columns]
+        changes = self._table.changed_with(operation.changes, operation.increments)
+        columns = tuple(name for name in changes if name in fields)
+        values: list[Any] = [changes[name] for name in columns]
         values += operation.increments.values()
         appends: tuple[str, ...] = ()
         if operation.appends:
             appends = tuple(name for name in operation.appends if name in fields)
             values += [operation.appends[name] for name in appends]
-        merges = len(columns) < len(operation.changes) or len(appends) < len(operation.appends)
+        merges = len(columns) < len(changes) or len(appends) < len(operation.appends)
         if merges:
-            values += [_beyond(operation.changes, fields), _beyond(operation.appends, fields)]
+            values += [_beyond(changes, fields), _beyond(operation.appends, fields)]
         expires = operation.ttl is not None
         if expires:
             values.append(self._expires_at(operation.ttl))
@@ -196,6 +242,12 @@ class SQLBackend(StorageBackend):
     @staticmethod
     def _expires_at(ttl: float | None) -> float | None:
         return None if ttl is None else time.time() + ttl
+
+
+def _in_place(groups: Mapping[Any, Mapping[int, Row]], documents: list[Document]) -> list[Document]:
+    """The documents in the order in which they were given, and not by group."""
+    places = [place for rows in groups.values() for place in rows]
+    return [document for _, document in sorted(zip(places, documents, strict=True), key=itemgetter(0))]
 
 
 def _beyond(values: Any, fields: Any) -> Document:

@@ -51,6 +51,15 @@ class RowCodec:
     def encode_all(self, documents: Sequence[Document], expires_at: float | None) -> list[Row]:
         return [self.encode(document, expires_at) for document in documents]
 
+    def grouped(self, documents: Sequence[Document]) -> dict[tuple[str, ...], dict[int, Row]]:
+        """The rows of documents that leave some columns to the store: by the fields they have, then by their place."""
+        groups: dict[tuple[str, ...], dict[int, Row]] = {}
+        for place, document in enumerate(documents):
+            row = zip(self._names, self.encode(document, None), strict=True)
+            given = {name: value for name, value in row if name in document}
+            groups.setdefault(tuple(given), {})[place] = tuple(given.values())
+        return groups
+
     def decoder(self, fields: tuple[str, ...]) -> Decode:
         """What makes documents of the rows of `Table.selected(fields)`."""
         found = self._decoders.get(fields)
@@ -59,7 +68,7 @@ class RowCodec:
         return found
 
     def _make(self, fields: tuple[str, ...]) -> Decode:
-        names = tuple(column.name for column in self._table.selected(fields))
+        names = tuple(str(column.key) for column in self._table.selected(fields))
         found = [(place, self._table.decoders[name]) for place, name in enumerate(names) if name != EXTRA]
         places = tuple((place, decode) for place, decode in found if decode is not None)
 

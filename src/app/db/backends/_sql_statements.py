@@ -29,18 +29,24 @@ class Statements:
         self._table = table
         self._made: dict[Hashable, Statement] = {}
 
-    def insert(self, *, skip: bool) -> Statement:
-        """Binds all columns. With `skip` it returns the key of the row unless its key was taken."""
+    def insert(self, *, skip: bool, names: tuple[str, ...] | None = None) -> Statement:
+        """Binds all columns. With `skip` it returns the key of the row unless its key was taken.
+
+        With `names` it binds these, and returns the row as it is stored.
+        """
 
         def build(bind: Binder) -> sa.ClauseElement:
-            insert = self._insert(bind)
+            insert = self._insert(bind, names)
             key = self._table.key
-            return cast(
-                "sa.ClauseElement",
-                insert.on_conflict_do_nothing(index_elements=[key]).returning(key) if skip else insert,
-            )
+            if skip:
+                insert = insert.on_conflict_do_nothing(index_elements=[key])
+            if names is not None:
+                insert = insert.returning(*self._table.columns)
+            elif skip:
+                insert = insert.returning(key)
+            return cast("sa.ClauseElement", insert)
 
-        return self._statement(("insert", skip), build)
+        return self._statement(("insert", skip, names), build)
 
     def upsert(
         self,
@@ -50,21 +56,25 @@ class Statements:
         guard: Where,
         *,
         returns: bool,
+        names: tuple[str, ...] | None = None,
     ) -> Statement:
-        """Binds all columns and `guard`. A record that is in the way and does not meet it is not touched."""
+        """Binds all columns, or those of `names`, and `guard`. A record that is in the way and does not meet it is not
+        touched.
+        """
 
         def build(bind: Binder) -> sa.ClauseElement:
             table, key = self._table.table, self._table.key
-            insert = self._insert(bind)
-            stays = {key.name, *keep}
-            values = {column.name: insert.excluded[column.name] for column in table.c if column.name not in stays}
+            insert = self._insert(bind, names)
+            stays = {key.key, *keep}
+            written = table.c.keys() if names is None else names
+            values = {name: insert.excluded[name] for name in written if name not in stays}
             values |= {name: table.c[name] + sa.literal_column("1") for name in increments}
             met = None if guard.predicate == ALL else self._table.condition(guard.predicate, bind)
             # Without a change it still has to answer.
-            upsert = insert.on_conflict_do_update(set_=values or {key.name: key}, where=met, **self._target(on))
+            upsert = insert.on_conflict_do_update(set_=values or {key.key: key}, where=met, **self._target(on))
             return cast("sa.ClauseElement", upsert.returning(*self._table.columns) if returns else upsert)
 
-        return self._statement(("upsert", on, keep, increments, guard.shape, returns), build)
+        return self._statement(("upsert", on, keep, increments, guard.shape, returns, names), build)
 
     def find(
         self,
@@ -136,8 +146,10 @@ class Statements:
                 values[EXTRA] = dialect.merge(c[EXTRA], changes, items)
             if expires:
                 values[EXPIRES] = bind.next()
+            if values:
+                values |= self._table.made_by_sql(values, new=False)
             # An update of nothing still answers whether the record is there.
-            values = values or {self._table.key.name: self._table.key}
+            values = values or {self._table.key.key: self._table.key}
             update = sa.update(self._table.table).values(values).where(self._live(where, bind))
             return update.returning(*self._table.columns) if returns else update
 
@@ -155,13 +167,14 @@ class Statements:
         table = self._table.table
         return self._statement("purge", lambda bind: sa.delete(table).where(table.c[EXPIRES] <= bind.next()))
 
-    def _insert(self, bind: Binder) -> Any:
+    def _insert(self, bind: Binder, names: tuple[str, ...] | None) -> Any:
         table = self._table.table
-        return self._table.dialect.insert(table).values({column.name: bind.next() for column in table.c})
+        values: dict[str, Any] = {name: bind.next() for name in (table.c.keys() if names is None else names)}
+        return self._table.dialect.insert(table).values(values | self._table.made_by_sql(values, new=True))
 
     def _target(self, on: tuple[str, ...]) -> dict[str, Any]:
         """The unique index that finds the record, named by its columns and condition."""
-        if on == (self._table.key.name,):
+        if on == (self._table.key.key,):
             return {"index_elements": [self._table.key]}
         indexes = self._table.schema.indexes
         index = next((each for each in indexes if each.unique and {*each.fields} == {*on}), None)
@@ -169,7 +182,7 @@ class Statements:
             raise InvalidFilterError(f"{self._table.schema.name} has no unique index on {', '.join(on)}")
         where = self._table.index_condition(index)
         return {
-            "index_elements": [self._table.ordering(name) for name in index.fields],
+            "index_elements": [self._table.indexed(name) for name in index.fields],
             "index_where": None if where is None else sa.literal_column(where),
         }
 

@@ -4,9 +4,9 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from decimal import Decimal
-from functools import lru_cache
-from typing import Any, Final, cast
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
+from functools import lru_cache, partial
+from typing import Any, ClassVar, Final, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ import sqlalchemy.dialects.sqlite
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from ..models.mapped import MappedField
 from ..models.schema import FieldSchema, Kind
 from ..query.predicates import Op
 from ._json import decode_json, encode_json, json_holds, scalar_text
@@ -102,7 +103,9 @@ class _Dialect(SQLiteDialect_pysqlite):
 
 class SQLiteDialect(Dialect):
     sqlalchemy = _Dialect(paramstyle="qmark")
+    sessions = SQLiteDialect_pysqlite()
     types = _TYPES
+    table_options: ClassVar[Mapping[str, Any]] = {"sqlite_strict": True}
 
     def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
         return _CODECS.get(field.kind, (None, None))
@@ -130,6 +133,23 @@ class SQLiteDialect(Dialect):
                 return f"X'{data.hex()}'"
             case text:
                 return "'" + str(text).replace("'", "''") + "'"
+
+    def by_code_point(self, text: Condition) -> Condition:
+        return text.collate("BINARY")
+
+    def folds(self, column_type: sa.types.TypeEngine[Any]) -> bool:
+        own = column_type.dialect_impl(self.sessions)
+        return isinstance(own, sa.String) and own.collation is not None
+
+    def listed(self, field: MappedField) -> sa.types.TypeEngine[Any]:
+        return self.types[field.kind]
+
+    def decimal_operand(self, column_type: sa.types.TypeEngine[Any], op: Op) -> Codec | None:
+        """SQLAlchemy's Numeric is a float here, of which what is read is rounded to some digits."""
+        if not isinstance(column_type, sa.Numeric):
+            return None
+        digits = column_type.scale
+        return partial(_on_grid, op, column_type._default_decimal_return_scale if digits is None else digits)  # noqa: SLF001
 
     def insert(self, table: sa.Table) -> sa.dialects.sqlite.Insert:
         return sa.dialects.sqlite.insert(table)
@@ -179,6 +199,16 @@ class SQLiteDialect(Dialect):
         tag = f'{where}."${kind}"'
         stored = sa.func.json_extract(column, tag)
         return sa.and_(sa.func.json_type(column, tag) == "text", compare(stored, op, bind.again(place, scalar_text)))
+
+
+def _on_grid(op: Op, digits: int, value: Any) -> float | None:
+    """The float of the nearest decimal with so many digits that says the same as the number; None for nothing is."""
+    given = Decimal(value)
+    step = Decimal(1).scaleb(-digits)
+    with localcontext() as context:
+        context.prec = max(given.adjusted() + digits + 2, 28)
+        nearest = given.quantize(step, ROUND_FLOOR if op in (Op.LE, Op.GT) else ROUND_CEILING)
+    return float(nearest) if nearest == given or op is not Op.EQ else None
 
 
 def _has_text(column: Condition, where: str, text: Condition) -> Condition:

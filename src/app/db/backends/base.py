@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
 
 from ...connections.base import ConnectionManager
 from ...core.constants import ConnectionType
@@ -31,6 +31,12 @@ from ..query.operations import (
 from ..query.pipeline import run_pipeline
 from ..query.pipeline_plan import plan
 from ..query.predicates import ALL, Predicate, both
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+LEDGER: Final = "manystore_migrations"
+"""The collection or table of what was migrated. Where it is there, migrations alone change what a table looks like."""
 
 Handler: TypeAlias = Callable[[Any], Awaitable[Any]]
 """Carries out an operation of one type; its result is what the operation's class says."""
@@ -78,6 +84,8 @@ class CollectionSchema:
     """Whether documents may carry a time to live."""
     open: bool = False
     """Whether documents may have fields that the model does not name."""
+    table: "sa.Table | None" = None
+    """The table of a mapped class; its fields are `MappedField`s then."""
 
 
 class Transaction(ABC):
@@ -139,6 +147,8 @@ class StorageBackend(ABC):
     """
 
     capabilities: ClassVar[frozenset[Capability]]
+    has_tables: ClassVar[bool] = False
+    """Whether it keeps a collection in a table that may also be given, by a mapped class."""
     transaction: Any = None
     """What the operations belong to; None lets each stand for itself."""
 
@@ -190,7 +200,8 @@ class StorageBackend(ABC):
             case ({"$count": name}, *rest):
                 number = await self.count(Count(operation.where))
                 return await run_pipeline(_batch([{name: number}] if number else []), rest)
-        sortable = [name for name, field in self.schema.fields.items() if field.kind is not Kind.JSON]
+        fields = self.schema.fields.items()
+        sortable = [name for name, field in fields if field.kind not in (Kind.JSON, Kind.OTHER)]
         asked = plan(operation.stages, self.schema.key, self.schema.fields, sortable, is_open=self.schema.open)
         if asked.limit is not None:
             find = Find(operation.where, asked.order_by, asked.skip, asked.limit, asked.fields)
@@ -222,6 +233,13 @@ class StorageBackend(ABC):
         """Begin a transaction on a connection. Without the capability nothing is sent."""
         raise UnsupportedOperationError(
             f"{manager.name} ({manager.connection_type}) has no transactions: use another connection"
+        )
+
+    def from_reader(self) -> Self:
+        """The same collection, read from a replica, and so perhaps as it was a moment ago."""
+        raise UnsupportedOperationError(
+            f"{self.manager.name} ({self.manager.connection_type}) has no reader: only one to PostgreSQL has, its "
+            "`reader_url`"
         )
 
     def within(self, transaction: Transaction) -> Self:

@@ -1,14 +1,15 @@
 """Collections as tables of PostgreSQL, one statement for each operation."""
 
+import copy
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 
 from ...connections._postgres_connection import Connection as OurConnection
 from ...connections._postgres_exchange import Exchanges, fetch
 from ...connections.base import ConnectionManager
-from ...core.errors import AppError, DuplicateRecordError, MigrationError
+from ...core.errors import AppError, ConfigurationError, DuplicateRecordError, MigrationError, StoreUnavailableError
 from ..query.operations import Document, Explain, Insert, OnConflict, Upsert
 from ..query.predicates import ALL
 from ._names import check_collection
@@ -46,9 +47,11 @@ class PostgresBackend(SQLBackend):
     )
     dialect = PostgresDialect()
     transaction: PostgresTransaction | None
+    _reader: ConnectionManager[Pool] | None = None
 
     def __init__(self, manager: ConnectionManager[Pool], schema: CollectionSchema) -> None:
-        check_collection(schema.name)
+        if schema.table is None:
+            check_collection(schema.name)
         super().__init__(manager, schema)
         self._bulk = BulkStatements(self._table)
         self._token = object()  # the same one in each transaction's view of this backend
@@ -67,13 +70,13 @@ class PostgresBackend(SQLBackend):
 
     async def insert(self, operation: Insert) -> tuple[Document, ...]:
         skips = operation.on_conflict is OnConflict.SKIP
-        if skips or self.schema.expires or len(operation.documents) < BULK:
+        if skips or self.schema.expires or self.schema.table is not None or len(operation.documents) < BULK:
             return await super().insert(operation)
         await self._change(lambda connection: copy_in(connection, self._table, operation.documents))
         return operation.documents
 
     async def upsert(self, operation: Upsert) -> list[Document] | int:
-        if len(operation.documents) < BULK:
+        if self.schema.table is not None or len(operation.documents) < BULK:
             return await super().upsert(operation)
         guard = self._where(operation.guard)
         statement = self._bulk.upsert(
@@ -91,7 +94,17 @@ class PostgresBackend(SQLBackend):
         number, returned = await self._change(lambda connection: run_bulk(connection, write))
         return [self._rows.decode(row) for row in returned] if operation.returning else number
 
+    def from_reader(self) -> Self:
+        reader = getattr(self.manager, "reader", None)
+        if reader is None:
+            raise ConfigurationError(f"the connection {self.manager.name!r} has no reader: give it a `reader_url`")
+        view = copy.copy(self)
+        view._reader = reader  # noqa: SLF001 - another instance
+        return view
+
     async def _read(self, sql: str, parameters: Row) -> list[Row]:
+        if self._reader is not None and self.transaction is None:
+            return await self._read_from(self._reader, sql, parameters)
         pool = await self._pool()
         if self.transaction is not None:
             return await self._change(lambda connection: fetch(connection, sql, parameters))
@@ -99,6 +112,35 @@ class PostgresBackend(SQLBackend):
             return await pool.fetch(sql, parameters)
         except psycopg.Error as error:
             raise self._translated(pool, error) from quiet(error)
+
+    async def _read_from(self, reader: ConnectionManager[Pool], sql: str, parameters: Row) -> list[Row]:
+        """A reader that is away is an error: whoever asked for it may ask the writer, and has not been answered by it.
+
+        It may be behind, so what the model needs and it has not yet is made on the writer, and missed here meanwhile.
+        """
+        pool: Pool = reader.live or await reader.connect()
+        if self._token not in pool.known:
+            if await self._is_complete(pool):
+                pool.known.add(self._token)
+            else:
+                await self._pool()
+        try:
+            return await pool.fetch(sql, parameters)
+        except psycopg.Error as error:
+            ours = self._translated(pool, error)
+            if isinstance(ours, MigrationError):
+                ours = StoreUnavailableError(f"{self.schema.name}: {reader.name} has not yet what its writer has")
+            raise ours from quiet(error)
+
+    async def _is_complete(self, pool: Pool) -> bool:
+        connection = await pool.take()
+        try:
+            return await complete_table(connection, self._table) is not None
+        except psycopg.Error as error:
+            ours = pool.translated(error, connection, write=False)
+            raise ours or self._translated(pool, error) from quiet(error)
+        finally:
+            await pool.give(connection)
 
     async def _write(self, write: Write) -> tuple[int, list[Row]]:
         return await self._change(lambda connection: run(connection, write))

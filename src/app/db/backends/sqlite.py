@@ -10,7 +10,9 @@ from ...connections.base import ConnectionManager
 from ...connections.sqlite import SQLiteEngine
 from ...core.errors import AppError, DuplicateRecordError, InvalidChangeError, StoreUnavailableError
 from ..query.operations import Explain
+from ._mapped_schema import ensure_mapped_table
 from ._sql_backend import SQLBackend, Write
+from ._sql_mapped import MappedTable
 from ._sql_rows import Row
 from ._sqlite_dialect import SQLiteDialect, register_functions
 from ._sqlite_schema import ensure_table
@@ -93,13 +95,17 @@ class SQLiteBackend(SQLBackend):
 
     def _ensure(self, connection: sqlite3.Connection) -> None:
         register_functions(connection)
-        ensure_table(connection, self._table)
+        if isinstance(self._table, MappedTable):
+            ensure_mapped_table(connection, self._table)
+        else:
+            ensure_table(connection, self._table)
 
     def _translated(self, error: sqlite3.Error) -> AppError:
         name = getattr(error, "sqlite_errorname", "")
         if name in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"):
             columns = str(error).partition(": ")[2].split(", ")
-            return DuplicateRecordError(self.schema.name, [column.rpartition(".")[2] for column in columns])
+            names = [column.rpartition(".")[2] for column in columns]
+            return DuplicateRecordError(self.schema.name, self._table.fields_of(names))
         # Python 3.11 has no name for the error of a STRICT column.
         if isinstance(error, sqlite3.IntegrityError) or name in ("SQLITE_MISMATCH", "SQLITE_TOOBIG"):
             return InvalidChangeError(f"{self.schema.name}: SQLite refused a value: {error}")
@@ -135,6 +141,9 @@ def _run(write: Write, connection: sqlite3.Connection) -> tuple[int, list[Row]]:
         number = len(rows)
     else:
         number = connection.executemany(write.sql, write.rows).rowcount
+    if write.then is not None:
+        more, others = _run(write.then, connection)
+        number, rows = number + more, [*rows, *others]
     if write.check is not None:
         write.check(number, rows)
     return number, rows

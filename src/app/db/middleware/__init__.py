@@ -1,5 +1,6 @@
 """What stands between every repository and every store, in one order."""
 
+from .attribution import Attribution
 from .audit import Audit
 from .base import CacheRule, Declaration, Middleware, Store, Visibility, chain
 from .caching import Caching
@@ -10,6 +11,7 @@ from .versioning import Versions
 
 __all__ = [
     "ORDER",
+    "Attribution",
     "Audit",
     "CacheRule",
     "Caching",
@@ -24,7 +26,7 @@ __all__ = [
     "chain",
 ]
 
-ORDER: tuple[type[Middleware], ...] = (Caching, SoftDelete, Timestamps, Versions, Audit, History)
+ORDER: tuple[type[Middleware], ...] = (Caching, SoftDelete, Timestamps, Attribution, Versions, Audit, History)
 """From the repository to the store. Each applies by itself where the model or the repository asks for it.
 
 First what answers without the store, then what rewrites an operation, then what keeps a journal of what is really

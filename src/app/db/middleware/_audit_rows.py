@@ -52,10 +52,13 @@ class AuditRow(BaseModel):
 
 def log_of(backend: StorageBackend) -> CollectionSchema:
     """The collection of the audit rows of a collection's records."""
-    indexes = [Index("record"), Index("actor")]
-    if Capability.ORDERED_STREAM in backend.capabilities:  # elsewhere no index serves an order
-        indexes.append(Index("at"))
-    return CollectionSchema(f"{backend.schema.name}_audit", "id", schema_of(AuditRow).fields, tuple(indexes))
+    return log_beside(backend.schema.name, ordered=Capability.ORDERED_STREAM in backend.capabilities)
+
+
+def log_beside(collection: str, *, ordered: bool) -> CollectionSchema:
+    """As `log_of`; `ordered` where an index serves an order."""
+    indexes = [Index("record"), Index("actor"), *([Index("at")] if ordered else [])]
+    return CollectionSchema(f"{collection}_audit", "id", schema_of(AuditRow).fields, tuple(indexes))
 
 
 class AuditRows:

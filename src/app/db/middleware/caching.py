@@ -141,8 +141,10 @@ class Caching(Middleware):
         if isinstance(operation, Insert | Upsert):
             if isinstance(operation, Upsert) and operation.on != (self._key,):
                 return (self._all,)
+            if any(self._key not in each for each in operation.documents):
+                return (self._all,)  # the store makes the key
             names = (self._key, *self._unique)
-            tags = {self._tag(name, each[name]) for each in operation.documents for name in names}
+            tags = {self._tag(name, each.get(name)) for each in operation.documents for name in names}
             return tuple(tags) if len(tags) <= _MOST_TAGS else (self._all,)
         key = self._one(operation.where)
         if key is None:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Self
 
-LEDGER: Final = "manystore_migrations"
-"""The collection or table of the entries."""
+from ..backends.base import LEDGER
+
+__all__ = ["LEDGER", "Direction", "Entry", "State", "Status", "now"]
 
 
 class State(StrEnum):

@@ -5,7 +5,7 @@ import os
 import re
 import time
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -73,7 +73,19 @@ class SoftDeletable(BaseModel):
     deleted_at: datetime | None = None
 
 
+class Attributed(BaseModel):
+    """`created_by` and `updated_by` are the actor (`acting_as`) of the first and the last write.
+
+    Where nobody is named they are what the application gives with the write, and else None.
+    """
+
+    created_by: str | None = None
+    updated_by: str | None = None
+
+
+MIXINS: Final[tuple[type[BaseModel], ...]] = (Timestamped, Versioned, SoftDeletable, Attributed)
+
+
 def managed(model: type[BaseModel]) -> frozenset[str]:
     """The fields that the library sets, by the mixins of the model."""
-    mixins = (Timestamped, Versioned, SoftDeletable)
-    return frozenset(name for mixin in mixins if issubclass(model, mixin) for name in mixin.model_fields)
+    return frozenset(name for mixin in MIXINS if issubclass(model, mixin) for name in mixin.model_fields)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from functools import cache, partial
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator
@@ -17,8 +17,12 @@ from ...core.errors import (
     did_you_mean,
 )
 from ..query.predicates import Compare, Predicate, comparisons
+from .base import managed
 from .plain import plain_field, plain_fields
 from .values import storable
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -36,6 +40,8 @@ class Kind(StrEnum):
     UUID = "uuid"
     BYTES = "bytes"
     JSON = "json"
+    OTHER = "other"
+    """Of a mapped class's column, in a type that only SQLAlchemy knows. Equal or not, and never more or less."""
 
 
 _KINDS = {
@@ -66,6 +72,8 @@ class FieldSchema:
     """Whether functions take part, which may not keep what they returned before."""
     plain: SchemaValidator | None = None
     """`validator`, then `storable`, in one; it may refuse what they accept."""
+    one_by_one: bool = False
+    """Whether an SQL store cannot take several of its values as one parameter."""
 
     def accept(self, value: Any) -> Any:
         """The value as it is stored; ValueError, with no value in it, for what the field or the stores refuse."""
@@ -87,7 +95,7 @@ class FieldSchema:
         try:
             return self.validator.validate_python(value, by_name=True, by_alias=True)
         except ValidationError as error:
-            raise ValueError(_reasons(error)) from None
+            raise ValueError(reasons(error)) from None
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"its validator failed ({type(error).__name__}); one that looks at other fields has to be a model "
@@ -103,7 +111,11 @@ class ModelSchema(Generic[ModelT]):
 
     def __init__(self, model: type[ModelT], key: str) -> None:
         self.model = model
+        """What describes the entities: their own class, or for mapped classes one with their mixins."""
+        self.entity_class: type[Any] = model
         self.key = key
+        self.table: sa.Table | None = None
+        """The table of a mapped class, which is as it says and not as the fields would have it."""
         schemas, definitions, config = _core_fields(model)
         self.fields = {name: _read_field(name, model, schema, definitions, config) for name, schema in schemas.items()}
         if key not in self.fields:
@@ -113,6 +125,8 @@ class ModelSchema(Generic[ModelT]):
         self._plain = plain_fields(schemas).validate_python
         self.has_rules = bool(model.__pydantic_decorators__.model_validators)
         """Whether the model has validators of the whole record, which a change of some fields has to satisfy."""
+        self.kept = frozenset({key, *managed(model)})
+        """The fields that no change has: the key, and what the library or the store sets."""
         self._has_validators = self.has_rules or any(field.has_validators for field in self.fields.values())
 
     def document(self, entity: ModelT) -> dict[str, Any]:
@@ -148,6 +162,10 @@ class ModelSchema(Generic[ModelT]):
                 raise InvalidChangeError(f"{self.model.__name__}.{changed[0]}: {_NOT_IDEMPOTENT}")
         return document
 
+    def replacement(self, entity: ModelT) -> dict[str, Any]:
+        """As `new_document`, of a record that is there already."""
+        return self.new_document(entity)
+
     def check(self, document: Mapping[str, Any]) -> None:
         """InvalidChangeError for a document that the model would refuse to read, or some store to keep."""
         self._read_again(document)
@@ -156,7 +174,7 @@ class ModelSchema(Generic[ModelT]):
         try:
             entity = self._read(document)
         except ValidationError as error:
-            raise InvalidChangeError(f"{self.model.__name__}: refused as a whole: {_reasons(error)}") from None
+            raise InvalidChangeError(f"{self.model.__name__}: refused as a whole: {reasons(error)}") from None
         return self.document(entity)
 
     def entity(self, document: Mapping[str, Any]) -> ModelT:
@@ -175,7 +193,7 @@ class ModelSchema(Generic[ModelT]):
     def _misfit(self, error: ValidationError) -> MigrationError:
         names = sorted({str(each["loc"][0]) for each in error.errors(include_input=False) if each["loc"]})
         return MigrationError(
-            f"a stored record does not fit {self.model.__name__} ({', '.join(names)}: {_reasons(error)}): "
+            f"a stored record does not fit {self.model.__name__} ({', '.join(names)}: {reasons(error)}): "
             "migrate the records, or let the model accept them"
         )
 
@@ -234,7 +252,7 @@ class ModelSchema(Generic[ModelT]):
         raise InvalidChangeError(f"{self.model.__name__} has no field {name!r}{did_you_mean(str(name), self.fields)}")
 
 
-def _reasons(error: ValidationError) -> str:
+def reasons(error: ValidationError) -> str:
     """What is wrong, without the values and without the keys of dicts."""
     return "; ".join(
         each["msg"] for each in error.errors(include_input=False, include_url=False, include_context=False)
@@ -242,8 +260,23 @@ def _reasons(error: ValidationError) -> str:
 
 
 @cache
-def schema_of(model: type[ModelT], key: str = "id") -> ModelSchema[ModelT]:
+def schema_of(model: type[Any], key: str = "id") -> ModelSchema[Any]:
+    """Of a pydantic model, or of a class that SQLAlchemy maps, whose key is its primary key."""
+    if is_mapped(model):
+        from .mapped import MappedSchema  # noqa: PLC0415 - it loads SQLAlchemy
+
+        return MappedSchema(model, key)
     return ModelSchema(model, key)
+
+
+def is_mapped(model: object) -> bool:
+    """Whether SQLAlchemy maps the class to a table."""
+    return isinstance(model, type) and getattr(model, "__mapper__", None) is not None
+
+
+def is_model(model: object) -> bool:
+    """Whether a repository can be of this class."""
+    return isinstance(model, type) and (issubclass(model, BaseModel) or is_mapped(model))
 
 
 def _lax(model: type[ModelT]) -> Callable[[Mapping[str, Any]], ModelT]:

@@ -2,11 +2,9 @@
 
 from typing import ClassVar, TypeVar
 
-from pydantic import BaseModel
-
 from .base import Repository
 
-EntityT = TypeVar("EntityT", bound=BaseModel)
+EntityT = TypeVar("EntityT")
 
 
 class AuditedRepository(Repository[EntityT]):

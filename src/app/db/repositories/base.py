@@ -16,7 +16,7 @@ from ...core.errors import (
     TransactionError,
 )
 from ..backends.base import Transaction
-from ..models.base import Versioned, managed
+from ..models.base import Versioned
 from ..models.values import utc_now
 from ..query.builder import QueryBuilder
 from ..query.operations import (
@@ -37,7 +37,7 @@ from .pages import Page
 from .source import RepositorySource
 from .unit_of_work import UnitOfWork
 
-EntityT = TypeVar("EntityT", bound=BaseModel)
+EntityT = TypeVar("EntityT")
 
 
 class Repository(JournaledRepository[EntityT]):
@@ -56,6 +56,7 @@ class Repository(JournaledRepository[EntityT]):
     async def create_many(self, entities: Iterable[EntityT]) -> list[EntityT]:
         """Store all or none."""
         documents = tuple(map(self.schema.new_document, entities))
+        del entities  # where nobody else has them: every garbage collection until the answer would go through them
         if not documents:
             return []
         return self.schema.entities(await self._run(Insert(documents, ttl=self._binding.ttl)))
@@ -71,13 +72,14 @@ class Repository(JournaledRepository[EntityT]):
         `on` names the fields of one unique index; left out it is the id. The record that is there keeps its id, and
         with timestamps its `created_at`. One atomic step. DuplicateRecordError where another unique value is taken.
         """
-        [stored] = await self._run(self._upsert((entity,), on))
+        [stored] = await self._run(self._upsert((self.schema.new_document(entity),), on))
         return cast("EntityT", self.schema.entity(stored))
 
     async def upsert_many(self, entities: Iterable[EntityT], *, on: str | Sequence[str] = ()) -> int:
         """As `upsert`, for all or none; how many there were. No two may have the same values of `on`."""
-        given = tuple(entities)
-        return int(await self._run(self._upsert(given, on, returning=False))) if given else 0
+        documents = tuple(map(self.schema.new_document, entities))
+        del entities  # as in `create_many`
+        return int(await self._run(self._upsert(documents, on, returning=False))) if documents else 0
 
     async def get(self, id: Any) -> EntityT | None:
         """Return the record, or None, also for an id that no record can have."""
@@ -182,10 +184,10 @@ class Repository(JournaledRepository[EntityT]):
         RecordNotFoundError when there is none. A versioned one must have the version that is stored, else
         StaleRecordError; the others overwrite what was changed meanwhile.
         """
-        document = self.schema.new_document(entity)
-        version = document["version"] if issubclass(self.model, Versioned) else None
+        document = self.schema.replacement(entity)
+        version = document["version"] if issubclass(self.schema.model, Versioned) else None
         where = Compare(self.key, Op.EQ, document.pop(self.key))
-        values = {name: value for name, value in document.items() if name not in managed(self.model)}
+        values = {name: value for name, value in document.items() if name not in self.schema.kept}
         guard = self._is_version(version)
         saved = await self._update_one(Update(where, values, guard=guard, ttl=self._binding.ttl))
         if saved is None:
@@ -281,13 +283,13 @@ class Repository(JournaledRepository[EntityT]):
     def _is_version(self, version: int | None) -> Predicate:
         if version is None:
             return ALL
-        if not issubclass(self.model, Versioned):
+        if not issubclass(self.schema.model, Versioned):
             raise ConfigurationError(f"{self.model.__name__} is not Versioned, so it has no version to compare")
         return compare("version", "=", version)
 
     async def _refuse_stale(self, where: Compare, version: int) -> None:
         """Say why a guarded write changed nothing. A version only rises, so what is read now is no older."""
-        found = await self._run(Find(where, limit=1))
+        found = await self._binding.writer.handlers[Find](Find(where, limit=1))
         if found:
             raise StaleRecordError(self.COLLECTION_NAME, where.value, version, found[0]["version"])
 
@@ -314,16 +316,24 @@ class Repository(JournaledRepository[EntityT]):
             raise InvalidFilterError("an empty filter here means every record: say so with everything=True")
         return where
 
-    def _upsert(self, entities: tuple[EntityT, ...], on: str | Sequence[str], *, returning: bool = True) -> Upsert:
+    def _upsert(
+        self, documents: tuple[dict[str, Any], ...], on: str | Sequence[str], *, returning: bool = True
+    ) -> Upsert:
         given: Any = on
         names = tuple(given) if isinstance(given, list | tuple) else (given,)
         names = names or (self.key,)
-        if names != (self.key,) and not any(index.unique and set(index.fields) == set(names) for index in self.indexes):
+        indexes = self._binding.backend.schema.indexes
+        if names != (self.key,) and not any(index.unique and set(index.fields) == set(names) for index in indexes):
             raise InvalidFilterError(
                 f"on: {', '.join(map(str, names))} is neither the key of {self.model.__name__} nor the fields of one "
                 "of its unique indexes, so two records could have the same"
             )
-        documents = self._in_one_order(tuple(map(self.schema.new_document, entities)), names)
+        missing = [name for name in names if any(name not in each for each in documents)]
+        if missing:
+            raise InvalidChangeError(
+                f"on: the store makes {', '.join(missing)}, so the entity has to have a value there"
+            )
+        documents = self._in_one_order(documents, names)
         values = set(map(itemgetter(*names), documents))
         if len(values) < len(documents):
             raise InvalidChangeError(f"two of the records to upsert have the same {', '.join(names)}")

@@ -41,7 +41,7 @@ def cached(*, ttl: float, absent_ttl: float = 5.0) -> Callable[[Method[Repositor
         @functools.wraps(method)
         async def wrapper(self: RepositoryT, /, *args: P.args, **kwargs: P.kwargs) -> R:
             binding = self._binding
-            rule = binding.declaration.cache
+            rule = binding.cache
             if rule is None or binding.backend.transaction is not None:
                 return await method(self, *args, **kwargs)
             bound = signature.bind(self, *args, **kwargs)
@@ -73,14 +73,14 @@ def is_cached(method: object) -> bool:
 
 def encode(value: Any, schema: ModelSchema[Any]) -> Any:
     """An answer in what stores keep; ConfigurationError for one that could not be made again of it."""
+    if isinstance(value, schema.entity_class):
+        return {_ENTITY: schema.document(value)}
     match value:
         case BaseModel():
-            if not isinstance(value, schema.model):
-                raise ConfigurationError(
-                    f"@cached: a {type(value).__name__} is not this repository's {schema.model.__name__}: "
-                    "return entities, plain values, lists or dicts"
-                )
-            return {_ENTITY: schema.document(value)}
+            raise ConfigurationError(
+                f"@cached: a {type(value).__name__} is not this repository's {schema.model.__name__}: "
+                "return entities, plain values, lists or dicts"
+            )
         case list():
             return [encode(item, schema) for item in value]
         case dict():

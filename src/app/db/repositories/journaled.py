@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
-from pydantic import BaseModel
-
 from ...core.errors import ConfigurationError, InvalidFilterError, RecordNotFoundError
 from ..middleware._audit_outcome import Outcome, outcome_of
 from ..middleware._audit_rows import Action, AuditRow, Stage, log_of
 from ..middleware.history import StateRow, read_states, record_text
 from ..middleware.versioning import VERSION
-from ..models.base import Versioned, managed
+from ..models.base import Versioned
 from ..models.values import to_milliseconds
 from ..query.keyset import following
 from ..query.operations import Document, Find, Order, Update
@@ -20,7 +18,7 @@ from ..query.ordering import read_size
 from ..query.predicates import ALL, Compare, Op, Predicate, both, compare
 from .placed import PlacedRepository
 
-EntityT = TypeVar("EntityT", bound=BaseModel)
+EntityT = TypeVar("EntityT")
 
 _NEWEST_FIRST = (Order("at", descending=True), Order("id", descending=True))
 
@@ -83,7 +81,7 @@ class JournaledRepository(PlacedRepository[EntityT]):
         rows = [row for row in await self._states(id) if row.version == version]
         if not rows:
             raise RecordNotFoundError(f"{self.COLLECTION_NAME}: the record {id!r} never had the version {version!r}")
-        kept = {self.key, *managed(self.model)}
+        kept = self.schema.kept
         past = rows[0].document
         values = {
             name: value
@@ -163,7 +161,7 @@ class JournaledRepository(PlacedRepository[EntityT]):
         key = self._key(row.record)
         found: list[Document] = await self._binding.backend.find(Find(Compare(self.key, Op.EQ, key), limit=1))
         others = [each for each in await self._log(Find(Compare("record", Op.EQ, row.record))) if each.id != row.id]
-        version = VERSION if issubclass(self.model, Versioned) else None
+        version = VERSION if issubclass(self.schema.model, Versioned) else None
         return outcome_of(row, found[0] if found else None, others, version)
 
     def _past(self, row: StateRow) -> EntityT:

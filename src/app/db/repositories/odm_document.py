@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from ...core.errors import ConfigurationError, did_you_mean
 from ..backends.base import Index
-from .placement import collection_name
+from ..models.naming import collection_name
 
 _KNOWN = ("name", "use_cache", "indexes")
 

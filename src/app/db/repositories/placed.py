@@ -2,27 +2,27 @@
 
 import copy
 import weakref
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, get_args, get_origin
-
-from pydantic import BaseModel
 
 from ...connections.adopt import adopted
 from ...connections.base import ConnectionManager
 from ...core import current
 from ...core.errors import ConfigurationError
-from ..backends.base import Capability, Index, Transaction
+from ..backends.base import Capability, Index, StorageBackend, Transaction
 from ..cache.cache import CacheStats
 from ..cache.policy import CachePolicy
 from ..middleware import CacheRule, Declaration, Visibility
 from ..models.base import SoftDeletable
-from ..models.schema import ModelSchema, schema_of
+from ..models.naming import collection_name
+from ..models.schema import ModelSchema, is_model, schema_of
 from ..query.operations import Operation
 from .cached import is_cached
-from .placement import Binding, Host, Placement, bind, cache_of, collection_name
-from .registry import DEFAULT_CONNECTIONS
+from .placement import Binding, Host, Placement, bind, cache_of
+from .registry import DEFAULT_CONNECTIONS, TABLE_CONNECTIONS
 
-EntityT = TypeVar("EntityT", bound=BaseModel)
+EntityT = TypeVar("EntityT")
 
 
 class PlacedRepository(Generic[EntityT]):
@@ -42,7 +42,8 @@ class PlacedRepository(Generic[EntityT]):
     cache: ClassVar[CachePolicy | None] = None
     """Keep what is read by id or by a unique field."""
 
-    model: ClassVar[type[BaseModel]]
+    model: ClassVar[Any]
+    """The class of its entities: a pydantic model, or a class that SQLAlchemy maps."""
     schema: ClassVar[ModelSchema[Any]]
     _has_cached_methods: ClassVar[bool] = False
     registered_name: ClassVar[str | None] = None
@@ -62,13 +63,35 @@ class PlacedRepository(Generic[EntityT]):
             (model,) = get_args(base)
             if isinstance(model, TypeVar):
                 return
-            if not (isinstance(model, type) and issubclass(model, BaseModel)):
-                raise ConfigurationError(f"{cls.__name__}: Repository[…] takes a pydantic model class, not {model!r}")
+            if not is_model(model):
+                raise ConfigurationError(
+                    f"{cls.__name__}: Repository[…] takes a pydantic model class or a mapped class, not {model!r}"
+                )
             cls.model = model
         cls._has_cached_methods = any(is_cached(getattr(cls, name, None)) for name in dir(cls))
         if hasattr(cls, "model"):
             cls.schema = schema_of(cls.model, cls.key)
+            cls.key = cls.schema.key
+            if cls.schema.table is not None:
+                cls._adopt(cls.schema.table.name)
             cls.COLLECTION_NAME = cls.COLLECTION_NAME or collection_name(cls.model)
+
+    @classmethod
+    def _adopt(cls, table: str) -> None:
+        """Live in the table of a mapped class, with the indexes that it has."""
+        if cls.COLLECTION_NAME not in ("", table):
+            raise ConfigurationError(
+                f"{cls.__name__}: {cls.model.__name__} is mapped to the table {table!r}, so leave out the collection"
+            )
+        if cls.indexes:
+            raise ConfigurationError(
+                f"{cls.__name__}: declare the indexes in {cls.model.__name__}, whose table they are of"
+            )
+        cls.COLLECTION_NAME = table
+        cls.keeps_history = cls.keeps_history or bool(getattr(cls.model, "__keeps_history__", False))
+        cls.audited = cls.audited or bool(getattr(cls.model, "__audited__", False))
+        if cls.connections is DEFAULT_CONNECTIONS:
+            cls.connections = TABLE_CONNECTIONS
 
     def __init__(self, db: Any = None) -> None:
         """`db` is a DataLayer, one of its connections, or a driver's own asynchronous client or database."""
@@ -76,6 +99,7 @@ class PlacedRepository(Generic[EntityT]):
             raise ConfigurationError(f"{type(self).__name__} names no model: derive it from Repository[YourModel]")
         self._origin: Self | None = None
         self._visibility = Visibility.LIVE
+        self._lens: Callable[[Binding], Binding] | None = None
         self._view: tuple[Binding, Binding] | None = None
         self._host: Host | None = None
         self._placement: Placement | None = None
@@ -103,10 +127,27 @@ class PlacedRepository(Generic[EntityT]):
     def only_deleted(self) -> Self:
         return self._seeing(Visibility.DELETED)
 
+    def from_reader(self) -> Self:
+        """The same repository, whose reads go to the `reader_url` of its connection, and may be older than its last
+        write. Writes, transactions, the history and the audit log are the writer's.
+
+        StoreUnavailableError while the reader is down: nothing falls back to the writer by itself.
+        """
+        return self._through(methodcaller("from_reader"))
+
+    def from_writer(self) -> Self:
+        """The same repository, where its settings say `reads_from: reader`, reading what was written last."""
+        return self._through(attrgetter("writer"))
+
     @property
     def manager(self) -> ConnectionManager[Any]:
         """The manager of the connection that the records live on."""
         return self._binding.backend.manager
+
+    @property
+    def backend(self) -> StorageBackend:
+        """What its operations end at."""
+        return self._binding.backend
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -162,7 +203,7 @@ class PlacedRepository(Generic[EntityT]):
 
     def _binding_of_view(self, origin: Binding) -> Binding:
         if self._view is None or self._view[0] is not origin:
-            self._view = (origin, origin.seeing(self._visibility))
+            self._view = (origin, origin if self._lens is None else self._lens(origin))
         return self._view[1]
 
     def _bind_to(self, host: Host) -> Binding:
@@ -172,19 +213,27 @@ class PlacedRepository(Generic[EntityT]):
         return binding
 
     def _bind(self, placement: Placement) -> Binding:
-        return bind(
+        binding = bind(
             placement,
             self.schema,
             collection=self.COLLECTION_NAME,
             indexes=self.indexes,
             ttl=self.ttl,
             declaration=Declaration(
-                self.model,
+                self.schema.model,
                 keeps_history=_first(placement.keeps_history, self.keeps_history),
                 audited=_first(placement.audited, self.audited),
                 cache=self._cache_rule(placement),
             ),
         )
+        if not placement.reads_from_reader:
+            return binding
+        if binding.cache is not None:
+            raise ConfigurationError(
+                f"{self.COLLECTION_NAME}: reads from a reader are not kept in a cache, which would keep what a write "
+                "has changed already; leave out `reads_from` or the cache, and ask `from_reader()` where it may be old"
+            )
+        return binding.from_reader()
 
     def _cache_rule(self, placement: Placement) -> CacheRule | None:
         policy = placement.policy or self.cache
@@ -216,10 +265,15 @@ class PlacedRepository(Generic[EntityT]):
         return cast("PlacedRepository[Any]", host.repository(name))
 
     def _seeing(self, visibility: Visibility) -> Self:
-        if not issubclass(self.model, SoftDeletable):
+        if not issubclass(self.schema.model, SoftDeletable):
             raise ConfigurationError(f"{self.model.__name__} is not SoftDeletable, so there is nothing deleted to see")
+        view = self._through(methodcaller("seeing", visibility))
+        view._visibility = visibility  # noqa: SLF001 - another instance of this class
+        return view
+
+    def _through(self, lens: Callable[[Binding], Binding]) -> Self:
         view = copy.copy(self)
-        view._origin, view._visibility = self, visibility  # noqa: SLF001 - another instance of this class
+        view._origin, view._lens = self, lens  # noqa: SLF001 - another instance of this class
         view._bound = view._view = None  # noqa: SLF001
         return view
 

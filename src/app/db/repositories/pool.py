@@ -20,6 +20,7 @@ class RepositoryPool:
 
     On PostgreSQL the block holds one connection, and what its repositories do runs there, each statement for itself:
     settings, temporary tables and advisory locks of the session hold for all of them. It takes one caller at a time.
+    Through a pooler (`pooled`) there is no such session: UnsupportedOperationError.
     The drivers of the other stores have one client for all, so there it connects and holds nothing. Without a manager
     it is the PostgreSQL connection of the current DataLayer.
     """
@@ -65,7 +66,7 @@ class RepositoryPool:
             if manager.connection_type == ConnectionType.POSTGRES:
                 from ..backends._postgres_session import PostgresSession  # noqa: PLC0415 - an optional package
 
-                self._session = PostgresSession(client, await client.take())
+                self._session = await PostgresSession.open(client)
         except BaseException:
             self._manager = None
             raise

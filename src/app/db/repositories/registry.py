@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from pydantic import BaseModel
-
 from ...core import current
 from ...core.registry import Registry
 
@@ -23,6 +21,8 @@ _classes: "Registry[type[Repository[Any]]]" = Registry(
 )
 
 DEFAULT_CONNECTIONS = ("mongodb", "postgres", "sqlite", "redis")
+TABLE_CONNECTIONS = ("postgres", "sqlite")
+"""For the classes that SQLAlchemy maps."""
 
 
 class _Repositories(Protocol):
@@ -41,7 +41,8 @@ class RepositoryRegistry:
         def decorate(repository: RepositoryT) -> RepositoryT:
             _classes.register(name, repository)
             repository.registered_name = name
-            repository.connections = connections
+            if connections is not DEFAULT_CONNECTIONS or repository.connections is not TABLE_CONNECTIONS:
+                repository.connections = connections
             return repository
 
         return decorate
@@ -56,7 +57,7 @@ class RepositoryRegistry:
         return _classes.get(name)
 
     @staticmethod
-    def classes_of(model: type[BaseModel]) -> "list[type[Repository[Any]]]":
+    def classes_of(model: type[Any]) -> "list[type[Repository[Any]]]":
         """The registered classes of a model. Those that nobody has imported yet are, which needs no driver."""
         return [each for each in map(_classes.get, _classes.names()) if getattr(each, "model", None) is model]
 

@@ -1,6 +1,7 @@
 """The contract of a storage backend as test classes: derive one, give it `open_place`, and every test runs on it."""
 
 from .aggregates import AggregateContract
+from .attribution import AttributionContract
 from .audit import AuditContract
 from .base import Contract, OpenPlace, Place
 from .caching import CachingContract
@@ -15,6 +16,7 @@ from .upserts import UpsertContract
 
 __all__ = [
     "AggregateContract",
+    "AttributionContract",
     "AuditContract",
     "CachingContract",
     "ChangeContract",
