@@ -6,6 +6,7 @@ import os
 import sqlite3
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from app.core.errors import ConfigurationError, DeadlineExceededError, StoreUnav
 from app.db import DataLayer
 from app.db.models.user import UserInDB
 from app.db.relational import create_all, engine, get_db, transaction
+from app.db.relational.sqlite_async import AsyncConnection
 
 from ..conftest import open_files
 from .models import Counter, Model
@@ -153,6 +155,55 @@ async def test_a_lock_that_lasts_is_an_error_of_ours(config: dict[str, Any]) -> 
         connection.close()
         async with transaction() as db:
             db.add(Counter())
+
+
+async def test_waiting_for_the_turn_to_write_is_not_slow(
+    config: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    config["connections"]["sqlite"]["slow_query"] = 0.1
+    async with DataLayer.from_config(config) as data:
+        await create_all(Model.metadata)
+        caplog.clear()
+        connection = other(data)
+        connection.execute("BEGIN IMMEDIATE")
+
+        async def write() -> float:
+            start = time.monotonic()
+            async with transaction() as db:
+                db.add(Counter())
+            return time.monotonic() - start
+
+        task = asyncio.create_task(write())
+        await asyncio.sleep(0.3)
+        connection.execute("ROLLBACK")
+        connection.close()
+        assert await task > 0.2
+        assert [each for each in caplog.messages if "slow query" in each] == []
+
+
+async def test_a_connection_whose_opening_was_cancelled_is_closed() -> None:
+    opened: list[sqlite3.Connection] = []
+    gate = threading.Event()
+
+    def open_file() -> sqlite3.Connection:
+        gate.wait(5)
+        opened.append(sqlite3.connect(":memory:", check_same_thread=False))
+        return opened[0]
+
+    connection = AsyncConnection(open_file)
+
+    async def connect() -> None:
+        await connection
+
+    task = asyncio.create_task(connect())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.set()
+    connection._thread.join(5)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
 
 
 async def test_it_is_the_file_of_the_repositories(data: DataLayer) -> None:
