@@ -84,6 +84,10 @@ SECTIONS: dict[str, tuple[str, list[type[BaseModel]]]] = {
         "Where repositories that have a `cache` keep what they read, and methods with `@cached` their answers.",
         [settings.CacheSettings],
     ),
+    "migrations": (
+        "Where [migrations](migrations.md) lie, and what they are compared with.",
+        [settings.MigrationSettings],
+    ),
     "vector_stores": ("Name → an engine, a collection in it and an embedding.", [settings.VectorStoreSettings]),
     "embeddings": (
         "Name → an embedding model. `provider` may be left out where the name is a provider.",

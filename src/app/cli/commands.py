@@ -21,10 +21,12 @@ from .check import print_report as print_check
 from .console import Config, complain, console, fail, health_json, health_table, print_passage, run
 from .db import app as db_app
 from .demo import demo as run_demo
+from .migrate import app as migrate_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
+app.add_typer(migrate_app, name="migrate")
 app.add_typer(db_app, name="db")
 
 STARTER = Path(__file__).with_name("starter.yaml")

@@ -31,10 +31,10 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
-def run(work: Coroutine[Any, Any, R], *, resumes: bool = False) -> R:
+def run(work: Coroutine[Any, Any, R], *, resumes: bool = False, interrupted: str = "interrupted") -> R:
     """Run a command to its end. What the library refuses is one line and exit code 1, never a traceback.
 
-    `resumes` says that the same command goes on where an interrupted one stopped.
+    `resumes` says that the same command goes on where an interrupted one stopped; `interrupted` is what else to say.
     """
 
     async def interruptible() -> R:
@@ -48,7 +48,7 @@ def run(work: Coroutine[Any, Any, R], *, resumes: bool = False) -> R:
     except (AppError, OSError, ValueError) as error:
         fail(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        fail("interrupted; the same command goes on where it stopped" if resumes else "interrupted", INTERRUPTED)
+        fail("interrupted; the same command goes on where it stopped" if resumes else interrupted, INTERRUPTED)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

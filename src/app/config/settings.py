@@ -93,6 +93,11 @@ class MigrationSettings(Section):
         Path("migrations"), description="The directory of migrations, with one in it for each connection, by its name."
     )
     wait: PositiveFloat = Field(300, description="Seconds to wait for another process that is migrating.")
+    models: Annotated[tuple[str, ...], BeforeValidator(separated)] = Field(
+        (),
+        description="Where the application's repositories and entities are: modules (`myapp.models`) or classes "
+        "(`myapp.models:Product`), imported before models and tables are compared.",
+    )
 
 
 class VectorStoreSettings(Section):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..connections.qdrant import QdrantConnectionManager
     from ..connections.redis import RedisConnectionManager
     from ..connections.sqlite import SQLiteConnectionManager
+    from .migrations.migrations import Migrations
     from .relational.engines import Engines
     from .repositories.signup_session_repository import SignupSessionRepository
     from .repositories.user_repository import UserRepository
@@ -66,17 +67,36 @@ class DataLayer:
         self._token: Token[current.Layer | None] | None = None
         self._closed = False
         self._forgettable = close_with_loop
+        self._unmigrated = False
 
     @classmethod
-    def from_config(cls, config: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None) -> "DataLayer":
+    def from_config(
+        cls, config: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None, *, migrate: bool = False
+    ) -> "DataLayer":
         """Build from a YAML file, a dict of the same shape, settings, or None.
 
         None means the file that MANYSTORE_CONFIG names, else `config/default.yaml`, else the embedded default. No I/O
         but reading the file. ConfigurationError names the file, the line and what is wrong there.
+
+        With `migrate`, entering it applies what is pending of all connections' migrations, before anything else is
+        used: `async with`, the `with` of `sync()`, or `await data.start()` where neither is at hand. MigrationError
+        where that cannot be, and then nothing is open.
         """
         layer = cls(load(config))
+        layer._unmigrated = migrate
         current.opened(layer)
         return layer
+
+    async def start(self) -> None:
+        """Apply pending migrations where `from_config` was told to; entering the layer does it."""
+        self._refuse_if_closed()
+        if self._unmigrated:
+            self._unmigrated = False
+            try:
+                await self.migrations.up()
+            except BaseException:
+                self._unmigrated = True
+                raise
 
     @overload
     def connection(self, name: Literal["sqlite"]) -> "SQLiteConnectionManager": ...
@@ -90,6 +110,8 @@ class DataLayer:
     def connection(self, name: str) -> Any: ...
     def connection(self, name: str) -> ConnectionManager[Any]:
         """Return the manager of the connection of that name, or of that type: the same one at each call."""
+        if self._unmigrated:
+            self._refuse_unready()
         return self.connections.get_connection_manager(name)
 
     @overload
@@ -104,7 +126,7 @@ class DataLayer:
     def repository(self, name: type[ModelT]) -> Repository[ModelT]: ...
     def repository(self, name: str | type[Any]) -> Repository[Any]:
         """Return the repository by its registered name, by its class, or for a model: the same one at each call."""
-        self._refuse_if_closed()
+        self._refuse_unready()
         repository = self._repositories.get(name)
         if repository is None:
             repository = _repository_class(name)(self)
@@ -118,7 +140,7 @@ class DataLayer:
 
         `tx.repository("user")` takes part in it, where it lives on that connection.
         """
-        self._refuse_if_closed()
+        self._refuse_unready()
         manager = self.connections.get_connection_manager(connection)
 
         async def begin() -> Transaction:
@@ -127,12 +149,12 @@ class DataLayer:
         return UnitOfWork(begin, manager, self.repository)
 
     def vector_store(self, name: str | VectorDBType) -> "VectorDB":
-        self._refuse_if_closed()
+        self._refuse_unready()
         return self.vector_stores.get_vector_store(name)
 
     def embedding(self, name: str = "default") -> "EmbeddingModel":
         """Return the embedding model under that name of the settings."""
-        self._refuse_if_closed()
+        self._refuse_unready()
         return self.embeddings.embedding(name)
 
     def sync(self) -> SyncLayer:
@@ -184,9 +206,21 @@ class DataLayer:
         return Cache(RedisStore(self.connections.get_connection_manager(settings.connection), settings.prefix))
 
     @cached_property
+    def migrations(self) -> "Migrations":
+        """The migrations of each connection: `await data.migrations.of("postgres").status()`."""
+        from .migrations.migrations import Migrations  # noqa: PLC0415 - Alembic is loaded on use
+
+        return Migrations(self)
+
+    @property
+    def repositories(self) -> tuple[Repository[Any], ...]:
+        """Those that were asked for so far."""
+        return tuple(self._repositories.values())
+
+    @cached_property
     def relational(self) -> "Engines":
         """The engines of SQLAlchemy's, for `app.db.relational`."""
-        self._refuse_if_closed()
+        self._refuse_unready()
         from .relational.engines import Engines  # noqa: PLC0415 - on use only
 
         return Engines(self.settings, self.connections)
@@ -197,7 +231,7 @@ class DataLayer:
 
     def place(self, repository: type[Repository[Any]]) -> Placement:
         """Where a repository lives: where the settings say, else on the best of the types it was made for."""
-        self._refuse_if_closed()
+        self._refuse_unready()
         name = repository.registered_name or repository.COLLECTION_NAME
         section = self.settings.repositories.get(name)
         if section is None:
@@ -229,7 +263,11 @@ class DataLayer:
         )
 
     async def __aenter__(self) -> Self:
-        self._refuse_if_closed()
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
         self._token = current.enter(self)
         return self
 
@@ -256,6 +294,13 @@ class DataLayer:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise ConfigurationError("this DataLayer is closed: open a new one with DataLayer.from_config(...)")
+
+    def _refuse_unready(self) -> None:
+        self._refuse_if_closed()
+        if self._unmigrated:
+            raise ConfigurationError(
+                "this DataLayer is to migrate first: enter it (`async with data:`), or `await data.start()`"
+            )
 
     def _refuse_another_way(self, repository: Repository[Any]) -> None:
         """Of two repositories of one collection, one would write what the cache and the journal of the other miss."""

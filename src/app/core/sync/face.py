@@ -95,7 +95,7 @@ class _Closable(Protocol):
 
 
 class _Layer(_Closable, current.Layer, Protocol):
-    pass
+    async def start(self) -> None: ...
 
 
 class SyncOwner(Sync):
@@ -132,12 +132,19 @@ class SyncLayer(SyncOwner):
 
     __slots__ = ("_token",)
 
+    _target: _Layer
+
     def __init__(self, layer: _Layer) -> None:
         super().__init__(layer)
         self._token: Any = None
 
     def __enter__(self) -> Self:
         super().__enter__()
+        try:
+            self._portal.call(self._target.start)
+        except BaseException:
+            self.close()
+            raise
         self._token = current.enter(self._target)
         return self
 

@@ -13,6 +13,8 @@ from sqlalchemy.engine.mock import MockConnection
 from ...core.errors import MigrationError
 from ...core.utils.logger import get_logger
 from ._sql_mapped import MappedTable
+from ._sql_table import migrated, refuse_missing
+from .base import LEDGER
 
 logger = get_logger(__name__)
 
@@ -82,6 +84,9 @@ def ensure_mapped_table(connection: sqlite3.Connection, table: MappedTable) -> N
         check_columns(table, {name: Present(bool(not_null), bool(place)) for name, not_null, place in rows})
         return
     present = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if LEDGER in present:
+        with migrated():
+            refuse_missing(table, [f"created the table {table.schema.name}"])
     for statement in creation(table, present):
         connection.execute(statement)
     logger.info("created the table %s", table.schema.name)

@@ -136,6 +136,10 @@ class PostgresDialect(Dialect):
     def literal(self, value: Any) -> str:
         return literal(value)
 
+    def index_comment(self, name: str, ddl: str) -> str:
+        quoted = self.sqlalchemy.identifier_preparer.quote_identifier(name)
+        return f"COMMENT ON INDEX {quoted} IS {literal(ddl)}"
+
     def by_code_point(self, text: Condition) -> Condition:
         return sa.cast(text, sa.Text()).collate(CODE_POINTS)
 

@@ -4,7 +4,6 @@ What is there is read first, and without a lock: most first uses find all of it,
 Whoever finds a difference takes the one lock of the schema, looks again, and changes it in a transaction.
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,7 +17,8 @@ from ._mapped_schema import Present, check_columns, creation, needed_tables
 from ._postgres_dialect import CODE_POINTS
 from ._sql import EXPIRES, EXTRA
 from ._sql_mapped import MappedTable
-from ._sql_table import Table
+from ._sql_table import Table, is_same_ddl, migrated, refuse_missing
+from .base import LEDGER
 
 logger = get_logger(__name__)
 
@@ -27,7 +27,6 @@ Connection = psycopg.AsyncConnection[Any]
 _LOCK = int.from_bytes(b"manystor", "big", signed=True)
 _LOCK_SECONDS = 5
 """For the lock on a table: who waits for one makes all others wait behind."""
-_MOST_CHARACTERS = 63
 
 _COLUMNS = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, coalesce(a.attnum = ANY(i.indkey), false),
@@ -42,7 +41,7 @@ _COLUMNS = """
     WHERE c.relname = %s AND c.relkind IN ('r', 'p')
     ORDER BY a.attnum
 """
-_INDEXES = """
+INDEXES = """
     SELECT x.relname, c.relname, i.indisunique, i.indpred IS NOT NULL, obj_description(x.oid, 'pg_class'),
            ARRAY(SELECT a.attname::text FROM unnest(i.indkey::smallint[]) WITH ORDINALITY k(number, place)
                  LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number ORDER BY k.place)
@@ -51,6 +50,10 @@ _INDEXES = """
     JOIN pg_class c ON c.oid = i.indrelid
     JOIN pg_namespace n ON n.oid = x.relnamespace AND n.nspname = current_schema()
     WHERE x.relname = ANY(%s) OR c.relname = %s
+"""
+_HAS_LEDGER = """
+    SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
+    WHERE c.relname = %s
 """
 _TABLES = """
     SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
@@ -110,10 +113,15 @@ async def ensure_table(connection: Connection, table: Table) -> Mapping[str, tup
     """Create what is missing; return the fields of each index by its name.
 
     A new optional or defaulted field becomes a column with that default for the records that are there; any other
-    difference raises MigrationError.
+    difference raises MigrationError. Where there is a ledger of migrations nothing is made.
     """
     if connection.pgconn.parameter_status(b"server_encoding") != b"UTF8":
         raise ConfigurationError("the database is not in UTF8, so it cannot keep every text: create it in UTF8")
+    if await _rows(connection, _HAS_LEDGER, (LEDGER,)):
+        with migrated():
+            work, fields = await _compare(connection, table)
+            refuse_missing(table, [each.done for each in work])
+            return fields
     work, fields = await _compare(connection, table)
     if work:
         async with connection.transaction():
@@ -135,7 +143,7 @@ async def _compare(connection: Connection, table: Table) -> tuple[list[_Work], M
     if isinstance(table, MappedTable):
         return await _compare_mapped(connection, table, columns)
     names = [table.index_name(index) for index in table.schema.indexes]
-    indexes = {row[0]: _Index(*row[1:]) for row in await _rows(connection, _INDEXES, (names, name))}
+    indexes = {row[0]: _Index(*row[1:]) for row in await _rows(connection, INDEXES, (names, name))}
     if columns:
         work = _column_work(table, columns)
     else:
@@ -153,7 +161,7 @@ async def _compare_mapped(
     name = table.schema.name
     if columns:
         check_columns(table, {each: Present(found.not_null, found.in_key) for each, found in columns.items()})
-        indexes = {row[0]: _Index(*row[1:]) for row in await _rows(connection, _INDEXES, ([], name))}
+        indexes = {row[0]: _Index(*row[1:]) for row in await _rows(connection, INDEXES, ([], name))}
         return [], {each: table.fields_of(filter(None, found.columns)) for each, found in indexes.items()}
     present = [row[0] for row in await _rows(connection, _TABLES, ([*needed_tables(table)],))]
     types = [row[0] for row in await _rows(connection, _ENUMERATIONS, ())]
@@ -233,15 +241,13 @@ def _wanted_indexes(table: Table, present: Mapping[str, _Index]) -> dict[str, _W
     result = {}
     for index in table.schema.indexes:
         own = table.index_name(index)
-        longer = _fitting(f"{name}_{own}")
+        longer = table.lengthened(own)
         taken = own in present and present[own].table != name
         chosen = longer if longer in present or taken else own
         ddl = table.index_ddl(index, chosen)
         result[chosen] = _Wanted(index.fields, index.unique, index.where != ALL, ddl)
     if table.schema.expires:
-        chosen = _fitting(f"{name}_expires")
-        ddl = f"CREATE INDEX {table.quote(chosen)} ON {table.quote(name)} ({table.quote(EXPIRES)})"
-        result[chosen] = _Wanted((EXPIRES,), unique=False, limited=False, ddl=ddl)
+        result[table.lengthened("expires")] = _Wanted((EXPIRES,), False, False, table.expires_ddl())
     return result
 
 
@@ -250,9 +256,8 @@ def _index_work(table: Table, wanted: Mapping[str, _Wanted], present: Mapping[st
     work = []
     for chosen, each in wanted.items():
         if chosen not in present:
-            comment = f"COMMENT ON INDEX {table.quote(chosen)} IS {table.dialect.literal(each.ddl)}"
             work.append(_Work(each.ddl, f"created the index {chosen} on {name}"))
-            work.append(_Work(comment, f"described the index {chosen}"))
+            work.append(_Work(table.dialect.index_comment(chosen, each.ddl), f"described the index {chosen}"))
         elif not _is_same(present[chosen], each):
             raise MigrationError(
                 f"the index {chosen} on {name} is another than the repository's: run DROP INDEX {table.quote(chosen)}, "
@@ -264,17 +269,9 @@ def _index_work(table: Table, wanted: Mapping[str, _Wanted], present: Mapping[st
 def _is_same(present: _Index, wanted: _Wanted) -> bool:
     """PostgreSQL spells a condition its own way, so ours is kept as a comment; a migration's index has none."""
     if present.made_by is not None and present.made_by.startswith("CREATE "):
-        return present.made_by == wanted.ddl
+        return is_same_ddl(present.made_by, wanted.ddl)
     form = (tuple(present.columns), present.unique, present.limited)
     return form == (wanted.fields, wanted.unique, wanted.limited)
-
-
-def _fitting(name: str) -> str:
-    """PostgreSQL would cut a longer one, and take two that begin alike for one."""
-    if len(name) <= _MOST_CHARACTERS:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: _MOST_CHARACTERS - 9]}_{digest}"
 
 
 async def _rows(connection: Connection, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:

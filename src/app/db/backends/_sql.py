@@ -56,6 +56,8 @@ class Dialect(ABC):
     sessions: ClassVar[SADialect]
     """SQLAlchemy's own, with which a session writes and reads."""
     types: ClassVar[Mapping[Kind, sa.types.TypeEngine[Any]]]
+    table_options: ClassVar[Mapping[str, Any]] = {}
+    """SQLAlchemy's, for every table."""
     locks_rows: ClassVar[bool] = False
     """Whether a SELECT in a transaction can keep others from its rows, and has to for them to stay as they are."""
 
@@ -103,6 +105,10 @@ class Dialect(ABC):
     @abstractmethod
     def literal(self, value: Any) -> str:
         """A value, as the codec of its column gives it, as SQL text: the default in a column's DDL."""
+
+    def index_comment(self, name: str, ddl: str) -> str:  # noqa: ARG002 - for stores that need it
+        """The statement that keeps an index's own one beside it; empty where the store keeps it by itself."""
+        return ""
 
     @abstractmethod
     def by_code_point(self, text: Condition) -> Condition:

@@ -72,6 +72,10 @@ class SQLBackend(StorageBackend):
     def collection(self) -> sa.Table:
         return self._table.table if self.schema.table is None else self.schema.table
 
+    @property
+    def table(self) -> Table:
+        return self._table
+
     async def insert(self, operation: Insert) -> tuple[Document, ...]:
         skip = operation.on_conflict is OnConflict.SKIP
         if self.schema.table is not None:

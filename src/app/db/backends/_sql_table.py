@@ -1,10 +1,13 @@
 """A collection as an SQL table: its columns and indexes, and predicates as conditions on them."""
 
-from collections.abc import Collection, Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.sql.elements import quoted_name
 
 from ...core.errors import (
     ConfigurationError,
@@ -22,6 +25,34 @@ from ._names import check_identifier
 from ._shapes import VALUE_KINDS, lower, shape, value_kind, without_lists
 from ._sql import EXPIRES, EXTRA, Binder, Codec, Condition, Dialect, LiteralBinder, compare
 from .base import CollectionSchema, Index
+
+TABLE: Final = "manystore"
+"""In the `info` of a table that `Table.described` made: the Table."""
+
+
+@contextmanager
+def migrated() -> Iterator[None]:
+    """In a database with a ledger of migrations, a difference is theirs to remove."""
+    try:
+        yield
+    except MigrationError as error:
+        raise MigrationError(f"{error}; {_BY_MIGRATION}") from None
+
+
+def refuse_missing(table: "Table", missing: Sequence[str]) -> None:
+    if missing:
+        raise MigrationError(f"{table.schema.name} is not as the model has it (not yet {', nor '.join(missing)})")
+
+
+def is_same_ddl(first: str, second: str) -> bool:
+    """Whether two statements make the same index; a migration quotes names only where it has to."""
+    return " ".join(first.replace('"', "").split()) == " ".join(second.replace('"', "").split())
+
+
+_BY_MIGRATION = (
+    "this database has migrations, so it is one of them that does it: `manystore migrate up` applies what is pending, "
+    "and `manystore migrate new` writes what is missing"
+)
 
 
 class Table:
@@ -52,7 +83,7 @@ class Table:
                 check_identifier(name),
                 dialect.types[field.kind],
                 primary_key=name == schema.key,
-                autoincrement=False,  # keys are made by the model
+                autoincrement="auto" if name != schema.key else False,  # keys are made by the model
                 nullable=field.nullable or field.kind is Kind.JSON,
             )
             for name, field in schema.fields.items()
@@ -61,7 +92,7 @@ class Table:
             columns.append(sa.Column(EXTRA, dialect.types[Kind.JSON], nullable=False))
         if schema.expires:
             columns.append(sa.Column(EXPIRES, dialect.types[Kind.FLOAT], nullable=True))
-        return sa.Table(check_identifier(schema.name), sa.MetaData(), *columns, quote=True)
+        return sa.Table(check_identifier(schema.name), sa.MetaData(), *columns, quote=True, **dialect.table_options)
 
     @cached_property
     def columns(self) -> tuple[sa.Column[Any], ...]:
@@ -104,34 +135,64 @@ class Table:
         name = self.schema.name
         kind = column.type.compile(self.dialect.sqlalchemy)
         add = f"ALTER TABLE {self.quote(name)} ADD COLUMN {self.quote(column.name)} {kind}"
-        if column.name == EXTRA:
-            default = "'{}'"
-        elif column.name == EXPIRES:
-            default = "NULL"
-        elif self.schema.fields[column.name].required:
+        if not self.has_added_default(column.name):
             raise MigrationError(
                 f"the table {name} has no column {column.name!r}, which the model requires: give the field a default, "
                 f"or run {add} NOT NULL DEFAULT …, with the value that old records shall have"
             )
-        else:
-            default = self._default_literal(column.name)
+        # As SQL text, since DDL takes no parameters.
+        default = self.dialect.literal(self.added_default(column.name))
         return f"{add}{'' if column.nullable else ' NOT NULL'} DEFAULT {default}"
 
-    def _default_literal(self, name: str) -> str:
-        """The field's default as SQL text, since DDL takes no parameters."""
+    def has_added_default(self, name: str) -> bool:
+        """Whether old records can get a new column; the model may require a value."""
+        return name in (EXTRA, EXPIRES) or not self.schema.fields[name].required
+
+    def added_default(self, name: str) -> Any:
+        """What a new column has in old records, as it is stored."""
+        if name in (EXTRA, EXPIRES):
+            return "{}" if name == EXTRA else None
         try:
             default = storable(self.schema.fields[name].default())
         except ValueError as error:
             raise ConfigurationError(f"the default of {self.schema.name}.{name} cannot be stored: {error}") from None
         encode = self.encoders[name]
-        return self.dialect.literal(default if encode is None else encode(default))
+        return default if encode is None else encode(default)
+
+    def lengthened(self, name: str) -> str:
+        """The name of an index with the table's before it, as short as the store needs it."""
+        longer, most = f"{self.schema.name}_{name}", self.dialect.sqlalchemy.max_identifier_length
+        if len(longer) <= most:
+            return longer
+        # The store would cut it, and take two that begin alike for one.
+        digest = hashlib.sha256(longer.encode()).hexdigest()[:8]
+        return f"{longer[: most - 9]}_{digest}"
+
+    def described(self, metadata: sa.MetaData, name_of: Callable[[str], str] = str) -> sa.Table:
+        """The table with its indexes in another metadata, for SQLAlchemy and Alembic; `name_of` may rename an index."""
+        table = self.table.to_metadata(metadata)
+        table.info[TABLE] = self
+        for index in self.schema.indexes:
+            self._index(table, index, quoted_name(name_of(self.index_name(index)), quote=True))
+        if self.schema.expires:
+            self._expires_index(table)
+        return table
 
     def index_ddl(self, index: Index, name: str) -> str:
+        copy = self.table.to_metadata(sa.MetaData())
+        return self.ddl(sa.schema.CreateIndex(self._index(copy, index, quoted_name(name, quote=True))))
+
+    def expires_ddl(self) -> str:
+        return self.ddl(sa.schema.CreateIndex(self._expires_index(self.table.to_metadata(sa.MetaData()))))
+
+    def _expires_index(self, table: sa.Table) -> sa.Index:
+        return sa.Index(quoted_name(self.lengthened("expires"), quote=True), table.c[EXPIRES])
+
+    def _index(self, table: sa.Table, index: Index, name: str) -> sa.Index:
         where = self.index_condition(index)
-        clause = "" if where is None else f" WHERE {where}"
-        fields = ", ".join(self._literal(self.indexed(each)) for each in index.fields)
-        unique = "UNIQUE " if index.unique else ""
-        return f"CREATE {unique}INDEX {self.quote(name)} ON {self.quote(self.schema.name)} ({fields}){clause}"
+        options: Any = {} if where is None else {f"{self.dialect.sqlalchemy.name}_where": sa.literal_column(where)}
+        fields = [self.dialect.ordering(table.c[each], self._sortable(each)) for each in index.fields]
+        return sa.Index(name, *fields, unique=index.unique, **options)
 
     def index_condition(self, index: Index) -> str | None:
         """The condition of a partial index as SQL text, which an upsert has to repeat to the letter."""
@@ -187,14 +248,18 @@ class Table:
 
     def ordering(self, name: str) -> Condition:
         """The field as it is compared, sorted and indexed."""
-        field = self._field(name)
-        if field.kind is Kind.JSON:
-            raise UnsupportedOperationError(f"{self.schema.name}: cannot sort or index by {name!r}, which is nested")
+        field = self._sortable(name)
         return self._in_order(self.table.c[field.name], field)
 
     def indexed(self, name: str) -> Condition:
         """The field as an index has it."""
         return self.ordering(name)
+
+    def _sortable(self, name: str) -> FieldSchema:
+        field = self._field(name)
+        if field.kind is Kind.JSON:
+            raise UnsupportedOperationError(f"{self.schema.name}: cannot sort or index by {name!r}, which is nested")
+        return field
 
     def made_by_sql(self, names: Collection[str], *, new: bool) -> dict[str, Any]:  # noqa: ARG002 - of mapped classes
         """What the statement itself gives to columns beyond the named ones, in a new row or in one that changes."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
 from functools import lru_cache, partial
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -105,6 +105,7 @@ class SQLiteDialect(Dialect):
     sqlalchemy = _Dialect(paramstyle="qmark")
     sessions = SQLiteDialect_pysqlite()
     types = _TYPES
+    table_options: ClassVar[Mapping[str, Any]] = {"sqlite_strict": True}
 
     def codec(self, field: FieldSchema) -> tuple[Codec | None, Codec | None]:
         return _CODECS.get(field.kind, (None, None))

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from ...core.errors import ConfigurationError, MigrationError
 from ...core.utils.logger import get_logger
 from ._sql import EXPIRES, EXTRA
-from ._sql_table import Table
+from ._sql_table import Table, is_same_ddl, migrated, refuse_missing
 from ._sqlite_dialect import SQLiteDialect
+from .base import LEDGER
 
 logger = get_logger(__name__)
 
@@ -26,7 +27,7 @@ def ensure_table(connection: sqlite3.Connection, table: Table) -> None:
     """Create what is missing, in the caller's transaction, so that of many processes one does it.
 
     A new optional or defaulted field becomes a column with that default for the records that are there; any other
-    difference raises MigrationError.
+    difference raises MigrationError. Where there is a ledger of migrations nothing is made.
     """
     name = table.schema.name
     if name.lower().startswith("sqlite_"):
@@ -35,22 +36,37 @@ def ensure_table(connection: sqlite3.Connection, table: Table) -> None:
         row[1]: _Column(row[2], bool(row[3]), bool(row[5]))
         for row in connection.execute("SELECT * FROM pragma_table_info(?)", (name,))
     }
-    if present:
-        _alter(connection, table, present)
-    else:
-        connection.execute(table.ddl(sa.schema.CreateTable(table.table)) + " STRICT")
-        logger.info("created the table %s", name)
-    _ensure_indexes(connection, table)
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (LEDGER,)).fetchone():
+        with migrated():
+            refuse_missing(table, [done for _, done in _work(connection, table, present)])
+        return
+    for statement, done in _work(connection, table, present):
+        try:
+            connection.execute(statement)
+        except sqlite3.IntegrityError as error:
+            raise MigrationError(f"records of {name} break a unique index: {error}") from error
+        logger.info("%s", done)
 
 
-def _alter(connection: sqlite3.Connection, table: Table, present: dict[str, _Column]) -> None:
+def _work(connection: sqlite3.Connection, table: Table, present: dict[str, _Column]) -> list[tuple[str, str]]:
+    """Statements, and what to log of each."""
     name = table.schema.name
+    work = []
+    if present:
+        work += _column_work(table, present)
+    else:
+        work.append((table.ddl(sa.schema.CreateTable(table.table)), f"created the table {name}"))
+    return work + _index_work(connection, table)
+
+
+def _column_work(table: Table, present: dict[str, _Column]) -> list[tuple[str, str]]:
+    name = table.schema.name
+    work = []
     for column in table.table.c:
         if column.name in present:
             _compare(name, column, present[column.name])
         else:
-            connection.execute(table.add_column(column))
-            logger.info("added the column %s.%s", name, column.name)
+            work.append((table.add_column(column), f"added the column {name}.{column.name}"))
     unknown = [each for each in present if each not in table.table.c and each not in (EXTRA, EXPIRES)]
     if unknown:
         statements = "; ".join(f"ALTER TABLE {table.quote(name)} DROP COLUMN {table.quote(each)}" for each in unknown)
@@ -58,6 +74,7 @@ def _alter(connection: sqlite3.Connection, table: Table, present: dict[str, _Col
             f"the table {name} has columns that the model has not ({', '.join(unknown)}): "
             f"add them to the model, or run {statements}"
         )
+    return work
 
 
 def _compare(name: str, column: sa.Column[Any], present: _Column) -> None:
@@ -81,31 +98,24 @@ def _kind(column: sa.Column[Any]) -> str:
     return column.type.compile(SQLiteDialect.sqlalchemy)
 
 
-def _ensure_indexes(connection: sqlite3.Connection, table: Table) -> None:
+def _index_work(connection: sqlite3.Connection, table: Table) -> list[tuple[str, str]]:
     """An index has the name that the repository gives it, unless another table has it: in SQLite names are for all."""
     name = table.schema.name
-    owners = dict(connection.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'index'"))
+    found = connection.execute("SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'index'").fetchall()
+    owners = {index: owner for index, owner, _ in found}
+    present = {index: sql for index, _, sql in found}
+    wanted = {}
     for index in table.schema.indexes:
         own = table.index_name(index)
-        longer = f"{name}_{own}"
+        longer = table.lengthened(own)
         chosen = longer if owners.get(longer) == name or owners.get(own, name) != name else own
-        _ensure_index(connection, name, chosen, table.index_ddl(index, chosen))
+        wanted[chosen] = table.index_ddl(index, chosen)
     if table.schema.expires:
-        expires = f"{name}_expires"
-        ddl = f"CREATE INDEX {table.quote(expires)} ON {table.quote(name)} ({table.quote(EXPIRES)})"
-        _ensure_index(connection, name, expires, ddl)
-
-
-def _ensure_index(connection: sqlite3.Connection, name: str, index: str, ddl: str) -> None:
-    present = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND name = ?", (index,)).fetchone()
-    if present is None:
-        try:
-            connection.execute(ddl)
-        except sqlite3.IntegrityError as error:
-            raise MigrationError(f"records of {name} break the unique index {index}: {error}") from error
-        logger.info("created the index %s on %s", index, name)
-    elif present[0] != ddl:
-        raise MigrationError(
-            f"the index {index} on {name} is another than the repository's: run DROP INDEX {index}, and the next use "
-            "makes it anew"
-        )
+        wanted[table.lengthened("expires")] = table.expires_ddl()
+    for chosen, ddl in wanted.items():
+        if chosen in present and not is_same_ddl(present[chosen], ddl):
+            raise MigrationError(
+                f"the index {chosen} on {name} is another than the repository's: run DROP INDEX {chosen}, and the next "
+                "use makes it anew"
+            )
+    return [(ddl, f"created the index {chosen} on {name}") for chosen, ddl in wanted.items() if chosen not in present]

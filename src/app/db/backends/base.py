@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
 
 from ...connections.base import ConnectionManager
 from ...core.constants import ConnectionType
@@ -34,6 +34,9 @@ from ..query.predicates import ALL, Predicate, both
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+
+LEDGER: Final = "manystore_migrations"
+"""The collection or table of what was migrated. Where it is there, migrations alone change what a table looks like."""
 
 Handler: TypeAlias = Callable[[Any], Awaitable[Any]]
 """Carries out an operation of one type; its result is what the operation's class says."""

@@ -12,14 +12,13 @@ from ...connections.base import ConnectionManager
 from ...core.errors import (
     DuplicateRecordError,
     InvalidFilterError,
-    MigrationError,
     UnsupportedOperationError,
 )
 from ..models.schema import Kind
 from ..query.evaluate import ordered
 from ..query.operations import Count, Delete, Document, Explain, Find, Insert, OnConflict, Order, Stream, Update, Upsert
-from ..query.predicates import ALL, Compare, Op, Predicate, both
-from . import _redis_upsert
+from ..query.predicates import Compare, Op, Predicate, both
+from . import _redis_indexes, _redis_upsert
 from ._redis_documents import Documents, splice_arguments
 from ._redis_keys import Keys
 from ._redis_query import explain, matcher, null_fields, plan
@@ -29,6 +28,7 @@ from ._redis_records import (
     Mode,
     Records,
     StoredRecords,
+    Write,
     insertion,
     replacement,
     translated,
@@ -90,14 +90,18 @@ class RedisBackend(StorageBackend):
         client = await self._client()
         records = self._records
         lifetime = _milliseconds(operation.ttl) or "none"
-        given = [records.documents.encode(document) for document in operation.documents]
-        self._refuse_spread(len(given))
+        self._refuse_spread(len(operation.documents))
         skip = operation.on_conflict is OnConflict.SKIP
-        writes = [insertion(records.keys, record, lifetime) for record in given]
+        given: list[Document] = []
+        writes: list[Write] = []
+        for document in operation.documents:
+            record = records.documents.encode(document)
+            given.append(record.document)
+            writes.append(insertion(records.keys, record, lifetime))
         answers = await records.insert(client, writes, Mode.EACH if skip else Mode.ALL)
         if not skip and answers != [1] * len(writes):
             raise DuplicateRecordError(self.schema.name, [self.schema.key]) from ResponseError("the id is taken")
-        return tuple(record.document for record, answer in zip(given, answers, strict=True) if answer == 1)
+        return tuple(document for document, answer in zip(given, answers, strict=True) if answer == 1)
 
     async def upsert(self, operation: Upsert) -> list[Document] | int:
         client = await self._client()
@@ -111,8 +115,7 @@ class RedisBackend(StorageBackend):
         [first, *others] = operation.documents
         name = "" if others else repr([first[field] for field in operation.on])
         async with self._turn(client, name):
-            stored = await _redis_upsert.compare_and_set(client, records, operation, lifetime)
-        return stored if operation.returning else len(stored)
+            return await _redis_upsert.compare_and_set(client, records, operation, lifetime)
 
     async def find(self, operation: Find) -> list[Document]:
         client = await self._client()
@@ -212,35 +215,11 @@ class RedisBackend(StorageBackend):
             stored = self._stored  # refuses what it cannot name or index
             if self.schema.indexes:
                 try:
-                    await self._ensure_indexes(client, stored)
+                    await _redis_indexes.ensure(client, stored)
                 except ResponseError as error:
                     raise translated(stored.keys, error) from error
             self._ready = client
         return client
-
-    async def _ensure_indexes(self, client: Any, stored: StoredRecords) -> None:
-        """Index what was stored before the index was, once: the collection remembers which indexes are complete."""
-        keys = stored.keys
-        complete: dict[str, str] = await client.hgetall(keys.meta)
-        wanted = {name: keys.signature(index) for name, index in keys.indexes.items()}
-        if complete == wanted:
-            return
-        for name in complete.keys() - {name for name in wanted if complete.get(name) == wanted[name]}:
-            await client.hdel(keys.meta, name)
-            await stored.remove_entries(client, name)
-        pending = await stored.fetch(client, ALL)
-        while pending:
-            try:
-                answers = await stored.write(
-                    client, [replacement(keys, each, each, entries=True) for each in pending], Mode.EACH
-                )
-            except DuplicateRecordError as error:
-                raise MigrationError(
-                    f"{keys.name}: stored records have the same {', '.join(error.fields)}, so that cannot be made "
-                    "unique: migrate them"
-                ) from error
-            pending = stored.overtaken(answers, matcher(ALL))
-        await client.hset(keys.meta, mapping=wanted)
 
     def _turn(self, client: Any, name: str) -> AbstractAsyncContextManager[None]:
         """Wait for this loop's other writers of one record; '' for several records, which wait for nobody."""

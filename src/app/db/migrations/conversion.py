@@ -2,21 +2,20 @@
 
 A batch is read, its new values are computed and written down in the ledger together with the old ones, and then the
 documents are changed, each only while it still has the old ones. Whoever goes on after a kill finds the batch in the
-ledger: a document with the new values is done, one with the old ones is not, and one with others was written meanwhile.
+ledger: a document with the new values is done, and any other is not.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 from ...core.errors import AppError, MigrationError
-from .ledger import Entry
-from .lock import Lock
+from .journal import Journal
 from .steps import Conversion
 from .store import Found, MigrationStore, Replacement
 
-_ATTEMPTS = 5
+_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,91 +29,77 @@ class Progress:
     eta: float | None
 
 
-Report = Callable[[Progress], None]
+Report: TypeAlias = Callable[[Progress], None]
 
 
-async def convert(store: MigrationStore, lock: Lock, step: Conversion, entry: Entry, report: Report | None) -> Entry:
-    """Carry the conversion to its end; the entry as it is then, without a cursor. One batch is in memory."""
-    total = await store.count(step.collection)
-    start, before = time.monotonic(), entry.converted
-    if entry.pending:
-        entry = await _finish(store, step, entry)
+async def convert(store: MigrationStore, journal: Journal, step: Conversion, report: Report | None) -> None:
+    """Carry the conversion to its end. One batch is in memory."""
+    start, before, total = time.monotonic(), journal.entry.converted, -1
+    if journal.entry.pending:
+        await _begin_again(store, journal, step)
     while True:
-        await lock.ensure()
-        found = await store.read_batch(step.collection, entry.cursor, step.batch_size)
+        await journal.ensure()
+        found = await store.read_batch(step.collection, journal.entry.cursor, step.batch_size)
         if not found:
             break
-        replacements = _replacements(step, found, entry.name)
-        entry = entry.altered(cursor=found[-1].id, converted=entry.converted + len(found))
+        if report is not None and total < 0:
+            total = await store.count(step.collection)
+        replacements = _replacements(store, step, found, journal.entry.name)
+        journal.note(cursor=found[-1].id, converted=journal.entry.converted + len(found))
         if replacements:
-            entry = entry.altered(pending=[_to_document(each) for each in replacements])
-            await store.write_entry(entry)
-            entry = await _finish(store, step, entry)
+            await journal.write(pending=[each.to_document() for each in replacements])
+            await _finish(store, journal, step)
         if report is not None:
-            speed = (entry.converted - before) / max(time.monotonic() - start, 1e-9)
-            eta = max(total - entry.converted, 0) / speed if speed else None
-            report(Progress(entry.name, str(step), entry.converted, max(total, entry.converted), eta))
+            done = journal.entry.converted
+            eta = max(total - done, 0) * (time.monotonic() - start) / (done - before)
+            report(Progress(journal.entry.name, str(step), done, max(total, done), eta))
+    await journal.ensure()
     await store.converted(step.collection)
-    return entry.altered(cursor=None, pending=None, converted=0)
+    journal.note(cursor=None, pending=None, converted=0)
 
 
-async def _finish(store: MigrationStore, step: Conversion, entry: Entry) -> Entry:
+async def _begin_again(store: MigrationStore, journal: Journal, step: Conversion) -> None:
+    """Convert what of the batch has not the new values: from what it has, since the function may be another now."""
+    pending = [Replacement.from_document(each) for each in journal.entry.pending]
+    wanted = {repr(each.id): each for each in pending}
+    found = await store.read_some(step.collection, [each.id for each in pending])
+    undone = [each for each in found if not store.has(each, wanted[repr(each.id)])]
+    replacements = _replacements(store, step, undone, journal.entry.name)
+    journal.note(pending=None)
+    if replacements:
+        await journal.write(pending=[each.to_document() for each in replacements])
+        await _finish(store, journal, step)
+
+
+async def _finish(store: MigrationStore, journal: Journal, step: Conversion) -> None:
     """Change what of the batch is not changed yet. What others wrote meanwhile is converted from what they wrote."""
-    replacements = [_from_document(each) for each in entry.pending]
     for _ in range(_ATTEMPTS):
-        await store.replace(step.collection, replacements)
-        wanted = {_text(each.id): each for each in replacements}
-        found = await store.read_some(step.collection, [each.id for each in replacements])
-        left = [each for each in found if not _is_done(each.document, wanted[_text(each.id)])]
-        if not left:
-            return entry.altered(pending=None)
-        replacements = _replacements(step, left, entry.name)
+        await journal.ensure()
+        pending = [Replacement.from_document(each) for each in journal.entry.pending]
+        overtaken = await store.replace(step.collection, pending)
+        replacements = _replacements(store, step, overtaken, journal.entry.name)
         if not replacements:
-            return entry.altered(pending=None)
-        entry = entry.altered(pending=[_to_document(each) for each in replacements])
-        await store.write_entry(entry)
+            journal.note(pending=None)
+            return
+        await journal.write(pending=[each.to_document() for each in replacements])
     raise MigrationError(
-        f"{entry.name}: documents of {step.collection} change faster than they are converted: "
+        f"{journal.entry.name}: documents of {step.collection} change faster than they are converted: "
         "stop what writes them, and run `manystore migrate repair`"
     )
 
 
-def _replacements(step: Conversion, found: Sequence[Found], name: str) -> list[Replacement]:
+def _replacements(store: MigrationStore, step: Conversion, found: Sequence[Found], name: str) -> list[Replacement]:
     replacements = []
     for each in found:
         try:
             change = step.changes(each.document)
+            if change:
+                replacements.append(store.replacement(step.collection, each, change))
         except AppError:
             raise
         except Exception as error:
             raise MigrationError(
                 f"{name}: {step}: the function of the migration failed ({type(error).__name__}) on the document "
-                f"{each.id!r}: correct it, and run `manystore migrate repair`"
+                f"{each.id!s}: correct it, and run `manystore migrate repair`"
             ) from error
-        if change:
-            expected = {field: each.document[field] for field in change.fields if field in each.document}
-            replacements.append(Replacement(each.id, expected, change.values, change.removed))
     return replacements
-
-
-def _is_done(document: Mapping[str, Any], wanted: Replacement) -> bool:
-    return all(name in document and document[name] == value for name, value in wanted.values.items()) and not any(
-        name in document for name in wanted.removed
-    )
-
-
-def _to_document(replacement: Replacement) -> dict[str, Any]:
-    return {
-        "id": replacement.id,
-        "expected": [[name, value] for name, value in replacement.expected.items()],
-        "values": [[name, value] for name, value in replacement.values.items()],
-        "removed": list(replacement.removed),
-    }
-
-
-def _from_document(document: Mapping[str, Any]) -> Replacement:
-    return Replacement(document["id"], dict(document["expected"]), dict(document["values"]), tuple(document["removed"]))
-
-
-def _text(id: Any) -> str:
-    return f"{type(id).__name__}:{id}"

@@ -1,12 +1,13 @@
 """What a store remembers of the migrations that it has seen: one entry for each, kept in the store itself."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Self
 
-LEDGER: Final = "manystore_migrations"
-"""The collection or table of the entries."""
+from ..backends.base import LEDGER
+
+__all__ = ["LEDGER", "Direction", "Entry", "State", "Status", "now"]
 
 
 class State(StrEnum):
@@ -37,7 +38,7 @@ class Entry:
     done: int = 0
     """How many of `steps` are done; of a REVERT, how many are still to be taken back."""
     cursor: Any = None
-    """Of a conversion under way, the last document that is done with, as the store's own value."""
+    """Of a conversion under way, the last document that is done with or in `pending`, as the store's own value."""
     pending: Any = None
     """The batch of a conversion under way: what may or may not have been written (`conversion.py`)."""
     converted: int = 0
@@ -50,13 +51,18 @@ class Entry:
     def complete(self) -> bool:
         return self.state is State.APPLIED
 
+    @property
+    def begun(self) -> int:
+        """How many steps have an effect that is known of: those that are done, and a conversion under way."""
+        return self.done + (self.cursor is not None or self.pending is not None)
+
     def altered(self, **changes: Any) -> Self:
         return replace(self, **changes)
 
     def to_document(self) -> dict[str, Any]:
         """Plain values, but for `cursor` and `pending`, which are the store's own."""
-        document = asdict(self) | {"state": str(self.state), "direction": str(self.direction)}
-        return document | {"steps": list(self.steps)}
+        document = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return document | {"state": str(self.state), "direction": str(self.direction), "steps": list(self.steps)}
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:

@@ -17,9 +17,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ...core.errors import AppError, DeadlineExceededError, MigrationError
+from ...core.errors import AppError, DeadlineExceededError, MigrationError, OutcomeUnknownError
 from ...core.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -27,6 +27,10 @@ logger = get_logger(__name__)
 LEASE: Final = 15.0
 """Seconds without a change after which the owner counts as dead."""
 _LOOK: Final = 0.1
+
+
+class LockLostError(MigrationError):
+    """Another runner took the lock over, since this one gave no sign of life for a lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,48 +58,76 @@ class LockStore(ABC):
 
 
 class Lock:
-    """Held by this process: `ensure` before each thing that nobody else may do."""
+    """Held by this process: `ensure` before each write that nobody else may do."""
 
     def __init__(self, store: LockStore, held: Held, lease: float) -> None:
         self._store = store
         self._held: Held = held
         self._lease = lease
-        self._beaten = time.monotonic()
+        self._beaten = _now()
         self._turn = asyncio.Lock()
+        self.lost: LockLostError | None = None
 
     async def ensure(self) -> None:
-        """MigrationError where another runner has taken over, since this one stood still for too long."""
-        if time.monotonic() - self._beaten > self._lease / 3:
+        """LockLostError where another runner has taken over."""
+        if self.lost is not None:
+            raise self.lost
+        if _now() - self._beaten > self._lease / 3:
             await self._beat()
 
-    async def keep(self) -> None:
+    async def keep(self, owner: "asyncio.Task[Any]") -> None:
+        """Give signs of life; cancel the owner where that comes too late, since it may be amid a long step."""
         while True:
-            await asyncio.sleep(self._lease / 3)
-            with contextlib.suppress(AppError):  # the run finds out by itself
+            await asyncio.sleep(self._lease / 5)
+            try:
                 await self._beat()
+            except LockLostError:
+                owner.cancel()
+                return
+            except AppError as error:  # the next one may do
+                logger.debug("no sign of life: %s", error)
 
     async def release(self) -> None:
         async with self._turn:
-            await self._store.swap_lock(self._held, None)
+            if self.lost is None and not await self._store.swap_lock(self._held, None):
+                there = await self._store.read_lock()  # a beat whose answer was lost
+                if there is not None and there.token == self._held.token:
+                    await self._store.swap_lock(there, None)
 
     async def _beat(self) -> None:
         async with self._turn:
+            began = _now()
             new = replace(self._held, beat=self._held.beat + 1)
             if not await self._store.swap_lock(self._held, new):
-                raise MigrationError(
-                    "another runner took the lock over, since this one gave no sign of life: look at "
-                    "`manystore migrate status`"
-                )
-            self._held, self._beaten = new, time.monotonic()
+                there = await self._store.read_lock()
+                if there is None or there.token != new.token:
+                    self.lost = LockLostError(
+                        "another runner took the lock over, since this one gave no sign of life: look at "
+                        "`manystore migrate status`"
+                    )
+                    raise self.lost
+                new = there  # an earlier beat was written, and its answer lost
+            self._held, self._beaten = new, began
 
 
 @asynccontextmanager
 async def locked(store: LockStore, *, wait: float, lease: float = LEASE) -> AsyncIterator[Lock]:
     """Wait for the lock for at most `wait` seconds, hold it inside, and give it back."""
-    lock = Lock(store, await _acquire(store, wait, lease), lease)
-    keeping = asyncio.create_task(lock.keep())
+    mine = _mine()
+    try:
+        lock = Lock(store, await _acquire(store, mine, wait, lease), lease)
+    except asyncio.CancelledError:
+        await asyncio.shield(_forget(store, mine))
+        raise
+    owner = asyncio.current_task()
+    assert owner is not None  # noqa: S101 - this is a coroutine
+    keeping = asyncio.create_task(lock.keep(owner))
     try:
         yield lock
+    except asyncio.CancelledError:
+        if lock.lost is None or owner.uncancel() > 0:
+            raise
+        raise lock.lost from None
     finally:
         keeping.cancel()
         await asyncio.shield(_end(lock, keeping))
@@ -110,27 +142,44 @@ async def _end(lock: Lock, keeping: "asyncio.Task[None]") -> None:
         logger.warning("the migration lock could not be given back, and ends by itself: %s", error)
 
 
-async def _acquire(store: LockStore, wait: float, lease: float) -> Held:
-    mine = _mine()
-    deadline = time.monotonic() + wait
+async def _forget(store: LockStore, mine: Held) -> None:
+    """Give back what may just have been taken."""
+    with contextlib.suppress(AppError):
+        there = await store.read_lock()
+        if there is not None and there.token == mine.token:
+            await store.swap_lock(there, None)
+
+
+async def _acquire(store: LockStore, mine: Held, wait: float, lease: float) -> Held:
+    deadline = _now() + wait
     seen: Held | None = None
-    since = time.monotonic()
+    since = _now()
     while True:
         there = await store.read_lock()
+        if there is not None and there.token == mine.token:  # written, and the answer lost
+            return there
         if there != seen:
-            seen, since = there, time.monotonic()
-        if there is None or _is_dead(there) or time.monotonic() - since > lease:
-            if await store.swap_lock(there, mine):
+            seen, since = there, _now()
+        if there is None or is_dead(there) or _now() - since > lease:
+            try:
+                taken = await store.swap_lock(there, mine)
+            except OutcomeUnknownError:
+                continue
+            if taken:
                 if there is not None:
                     logger.warning("took the migration lock over from process %d on %s", there.process, there.host)
                 return mine
-            continue
-        if time.monotonic() > deadline:
+        if there is not None and _now() > deadline:
             raise DeadlineExceededError(
-                f"process {there.process} on {there.host} has been migrating for {wait:g} s: wait for it, or raise "
-                "migrations.wait"
+                f"process {there.process} on {there.host} is migrating, and was waited for {wait:g} s: let it end, or "
+                "raise migrations.wait"
             )
         await asyncio.sleep(_LOOK * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+
+
+def _now() -> float:
+    """Seconds, those that the machine slept included, where it has such a clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _mine() -> Held:
@@ -138,7 +187,7 @@ def _mine() -> Held:
     return Held(secrets.token_hex(8), platform.node(), _space(), process, _started(process))
 
 
-def _is_dead(held: Held) -> bool:
+def is_dead(held: Held) -> bool:
     """Whether the owner was a process of this machine and this process namespace, and is gone."""
     return bool(held.space) and held.space == _space() and held.started != _started(held.process)
 
@@ -152,8 +201,9 @@ def _space() -> str:
 
 
 def _started(process: int) -> str:
-    """When a process started, in ticks since the machine did; empty where there is none of that number."""
+    """When a process started, in ticks since the machine did; empty where none of that number runs."""
     try:
-        return Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[19]
-    except OSError:
+        state, *rest = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()
+    except (OSError, ValueError):
         return ""
+    return "" if state in ("Z", "X") else rest[18]  # a zombie has ended

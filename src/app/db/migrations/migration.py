@@ -7,6 +7,7 @@ from ...core.constants import Distance
 from ...core.errors import ConfigurationError, MigrationError
 from ..backends.base import Index
 from ..query.predicates import Filter, to_predicate
+from .schemas import default_name
 from .steps import (
     Convert,
     ConvertDocument,
@@ -64,12 +65,15 @@ class Migration:
     def create_index(
         self, collection: str, *fields: str, unique: bool = False, name: str = "", where: Filter = None
     ) -> None:
-        """Index one or more fields, named `{fields}_unique` or `{fields}_index` unless told otherwise."""
+        """Index one or more fields, named `{fields}_unique` or `{fields}_index` unless told otherwise.
+
+        Where a repository of the collection declares that index, it is made as the repository has it.
+        """
         if not fields:
             raise ConfigurationError(f"{type(self).__name__}: an index on {collection} needs a field")
-        own = name or f"{'_'.join(fields)}_{'unique' if unique else 'index'}"
-        index = Index(*fields, unique=unique, name=own, where=to_predicate(where))
-        self._steps.append(CreateIndex(collection, index))
+        index = Index(*fields, unique=unique, name=name, where=to_predicate(where))
+        named = index if name else Index(*fields, unique=unique, name=default_name(index), where=index.where)
+        self._steps.append(CreateIndex(collection, named))
 
     def drop_index(self, collection: str, name: str) -> None:
         self._steps.append(DropIndex(collection, name))
@@ -88,6 +92,7 @@ class Migration:
     ) -> None:
         """Replace a field's value in every document that has it by `convert(value)`, a plain function.
 
+        It is given, and returns, what Python has: aware datetimes, Decimals, UUIDs, the same on every store.
         It goes on where it was interrupted and converts no document twice. What writes meanwhile has to write what
         `convert` leaves as it is, or is converted when the batch comes to it.
         """

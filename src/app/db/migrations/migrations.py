@@ -1,13 +1,18 @@
 """The migrations of all connections of a DataLayer."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from ...config import Settings
 from ...connections import ConnectionManager
+from ...core.constants import ConnectionType
 from ...core.errors import ConfigurationError, did_you_mean
 from .migrator import Events, Migrator, Report
 from .runner import StepMigrator
+from .schemas import schemas_on
 from .store import MigrationStoreRegistry
+
+_SQL = (ConnectionType.POSTGRES, ConnectionType.SQLITE)
 
 
 class Host(Protocol):
@@ -16,6 +21,14 @@ class Host(Protocol):
     settings: Settings
 
     def connection(self, name: str) -> ConnectionManager[Any]: ...
+
+    def repository(self, name: Any) -> Any: ...
+
+    @property
+    def repositories(self) -> Iterable[Any]: ...
+
+    @property
+    def relational(self) -> Any: ...
 
 
 class Migrations:
@@ -29,12 +42,13 @@ class Migrations:
     def of(self, connection: str) -> Migrator:
         """The migrations of one connection; ConfigurationError for one that is not configured."""
         manager = self._host.connection(connection)
-        return StepMigrator(
-            connection,
-            self.path / connection,
-            MigrationStoreRegistry.get(manager.connection_type)(manager),
-            wait=self._settings.wait,
-        )
+        directory, wait = self.path / manager.name, self._settings.wait
+        if manager.connection_type in _SQL:
+            from .sql.migrator import SQLMigrator  # noqa: PLC0415 - Alembic and SQLAlchemy
+
+            return SQLMigrator(manager.name, directory, manager, self._host, wait=wait)
+        store = MigrationStoreRegistry.get(manager.connection_type)(manager, schemas_on(self._host, manager))
+        return StepMigrator(manager.name, directory, store, wait=wait)
 
     def connections(self) -> list[str]:
         """Those that have a directory of migrations, in the order of the settings."""
@@ -47,6 +61,20 @@ class Migrations:
                     f"there is: {', '.join(known)}"
                 )
         return [name for name in known if name in directories]
+
+    def possible(self) -> list[str]:
+        """Those whose store can be migrated, with a directory or without."""
+        kinds = {*_SQL, *MigrationStoreRegistry.names()}
+        return [name for name, each in self._host.settings.connections.items() if each.type in kinds]
+
+    def write_alembic_ini(self) -> None:
+        """Let the command `alembic` work on the SQL connections that have migrations: an `alembic.ini` beside them."""
+        kinds = {name: each.type for name, each in self._host.settings.connections.items()}
+        directories = {name: self.path / name for name in self.connections() if kinds[name] in _SQL}
+        if directories:
+            from .sql.configuration import write_ini  # noqa: PLC0415 - Alembic
+
+            write_ini(self.path.absolute().parent / "alembic.ini", directories)
 
     async def up(self, *, events: Events | None = None) -> list[Report]:
         """Apply what is pending on every connection that has migrations, one after the other."""

@@ -1,21 +1,21 @@
 """Migrations of document, key-value and vector stores: step by step, each step written down when it is done."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.errors import AppError, MigrationError, UnsupportedOperationError
+from ...core.errors import MigrationError, UnsupportedOperationError
 from ...core.utils.logger import get_logger
-from .conversion import convert
+from .execution import Execution
 from .files import MigrationFile, find, load, write_new
-from .ledger import Direction, Entry, State, Status, now
-from .lock import LEASE, Lock, locked
+from .journal import Journal
+from .ledger import LEDGER, Direction, Entry, State, Status, now
+from .lock import LEASE, Lock, is_dead, locked
 from .migration import Migration
 from .migrator import Events, Migrator, Report
-from .steps import Conversion, Step
+from .steps import Step
 from .store import MigrationStore
 
 logger = get_logger(__name__)
@@ -53,7 +53,8 @@ class StepMigrator(Migrator):
         self._lease = lease
 
     async def status(self) -> list[Status]:
-        busy = await self._store.read_lock() is not None
+        held = await self._store.read_lock()
+        busy = held is not None and not is_dead(held)
         return [self._status(each, busy=busy) for each in await self._known()]
 
     async def check(self) -> list[str]:
@@ -141,11 +142,12 @@ class StepMigrator(Migrator):
         migration = self._load(known)
         steps = migration.steps_up() if direction is Direction.UP else migration.steps_down()
         for step in steps:
-            can = self._store.converts if isinstance(step, Conversion) else type(step) in self._store.handlers
-            if not can:
-                raise UnsupportedOperationError(
-                    f"{known.name}: {self._store.manager.connection_type} cannot {step}: it is for another connection"
-                )
+            if getattr(step, "collection", "") == LEDGER:
+                raise MigrationError(f"{known.name}: {LEDGER} is the ledger of migrations, and none of its own")
+            try:
+                self._store.check(step)
+            except UnsupportedOperationError as error:
+                raise UnsupportedOperationError(f"{known.name}: {error}") from error
         return steps
 
     def _load(self, known: _Known) -> Migration:
@@ -155,6 +157,9 @@ class StepMigrator(Migrator):
 
     def _plan(self, known: _Known, direction: Direction) -> tuple[str, tuple[str, ...]]:
         return known.name, tuple(map(str, self._steps(known, direction)))
+
+    def _execution(self, lock: Lock, entry: Entry, steps: Sequence[Step], events: Events | None) -> Execution:
+        return Execution(self.connection, self._store, Journal(self._store, lock, entry), steps, events)
 
     async def _begin(
         self, lock: Lock, known: _Known, direction: Direction, steps: Sequence[Step], events: Events | None
@@ -168,96 +173,23 @@ class StepMigrator(Migrator):
             tuple(map(str, steps)),
             started_at=now() if known.entry is None else known.entry.started_at,
         )
-        await self._store.write_entry(entry)
-        await self._run(lock, entry, steps, events)
+        await self._execution(lock, entry, steps, events).run()
 
     async def _resume(self, lock: Lock, known: _Known, entry: Entry, events: Events | None, *, revert: bool) -> None:
         """Go on behind the last step that was done; a file that was corrected must begin with the same ones."""
-        if entry.direction is Direction.REVERT:
-            await self._take_back(lock, entry, self._load(known).steps_up(), events)
-            return
-        steps = self._steps(known, entry.direction)
+        steps = self._steps(known, Direction.DOWN if entry.direction is Direction.DOWN else Direction.UP)
         words = tuple(map(str, steps))
-        begun = entry.done + (entry.cursor is not None or entry.pending is not None)
-        if words[:begun] != entry.steps[:begun]:
+        if words[: entry.begun] != entry.steps[: entry.begun]:
             raise MigrationError(
                 f"{self.connection}: the steps of {known.name} that were done already are others in its file now: "
                 "restore them, and change what was not done yet"
             )
-        entry = entry.altered(steps=words, checksum=known.file.checksum if known.file else entry.checksum, error=None)
-        if not revert or entry.direction is Direction.DOWN:
-            await self._run(lock, entry.altered(state=State.RUNNING), steps, events)
-            return
-        for step in steps[:begun]:
-            if step.inverse is None:
-                raise MigrationError(f"{known.name}: nothing takes back {str(step)!r}: finish it instead")
-        if begun > entry.done:
-            # Half of the documents are converted, and only who goes on knows which.
-            entry = await self._one(lock, entry, steps[entry.done], events)
-        await self._take_back(lock, entry.altered(direction=Direction.REVERT, state=State.RUNNING), steps, events)
-
-    async def _take_back(self, lock: Lock, entry: Entry, steps: Sequence[Step], events: Events | None) -> None:
-        """Undo the steps that were done, the last one first. A step that fails half way has an effect of its own too,
-        which its inverse removes.
-        """
-        if entry.done < len(steps) and entry.cursor is None and entry.pending is None:
-            inverse = steps[entry.done].inverse
-            if inverse is not None and not isinstance(inverse, Conversion):
-                await self._do(lock, entry, inverse, events)
-        while entry.done:
-            inverse = steps[entry.done - 1].inverse
-            if inverse is None:
-                raise MigrationError(f"{entry.name}: nothing takes back {str(steps[entry.done - 1])!r}")
-            entry = (await self._do(lock, entry, inverse, events)).altered(done=entry.done - 1)
-            await self._store.write_entry(entry)
-        await self._store.delete_entry(entry.name)
-
-    async def _run(self, lock: Lock, entry: Entry, steps: Sequence[Step], events: Events | None) -> None:
-        start = time.monotonic()
-        if events is not None and events.started is not None:
-            events.started(entry.name)
-        for step in steps[entry.done :]:
-            entry = await self._one(lock, entry, step, events)
-        duration = entry.duration + time.monotonic() - start
-        if entry.direction is Direction.UP:
-            await self._store.write_entry(entry.altered(state=State.APPLIED, finished_at=now(), duration=duration))
+        checksum = known.file.checksum if known.file is not None else entry.checksum
+        execution = self._execution(lock, entry.altered(steps=words, checksum=checksum), steps, events)
+        if entry.direction is Direction.REVERT or (revert and entry.direction is Direction.UP):
+            await execution.take_back()
         else:
-            await self._store.delete_entry(entry.name)
-        logger.info("%s: %s is done (%s)", self.connection, entry.name, entry.direction)
-        if events is not None and events.finished is not None:
-            events.finished(entry.name, duration)
-
-    async def _one(self, lock: Lock, entry: Entry, step: Step, events: Events | None) -> Entry:
-        entry = (await self._do(lock, entry, step, events)).altered(done=entry.done + 1)
-        await self._store.write_entry(entry)
-        return entry
-
-    async def _do(self, lock: Lock, entry: Entry, step: Step, events: Events | None) -> Entry:
-        await lock.ensure()
-        try:
-            if isinstance(step, Conversion):
-                return await convert(self._store, lock, step, entry, None if events is None else events.progress)
-            await self._store.handlers[type(step)](step)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._failed(entry.name, "it was cancelled"))
-            raise
-        except AppError as error:
-            await self._failed(entry.name, str(error))
-            raise MigrationError(f"{self.connection}: {entry.name}: cannot {step}: {error}") from error
-        except Exception as error:
-            await self._failed(entry.name, type(error).__name__)
-            raise MigrationError(
-                f"{self.connection}: {entry.name}: cannot {step} ({type(error).__name__}): correct the migration, and "
-                "run `manystore migrate repair`"
-            ) from error
-        return entry
-
-    async def _failed(self, name: str, reason: str) -> None:
-        """Write it down; where the store does not answer it stays as it is, and shows as interrupted."""
-        with suppress(AppError):
-            for entry in await self._store.read_entries():
-                if entry.name == name:
-                    await self._store.write_entry(entry.altered(state=State.FAILED, error=reason))
+            await execution.run()
 
     def _status(self, known: _Known, *, busy: bool) -> Status:
         entry = known.entry

@@ -4,11 +4,14 @@ Each can be done again after it was interrupted, with the same end: what is ther
 gone already is no error. `inverse` is what takes it back, where something can.
 """
 
+import copy
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from ...core.errors import MigrationError
 from ..backends.base import Index
+from ..models.values import storable
 
 Convert: TypeAlias = Callable[[Any], Any]
 ConvertDocument: TypeAlias = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -121,7 +124,7 @@ class Conversion(Step):
     batch_size: int
 
     def changes(self, document: Mapping[str, Any]) -> "DocumentChange":
-        """What to do with one document, of which `document` has the top-level fields as the store's own values."""
+        """What to do with one document, of which `document` has the top-level fields as Python values."""
         raise NotImplementedError
 
 
@@ -131,6 +134,8 @@ class DocumentChange:
 
     values: Mapping[str, Any] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """Of `values`, those that are another field's, by the name of that one."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -142,7 +147,7 @@ class DocumentChange:
 
 @dataclass(frozen=True, slots=True)
 class RenameField(Conversion):
-    """Documents without the old name are left alone."""
+    """Documents without the old name are left alone. In one that has both, the new name gets the old one's value."""
 
     old: str
     new: str
@@ -152,7 +157,9 @@ class RenameField(Conversion):
         return RenameField(self.collection, self.batch_size, self.new, self.old)
 
     def changes(self, document: Mapping[str, Any]) -> DocumentChange:
-        return DocumentChange({self.new: document[self.old]}, (self.old,)) if self.old in document else DocumentChange()
+        if self.old not in document:
+            return DocumentChange()
+        return DocumentChange({self.new: document[self.old]}, (self.old,), {self.new: self.old})
 
     def __str__(self) -> str:
         return f"rename {self.collection}.{self.old} to {self.new}"
@@ -175,9 +182,7 @@ class ConvertField(Conversion):
     def changes(self, document: Mapping[str, Any]) -> DocumentChange:
         if self.name not in document:
             return DocumentChange()
-        value = self.convert(document[self.name])
-        same = type(value) is type(document[self.name]) and value == document[self.name]
-        return DocumentChange() if same else DocumentChange({self.name: value})
+        return _changed(self, document, {self.name: self.convert(copy.deepcopy(document[self.name]))})
 
     def __str__(self) -> str:
         return f"convert {self.collection}.{self.name}"
@@ -197,8 +202,7 @@ class ConvertDocuments(Conversion):
         return ConvertDocuments(self.collection, self.batch_size, self.reverse, self.convert)
 
     def changes(self, document: Mapping[str, Any]) -> DocumentChange:
-        given = self.convert(dict(document))
-        return DocumentChange({name: value for name, value in given.items() if document.get(name, ...) != value})
+        return _changed(self, document, self.convert(copy.deepcopy(dict(document))))
 
     def __str__(self) -> str:
         return f"convert the documents of {self.collection}"
@@ -218,3 +222,15 @@ class Run(Step):
 
     def __str__(self) -> str:
         return self.label
+
+
+def _changed(step: Step, document: Mapping[str, Any], given: Mapping[str, Any]) -> DocumentChange:
+    """What is not as it was, to the type: True is no 1, and 1 no 1.0. MigrationError for what no store can keep."""
+    values = {}
+    for name, value in given.items():
+        if name not in document or repr(document[name]) != repr(value):
+            try:
+                values[name] = storable(value)
+            except ValueError as error:
+                raise MigrationError(f"{step}: {name}: {error}") from None
+    return DocumentChange(values)

@@ -10,7 +10,7 @@ from ...connections.adopt import adopted
 from ...connections.base import ConnectionManager
 from ...core import current
 from ...core.errors import ConfigurationError
-from ..backends.base import Capability, Index, Transaction
+from ..backends.base import Capability, Index, StorageBackend, Transaction
 from ..cache.cache import CacheStats
 from ..cache.policy import CachePolicy
 from ..middleware import CacheRule, Declaration, Visibility
@@ -143,6 +143,11 @@ class PlacedRepository(Generic[EntityT]):
     def manager(self) -> ConnectionManager[Any]:
         """The manager of the connection that the records live on."""
         return self._binding.backend.manager
+
+    @property
+    def backend(self) -> StorageBackend:
+        """What its operations end at."""
+        return self._binding.backend
 
     @property
     def capabilities(self) -> frozenset[Capability]:

@@ -1,0 +1,1 @@
+"""How each store is migrated."""

@@ -1,0 +1,88 @@
+"""`manystore migrate`: what it prints, what it asks, and how it ends."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli.commands import app
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "default.yaml").write_text("connections: {sqlite: {path: app.db}}\n")
+    return tmp_path
+
+
+def migrate(*arguments: str, code: int = 0, answer: str | None = None) -> Result:
+    done = runner.invoke(app, ["migrate", *arguments], input=answer)
+    assert done.exit_code == code, done.output
+    return done
+
+
+def test_the_path_of_a_newcomer(directory: Path) -> None:
+    assert "manystore migrate new" in migrate("status").output
+    assert "001_create_users.py" in migrate("new", "create users").output.replace("\n", "")
+    assert (directory / "alembic.ini").exists()
+    assert "pending" in migrate("status").output
+    assert "pending" in migrate("check", code=1).output
+    shown = migrate("up", "--dry-run").output
+    assert "CREATE TABLE" in shown
+    assert "nothing was written" in shown
+    assert "sqlite: applied 001_create_users" in migrate("up").output
+    assert "nothing to do" in migrate("up").output
+    assert "nothing differs" in migrate("check").output
+    [found] = json.loads(migrate("status", "--json").output)["migrations"]
+    assert (found["connection"], found["name"], found["state"]) == ("sqlite", "001_create_users", "applied")
+    assert json.loads(migrate("check", "--json").output) == {"ok": True, "problems": []}
+
+
+def test_taking_back_asks_first(directory: Path) -> None:
+    del directory
+    migrate("new", "create users")
+    migrate("new", "second", "--empty", code=0)
+    migrate("up")
+    assert "take back 002_second" in migrate("down", answer="n\n", code=1).output
+    assert "001_create_users" in migrate("down", "--to", "base", answer="n\n", code=1).output
+    assert "applied" in migrate("status").output
+    assert "took back 002_second" in migrate("down", answer="y\n").output
+    assert "DROP TABLE" in migrate("down", "--dry-run").output
+    assert "took back 001_create_users" in migrate("down", "--yes").output
+    assert "nothing to do" in migrate("down").output
+
+
+def test_edits_and_errors_are_one_line(directory: Path) -> None:
+    migrate("new", "create users")
+    migrate("up")
+    path = directory / "migrations" / "sqlite" / "001_create_users.py"
+    path.write_text(path.read_text() + "# edited\n")
+    done = migrate("up", code=1)
+    assert done.output.startswith("error: sqlite: 001_create_users was edited")
+    assert done.output.count("\n") == 1
+    assert "edited" in migrate("status").output
+    assert "nothing to do" in migrate("repair").output
+    migrate("repair", "--accept-edits")
+    migrate("up")
+
+
+def test_several_connections_want_a_name(directory: Path) -> None:
+    (directory / "config" / "default.yaml").write_text(
+        "connections: {sqlite: {path: a.db}, other: {type: sqlite, path: b.db}}\n"
+    )
+    assert "--connection" in migrate("new", "create", code=1).output
+    migrate("new", "create", "--connection", "other")
+    migrate("new", "create", "-n", "sqlite")
+    done = migrate("up").output
+    assert "sqlite: applied" in done
+    assert "other: applied" in done
+    assert "--connection" in migrate("down", "--yes", code=1).output
+    assert "[other]" in (directory / "alembic.ini").read_text() or "[sqlite]" in (directory / "alembic.ini").read_text()
+    (directory / "migrations" / "othre").mkdir()
+    assert "othre is called like no connection" in migrate("status", code=1).output
+    assert "nowhere" in migrate("status", "-n", "nowhere", code=1).output
