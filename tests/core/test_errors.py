@@ -1,8 +1,10 @@
 import inspect
+import pickle
 
 import pytest
 
 from app.core import errors
+from app.db.relational.errors import CommitUnknownError, DatabaseUnavailableError, DuplicateRowError, StaleRowError
 
 BUILT_IN = {
     "ConfigurationError": (ValueError,),
@@ -42,3 +44,23 @@ def test_a_duplicate_names_its_fields() -> None:
 def test_a_far_name_gets_no_suggestion() -> None:
     assert errors.did_you_mean("emial", ["email", "name"]) == " (did you mean 'email'?)"
     assert errors.did_you_mean("zzz", ["email", "name"]) == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.DuplicateRecordError("users", ["email"]),
+        errors.StaleRecordError("users", 7, 1, 2),
+        errors.MissingDependencyError.for_extra("pymongo", "mongodb"),
+        errors.DeadlineExceededError("late"),
+        DuplicateRowError("users", ["email"]),
+        CommitUnknownError("lost"),
+        StaleRowError("users", 7, 1, 2),
+        DatabaseUnavailableError("gone"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_comes_back_from_another_process(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.args) == (type(error), str(error), error.args)
+    assert vars(again) == vars(error)

@@ -2,10 +2,21 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class AppError(Exception):
     """The base of every error that this library raises on purpose."""
+
+    def __reduce__(self) -> Any:
+        """Come back from another process whole, whatever the class is made with: an error that does not ends a pool."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[BaseException], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(AppError, ValueError):
@@ -24,6 +35,8 @@ class NotRegisteredError(AppError, LookupError, ValueError):
 
 class MissingDependencyError(AppError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
+
+    __reduce__ = ImportError.__reduce__  # which has a state of its own
 
     @classmethod
     def for_extra(cls, package: str, extra: str) -> "MissingDependencyError":
