@@ -180,6 +180,19 @@ def test_forgotten_sessions_do_not_exhaust_the_pool(config: dict[str, Any]) -> N
 
 
 @pytest.mark.usefixtures("data")
+async def test_a_scope_is_entered_once_at_a_time() -> None:
+    scope = transaction()
+    async with scope as db:
+        db.add(Author(email="a@x.io"))
+        with pytest.raises(ConfigurationError, match="anew for each"):
+            async with scope:
+                pass
+    async with scope as db:
+        db.add(Author(email="b@x.io"))
+    assert await emails() == {"a@x.io", "b@x.io"}
+
+
+@pytest.mark.usefixtures("data")
 async def test_a_taken_value_is_named_and_is_sqlalchemys_error_too() -> None:
     async with transaction() as db:
         db.add(Author(email="secret@x.io"))

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext import asyncio as sa_asyncio
 from sqlalchemy.orm.exc import StaleDataError
 
+from ...core.errors import ConfigurationError
 from .current import engines
 from .soft_delete import remove_for_good
 from .stale import stale_error, versions_in
@@ -85,7 +86,14 @@ class _Scope:
         self._session: Session | None = None
         self._async_session: AsyncSession | None = None
 
+    def _refuse_if_entered(self) -> None:
+        if self._session is not None or self._async_session is not None:
+            raise ConfigurationError(
+                "this scope of a session has been entered and not left: call get_db() or transaction() anew for each"
+            )
+
     async def __aenter__(self) -> AsyncSession:
+        self._refuse_if_entered()
         self._async_session = new_async_session()
         return self._async_session
 
@@ -103,6 +111,7 @@ class _Scope:
             await session.__aexit__(exc_type, exc, traceback)
 
     def __enter__(self) -> Session:
+        self._refuse_if_entered()
         self._session = new_session()
         return self._session
 
