@@ -1,8 +1,10 @@
 """What the library does to a row is the same in a session and in a repository, and each sees what the other did."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -271,3 +273,32 @@ async def test_one_audit_log(world: World, campaigns: Campaigns, tables_by: str)
     [other] = await campaigns.audit_log(actor="bert", action="CREATE")
     assert other.after["secret"] == "***"
     assert len(await campaigns.audit_log()) == 8
+
+
+async def test_what_was_before_is_read_when_nobody_else_writes(world: World, campaigns: Campaigns) -> None:
+    created = await campaigns.create(Campaign(name="a"))
+    others: list[threading.Thread] = []
+
+    def other() -> None:
+        with world.session() as session:
+            session.execute(sa.update(Campaign).where(Campaign.id == created.id).values(region="south"))
+
+    def meanwhile(connection: sa.Connection, cursor: Any, statement: str, *_: Any) -> None:
+        del connection, cursor
+        if statement.startswith("SELECT") and not others:
+            others.append(threading.Thread(target=other))
+            others[0].start()
+            others[0].join(0.3)
+
+    with world.session() as session:
+        found = session.get_one(Campaign, created.id)
+        found.clicks = 1
+        sa.event.listen(world.engine, "after_cursor_execute", meanwhile)
+        session.flush()
+        sa.event.remove(world.engine, "after_cursor_execute", meanwhile)
+        session.commit()
+    others[0].join()
+    [update, _] = await campaigns.audit_log(created.id)
+    assert "region" not in update.before
+    stored = await campaigns.get_or_raise(created.id)
+    assert (stored.clicks, stored.region) == (1, "south")

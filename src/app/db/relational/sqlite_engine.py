@@ -75,10 +75,14 @@ def _before(
     connection: sa.Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
 ) -> None:
     del cursor, parameters, executemany
+    if _begins(statement, context):
+        take_write_lock(connection)
+
+
+def take_write_lock(connection: sa.Connection) -> None:
+    """Begin a transaction that nobody else writes during, unless one has begun, or each statement is its own."""
     driver: Any = connection.connection.driver_connection
-    if driver.in_transaction or not _begins(statement, context):
-        return
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+    if not driver.in_transaction and connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         connection.exec_driver_sql(BEGIN)
 
 
