@@ -281,3 +281,25 @@ def test_a_value_of_another_type_is_refused_and_not_shown(values: dict[str, Any]
 def test_relationships_are_no_columns() -> None:
     with pytest.raises(InvalidChangeError, match="no column 'author'"):
         Book.from_dict({"title": "x", "author": None})
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"moment": "2026-01-01T00:00:00"}, "timezone"),
+        ({"moment": datetime(2026, 1, 1)}, "timezone"),  # noqa: DTZ001 - what is refused
+        ({"ratio": "inf"}, "infinite"),
+        ({"large": 2**63}, "64 bits"),
+    ],
+)
+def test_what_no_column_keeps_is_refused_at_once(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidChangeError, match=says):
+        Sample.from_dict(values)
+
+
+def test_a_flag_is_no_number_and_none_is_no_title() -> None:
+    assert repr(Sample.from_dict({"large": True}).large) == "1"
+    with pytest.raises(InvalidChangeError, match=r"Document\.title: may not be None"):
+        Document.from_dict({"title": None})
+    with pytest.raises(InvalidChangeError, match=r"U\+0000"):
+        Document.from_dict({"title": "a\0"})

@@ -16,8 +16,9 @@ from sqlalchemy.ext.mutable import MutableDict, MutableList
 from sqlalchemy.orm import DeclarativeBase, MappedColumn, Mapper
 
 from ...core.errors import InvalidChangeError, did_you_mean
+from ..models.mapped_types import form_of
 from ..models.naming import collection_name
-from ..models.schema import is_mapped, schema_of
+from ..models.schema import Kind, is_mapped, schema_of
 from ..models.values import storable
 from .audit_table import add_audit_table
 from .naming import CONVENTION
@@ -142,22 +143,42 @@ def _refuse_unknown(cls: type[Base], unknown: list[str], known: Collection[str])
 
 
 def _value(cls: type[Base], name: str, column: sa.ColumnElement[Any], value: Any) -> Any:
-    try:
-        expected = column.type.python_type
-    except NotImplementedError:
+    """The value as an attribute has it, refused where the column could not keep it."""
+    if not isinstance(column, sa.Column):  # an expression, which no row has
         return value
-    if value is None or isinstance(column.type, sa.JSON | Document) or isinstance(value, expected):
-        return value
+    if value is None:
+        is_made = column.default is not None or column.server_default is not None
+        if not (column.nullable or is_made or column is column.table.autoincrement_column):
+            raise InvalidChangeError(f"{cls.__name__}.{name}: may not be None")
+        return None
+    form = form_of(column.type)
     try:
-        if expected is bytes:
-            return b64decode(value, validate=True)
-        return TypeAdapter(expected).validate_python(value)
+        converted = _converted(column.type, value)
+        if form.kind is not Kind.OTHER:
+            form.check(form.to_document(TypeAdapter(form.annotation).validate_python(converted)))
     except ValidationError as error:
         reason = "; ".join(each["msg"] for each in error.errors(include_input=False, include_url=False))
-    except (ValueError, TypeError):
-        reason = "bytes are written in base64"
+    except (ValueError, TypeError) as error:
+        reason = str(error)
+    else:
+        return converted
     # Not `from` pydantic's, whose text has the value.
     raise InvalidChangeError(f"{cls.__name__}.{name}: {reason}")
+
+
+def _converted(column_type: sa.types.TypeEngine[Any], value: Any) -> Any:
+    try:
+        expected = column_type.python_type
+    except NotImplementedError:
+        return value
+    if isinstance(column_type, sa.JSON | Document) or type(value) is expected:
+        return value
+    if expected is bytes and not isinstance(value, bytes):
+        try:
+            return b64decode(value, validate=True)
+        except (ValueError, TypeError):
+            raise ValueError("bytes are written in base64") from None
+    return TypeAdapter(expected).validate_python(value)
 
 
 def _jsonable(value: Any) -> Any:
