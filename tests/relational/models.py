@@ -50,6 +50,16 @@ class Note(UUIDMixin, Model):
     author_id: Mapped[UUID] = mapped_column(sa.ForeignKey("authors.id"))
 
 
+class Rack(UUIDMixin, Model):
+    """Can only be removed, and what is on it could be marked."""
+
+    boxes: Mapped[list["Box"]] = relationship(cascade="all, delete-orphan")
+
+
+class Box(UUIDMixin, SoftDeleteMixin, Model):
+    rack_id: Mapped[UUID] = mapped_column(sa.ForeignKey("racks.id"))
+
+
 class Document(UUIDMixin, TimestampMixin, SoftDeleteMixin, VersioningMixin, Model):
     title: Mapped[str] = mapped_column(sa.TEXT(), unique=True)
 

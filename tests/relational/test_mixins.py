@@ -1,6 +1,7 @@
 """Timestamps, authorship, soft deletion and versions, in sessions."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,9 +13,9 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from app.core.errors import DuplicateRecordError, InvalidChangeError, RecordNotFoundError, StaleRecordError
 from app.db import DataLayer, acting_as
-from app.db.relational import get_db, transaction
+from app.db.relational import create_all, get_db, transaction
 
-from .models import Author, Book, Counter, Customer, Document, Employee, Note, Person
+from .models import Author, Book, Box, Counter, Customer, Document, Employee, Note, Person, Rack
 
 
 async def author(**values: Any) -> Author:
@@ -183,6 +184,16 @@ async def test_a_hard_deletion_takes_everything_along() -> None:
 
 
 @pytest.mark.usefixtures("data")
+async def test_what_can_only_be_removed_takes_along_what_could_be_marked() -> None:
+    async with transaction() as db:
+        db.add_all([rack := Rack(boxes=[Box(), Box()]), Rack(boxes=[Box()])])
+    async with transaction() as db:
+        await db.delete(await db.get_one(Rack, rack.id))
+    async with get_db() as db:
+        assert [each.is_deleted for each in await db.scalars(sa.select(Box))] == [False]
+
+
+@pytest.mark.usefixtures("data")
 async def test_a_hard_deletion_that_was_rolled_back_is_forgotten() -> None:
     made = await author()
     async with get_db() as db:
@@ -256,6 +267,47 @@ async def test_versions_begin_at_one_whatever_is_given() -> None:
     async with transaction() as db:
         db.add(made := Counter(version=7))
     assert made.version == 1
+
+
+@pytest.mark.usefixtures("data")
+async def test_a_version_is_set_by_nobody_else() -> None:
+    async with transaction() as db:
+        db.add(made := Document(title="a"))
+    async with get_db() as db:
+        (await db.get_one(Document, made.id)).version = 50
+        with pytest.raises(InvalidChangeError, match="version: set by the library"):
+            await db.commit()
+
+
+async def test_who_is_stale_needs_no_second_connection(config: dict[str, Any]) -> None:
+    for section in config["connections"].values():
+        section.update({"pool": {"max_size": 1, "timeout": 0.5}} if "url" in section else {"timeout": 0.5})
+    async with DataLayer.from_config(config) as data:
+        await create_all(Document.metadata)
+        documents = data.repository(Document)
+        made = await documents.create(Document(title="a"))
+        held = data.relational.async_engine.pool.size() - 1  # type: ignore[attr-defined]
+        async with AsyncExitStack() as others, get_db() as db:
+            found = await db.get_one(Document, made.id)
+            for _ in range(held):
+                other = await others.enter_async_context(get_db())
+                await other.get_one(Document, made.id)
+            await documents.update(made.id, {"title": "b"})
+            found.title = "c"
+            with pytest.raises(StaleRecordError, match="version 2 and not 1"):
+                await db.commit()
+            await db.rollback()
+            # In a savepoint the transaction goes on, with what it has done before.
+            db.add(Document(title="d"))
+            await db.flush()
+            found = await db.get_one(Document, made.id, populate_existing=True)
+            behind_its_back = sa.update(Document).where(Document.id == made.id).values(title="e")
+            await db.execute(behind_its_back, execution_options={"synchronize_session": False})
+            with pytest.raises(StaleRecordError, match="version 3 and not 2"):
+                async with db.begin_nested():
+                    found.title = "f"
+            await db.commit()
+        assert {each.title for each in await documents.find()} == {"e", "d"}
 
 
 @pytest.mark.usefixtures("data")

@@ -205,6 +205,13 @@ def _name_editor(mapper: Mapper[Any], connection: sa.Connection, target: AuditMi
         target.updated_by = actor
 
 
+@event.listens_for(VersioningMixin, "before_update", propagate=True)
+def _refuse_other_version(mapper: Mapper[Any], connection: sa.Connection, target: VersioningMixin) -> None:
+    del connection
+    if mapper.version_id_generator is not False:  # else the application counts
+        _refuse_changed(target, "version")
+
+
 def _refuse_changed(target: Any, *names: str) -> None:
     attributes = inspect(target).attrs
     forged = [name for name in names if attributes[name].history.has_changes()]

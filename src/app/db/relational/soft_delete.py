@@ -20,7 +20,13 @@ def remove_for_good(session: Session, instance: object) -> None:
 def _mark(session: Session, context: Any, instances: Any) -> None:
     del context, instances
     gone = {id(each) for root in _for_good.pop(session, []) for each in _reached(root)}
-    for each in [each for each in session.deleted if isinstance(each, SoftDeleteMixin) and id(each) not in gone]:
+    marked = [each for each in session.deleted if isinstance(each, SoftDeleteMixin) and id(each) not in gone]
+    kept = {id(each) for root in marked for each in _reached(root)}
+    for root in session.deleted:
+        # What can only be removed takes its cascade along: rows that stayed would refer to one that is gone.
+        if not isinstance(root, SoftDeleteMixin) and id(root) not in kept:
+            gone.update(map(id, _reached(root)))
+    for each in [each for each in marked if id(each) not in gone]:
         each.soft_delete()
         # What the deletion would have taken along stays with its owner, which stays; what can be marked, has its turn.
         for reached in _reached(each):

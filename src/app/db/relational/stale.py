@@ -1,9 +1,12 @@
 """Which row it was that somebody else has changed: SQLAlchemy counts rows, and names none."""
 
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import inspect
+from sqlalchemy import event, inspect
 from sqlalchemy.orm import Mapper, Session
 
 from .errors import RowGoneError, StaleRowError
@@ -28,14 +31,36 @@ def versions_in(session: Session) -> list[Seen]:
     return found
 
 
-def stale_error(session: Session, before: list[Seen]) -> RowGoneError | StaleRowError | None:
-    """The error for the first row that is another now, if one is.
+@event.listens_for(Session, "after_begin")
+def _note_connection(session: Session, transaction: Any, connection: sa.Connection) -> None:
+    del transaction
+    _connections.setdefault(session, {})[connection.engine] = weakref.ref(connection)
 
-    It looks on a connection of its own, as the session's is rolled back.
-    """
+
+_connections: weakref.WeakKeyDictionary[Session, dict[sa.Engine, weakref.ref[sa.Connection]]]
+_connections = weakref.WeakKeyDictionary()
+
+
+@contextmanager
+def _connected(session: Session, mapper: Mapper[Any]) -> Iterator[sa.Connection]:
+    """The session's connection, which is rolled back by now: another one might not be free before this one is."""
+    noted = _connections.get(session, {}).get(session.get_bind(mapper).engine)
+    connection = None if noted is None else noted()
+    if connection is None or connection.closed:
+        with session.get_bind(mapper).engine.connect() as connection:
+            yield connection
+        return
+    with nullcontext() if connection.in_transaction() else connection.begin() as begun:
+        yield connection
+        if begun is not None:
+            begun.rollback()
+
+
+def stale_error(session: Session, before: list[Seen]) -> RowGoneError | StaleRowError | None:
+    """The error for the first row that is another now, if one is."""
     for mapper, key, version in before:
         table = mapper.local_table.description
-        with session.get_bind(mapper).engine.connect() as connection:
+        with _connected(session, mapper) as connection:
             column = sa.literal(None) if mapper.version_id_col is None else mapper.version_id_col
             where = [known == value for known, value in zip(mapper.primary_key, key, strict=True)]
             row = connection.execute(sa.select(column).select_from(mapper.persist_selectable).where(*where)).first()
