@@ -14,10 +14,7 @@ from app.db import DataLayer
 from app.db.backends._sqlite_dialect import register_functions
 from app.db.migrations.sql.migrator import SQLMigrator
 
-from ...records.conftest import postgres_schemas, postgres_server
 from . import shop_models
-
-__all__ = ["postgres_schemas", "postgres_server"]
 
 
 class Database:
