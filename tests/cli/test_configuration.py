@@ -97,6 +97,15 @@ def test_check_of_servers_whose_variables_are_not_set(manystore: Manystore) -> N
     assert "embeddings.openai: no vector store uses it" in check.stdout
 
 
+def test_check_knows_what_sessions_use(manystore: Manystore, tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").write_text(
+        "connections:\n  sqlite: {}\n  other: {type: sqlite, path: other.db}\n"
+        "repositories:\n  user: {connection: sqlite}\nrelational: {connection: other}\n"
+    )
+    check = manystore("config", "check", "-c", "app.yaml")
+    assert (check.returncode, "connections.other:" in check.stdout) == (0, False)
+
+
 def test_check_masks_every_secret_and_connects_to_nothing(manystore: Manystore, tmp_path: Path) -> None:
     (tmp_path / "app.yaml").write_text(
         'connections:\n  mongodb: {url: "${MONGODB_URI}"}\n  chromadb: {url: "${CHROMADB_URL}"}\n'

@@ -149,6 +149,5 @@ async def test_records_in_a_cluster(cluster: RedisServer) -> None:
     ],
 )
 async def test_what_does_not_go_together(url: str, settings: dict[str, Any]) -> None:
-    manager = RedisConnectionManager(RedisSettings(url=SecretStr(url), **settings))
-    with pytest.raises(ConfigurationError, match="'redis'"):
-        await manager.connect()
+    with pytest.raises(ConfigurationError):
+        await RedisConnectionManager(RedisSettings(url=SecretStr(url), **settings)).connect()

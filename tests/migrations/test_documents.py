@@ -61,6 +61,33 @@ GIVEN: dict[str, Any] = {}
 SEEN: list[dict[str, Any]] = []
 
 
+async def test_values_that_are_equal_are_told_apart_to_the_type(place: Place, data: DataLayer, manager: Any) -> None:
+    await put(manager, "things", {"id": "one", "n": 1, "nested": {"a": [1]}})
+    place.write(
+        "001_types",
+        """
+        self.convert_field("things", "n", float)
+        self.convert_documents("things", lambda each: {"nested": {"a": [1.0]}})
+        """,
+    )
+    await place.migrator(data).up()
+    assert repr(await rows(manager, "things")) == "{'one': {'n': 1.0, 'nested': {'a': [1.0]}}}"
+
+
+async def test_a_function_may_change_what_it_is_given_in_place(place: Place, data: DataLayer, manager: Any) -> None:
+    await put(manager, "things", {"id": "one", "list": [1], "dict": {}})
+    place.write(
+        "001_in_place",
+        """
+        self.convert_field("things", "list", append)
+        self.convert_documents("things", lambda each: each["dict"].update(a=1) or each)
+        """,
+        before="def append(value):\n    value.append(2)\n    return value",
+    )
+    await place.migrator(data).up()
+    assert await rows(manager, "things") == {"one": {"list": [1, 2], "dict": {"a": 1}}}
+
+
 async def test_a_repository_reads_what_a_migration_wrote(place: Place, data: DataLayer) -> None:
     products = data.repository(Products)
     await products.create_many([Product(id=f"p{n}", name=f"n{n}", stock=n) for n in range(5)])

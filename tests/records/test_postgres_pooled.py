@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
+from langchain_core.documents import Document
 
 from app.core.errors import AppError, ConfigurationError, StoreUnavailableError, UnsupportedOperationError
 from app.db import DataLayer, Entity, Index, Repository
@@ -89,11 +90,29 @@ async def test_the_main_operations_by_eight_tasks(pooler: Pooler) -> None:
         parcels = data.repository(Parcels)
         await asyncio.gather(*(work(parcels, task) for task in range(8)))
         assert pooler.transactions > 300
-        found: dict[int, list[int]] = {}
-        while len(found) < pooler.size:
-            [[pid, *left]] = await data.connection("postgres").execute_query(LEFT_BEHIND)
-            found[pid] = left
+        assert data.connection("postgres").pooled
+        await assert_nothing_is_left(data, pooler)
+
+
+async def assert_nothing_is_left(data: DataLayer, pooler: Pooler) -> None:
+    found: dict[int, list[int]] = {}
+    while len(found) < pooler.size:
+        [[pid, *left]] = await data.connection("postgres").execute_query(LEFT_BEHIND)
+        found[pid] = left
     assert list(found.values()) == [[0] * 6] * pooler.size
+
+
+async def test_vectors(pooler: Pooler) -> None:
+    section = {"url": pooler.url, "pooled": True}
+    stores = {"documents": {"connection": "postgres"}}
+    async with DataLayer.from_config({"connections": {"postgres": section}, "vector_stores": stores}) as data:
+        documents = data.vector_store("documents")
+        await documents.save_and_embed(None, [Document(page_content=f"page {n}", id=str(n)) for n in range(30)])
+        engine: Any = documents
+        await engine.engine.create_index()  # how wide a search in it is, is said before each
+        found = await asyncio.gather(*(documents.search_similar(f"page {n}", k=1) for n in range(12)))
+        assert [each[0].id for each in found] == [str(n) for n in range(12)]
+        await assert_nothing_is_left(data, pooler)
 
 
 async def test_it_would_not_work_without_knowing_of_the_pooler(pooler: Pooler) -> None:

@@ -65,10 +65,14 @@ def count_sync() -> int:
 
 
 @pytest.mark.usefixtures("data")
-async def test_a_killed_server_fails_no_new_transaction(home: Path) -> None:
+@pytest.mark.parametrize("way", ["async", "sync"])
+async def test_a_killed_server_fails_no_new_transaction(home: Path, way: str) -> None:
     before = await count(), await asyncio.to_thread(count_sync)
     os.kill(server_of(home), signal.SIGKILL)
-    assert (await count(), await asyncio.to_thread(count_sync)) == before
+    if way == "async":
+        assert (await count(), await asyncio.to_thread(count_sync)) == before
+    else:
+        assert (await asyncio.to_thread(count_sync), await count()) == before
 
 
 @pytest.mark.usefixtures("data")
@@ -227,7 +231,6 @@ async def test_a_deadlock_says_what_to_do(data: DataLayer) -> None:
     assert sorted(type(each).__mro__.__contains__(TransactionError) for each in outcomes) == [False, True]
 
 
-@pytest.mark.usefixtures("data")
 async def test_connections_have_the_options_of_the_settings(home: Path) -> None:
     lease = await make_engine("postgres").acquire(home)
     section = {"url": lease.url, "pooled": True, "application_name": "mine", "timeout": 3}
@@ -243,6 +246,7 @@ async def test_connections_have_the_options_of_the_settings(home: Path) -> None:
     await lease.release()
 
 
+@pytest.mark.usefixtures("data")
 async def test_the_pool_has_the_size_of_the_settings() -> None:
     async with get_db() as one, get_db() as two, get_db() as three, get_db() as four:
         for each in (one, two, three, four):

@@ -165,7 +165,7 @@ def test_forgotten_sessions_do_not_exhaust_the_pool(config: dict[str, Any]) -> N
     gc.disable()
     try:
         Model.metadata.create_all(bind=engine)
-        for _ in range(15):
+        for _ in range(data.relational.engine.pool.size() + 1):  # type: ignore[attr-defined]
             next(get_db()).query(Author).all()
         held = [next(get_db()) for _ in range(data.relational.engine.pool.size())]  # type: ignore[attr-defined]
         for each in held:

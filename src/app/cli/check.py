@@ -115,7 +115,10 @@ def _connection(data: DataLayer, name: str) -> tuple[str, str | None]:
         if find_spec(module) is None:
             package, extra = _EXTRAS.get(module, (module, str(manager.connection_type)))
             return "", str(MissingDependencyError.for_extra(package, extra))
-    info = manager.get_connection_info()
+    try:
+        info = manager.get_connection_info()
+    except AppError as error:
+        return "", str(error)
     return str(info.get("path") or info.get("url") or ""), None
 
 

@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import threading
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -18,12 +18,13 @@ from ..core.errors import (
     PoolExhaustedError,
     StoreUnavailableError,
 )
+from ._fence import Fence
 from .base import ClientT, ConnectionHealth, ConnectionManager
 
 R = TypeVar("R")
 
 # The driver's own limit is the settings' timeout. What it has missed ends a little later, by cancellation.
-_FENCE = 1.08
+_MARGIN = 1.08
 
 
 class ServerConnectionManager(ConnectionManager[ClientT]):
@@ -71,13 +72,13 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
         """The store and its host as messages name them, without credentials."""
         return f"{self.connection_type} at {self.get_connection_info()['url']}"
 
-    async def read(self, work: Callable[[ClientT], Awaitable[R]]) -> R:
+    def read(self, work: Callable[[ClientT], Awaitable[R]]) -> Coroutine[Any, Any, R]:
         """Run one reading call, and once more when its connection had died while it lay idle."""
-        return await self._call(work, write=False)
+        return self._call(work, write=False)
 
-    async def write(self, work: Callable[[ClientT], Awaitable[R]]) -> R:
+    def write(self, work: Callable[[ClientT], Awaitable[R]]) -> Coroutine[Any, Any, R]:
         """Run one writing call, once. OutcomeUnknownError when it was sent and no answer came."""
-        return await self._call(work, write=True)
+        return self._call(work, write=True)
 
     async def health(self) -> ConnectionHealth:
         health = await super().health()
@@ -114,7 +115,7 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
         sent = False
         met: Exception | None = None
         try:
-            async with asyncio.timeout(self.settings.timeout * _FENCE - waited) as fence:
+            with Fence(self.settings.timeout * _MARGIN - waited) as fence:
                 if write and not self._is_known(client):
                     await self._ask_version(client)
                 sent = write
@@ -129,7 +130,7 @@ class ServerConnectionManager(ConnectionManager[ClientT]):
             if isinstance(error, AppError):
                 raise
             ours: AppError | None
-            if isinstance(error, TimeoutError) and fence.expired():
+            if isinstance(error, TimeoutError) and fence.expired:
                 if sent or self._is_known(client):
                     ours = self._late(write=sent)
                 else:

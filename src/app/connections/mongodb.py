@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
     from pymongo import AsyncMongoClient
     from pymongo.asynchronous.database import AsyncDatabase
+    from pymongo.topology_description import TopologyDescription
 
     Document = dict[str, Any]
     Client = AsyncMongoClient[Document]
@@ -58,6 +59,8 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
             if self._address.database is not None and "database" not in self.settings.model_fields_set:
                 self.settings = self.settings.model_copy(update={"database": self._address.database})
         self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self._known: TopologyDescription | None = None
+        """The last one that had a server to talk to."""
 
     async def _call(self, work: "Callable[[Client], Awaitable[R]]", *, write: bool) -> R:
         """Wait here for one of the pool's connections: the driver's own wait makes a task of every turn."""
@@ -166,7 +169,13 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
         return str(answer.get("version") or "")
 
     def _is_known(self, client: "Client") -> bool:
-        return client.topology_description.has_readable_server()
+        description = client.topology_description
+        if description is self._known:  # there is another one after every change, and it takes its time to answer
+            return True
+        known = description.has_readable_server()
+        if known:
+            self._known = description
+        return known
 
     def _is_dead_connection(self, error: Exception) -> bool:
         from pymongo import errors  # noqa: PLC0415 - an optional package

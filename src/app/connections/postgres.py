@@ -99,6 +99,11 @@ class PostgresConnectionManager(ConnectionManager["Exchanges[Any]"]):
         return stats_of({"pool_max": self.settings.pool.max_size}, 0) if pool is None else pool.stats()
 
     @cached_property
+    def pooled(self) -> bool:
+        """Whether each transaction may be on another session of the server's: nothing may be left in one."""
+        return bool(self.settings.pooled) if self._embedded else self.options().pooled
+
+    @cached_property
     def reader(self) -> "PostgresConnectionManager | None":
         """The connection to `reader_url`, with the other settings of this one; it opens on first use, and closes with
         this one.

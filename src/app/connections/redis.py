@@ -19,6 +19,7 @@ from ..core.errors import (
     MissingDependencyError,
     StoreUnavailableError,
 )
+from ._url_options import settled
 from .base import ConnectionHealth, ConnectionManager
 from .redis_address import RedisAddress, parse_node, parse_url
 
@@ -56,6 +57,9 @@ class RedisConnectionManager(ConnectionManager[Client]):
         super().__init__(settings or RedisSettings(url=SecretStr(EMBEDDED)), name=name, data_dir=data_dir)
         self.path = self.data_dir / self.settings.path.expanduser()
         self.is_cluster = self.settings.mode == "cluster"
+        if self.settings.url is not None and not self._is_embedded:
+            self.settings = settled(self.name, self.settings, parse_url(self._url(), self.name).settings)
+            self._parsed(self._url())
 
     @classmethod
     def around(cls, client: Any) -> "RedisConnectionManager":
@@ -124,6 +128,11 @@ class RedisConnectionManager(ConnectionManager[Client]):
             raise ConfigurationError(f"the connection {self.name!r}: a cluster has hosts, and database 0 only")
         if self.settings.mode == "sentinel" and (address.path or not self.settings.service):
             raise ConfigurationError(f"the connection {self.name!r}: mode sentinel needs a host and a `service`")
+        if address.driver_options.get("socket_connect_timeout", 0) > self.settings.timeout:
+            raise ConfigurationError(
+                f"the connection {self.name!r}: 'socket_connect_timeout' of its url is longer than `timeout`, which "
+                "ends everything: raise that"
+            )
         return address
 
     async def _lease(self) -> Lease | None:
@@ -238,7 +247,7 @@ class RedisConnectionManager(ConnectionManager[Client]):
         }
 
     def _options(self, address: RedisAddress) -> dict[str, Any]:
-        options = {**self._limits(), "client_name": f"manystore:{os.getpid()}"}
+        options = {**self._limits(), "client_name": f"manystore:{os.getpid()}", **address.driver_options}
         if address.password is not None:
             # Not as `password`, which would stand in the options of pool and connections.
             credentials = (address.username, address.password) if address.username else (None, address.password)

@@ -3,8 +3,9 @@
 import asyncio
 import copy
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from bson.binary import UuidRepresentation
@@ -65,7 +66,7 @@ class Access:
     def session(self) -> AsyncClientSession | None:
         return None if self.transaction is None else self.transaction.session
 
-    @property
+    @cached_property
     def max_time(self) -> int:
         """Milliseconds after which the server gives up a read, since nobody waits for it any more."""
         seconds: float = self.manager.settings.timeout
@@ -124,11 +125,11 @@ class Access:
         result = await self.write(lambda: collection.delete_many(expired, session=self.session))
         return result.deleted_count > 0
 
-    async def read(self, work: Callable[[], Awaitable[R]]) -> R:
-        return await self._call(self.manager.read, self._in_session(work))
+    def read(self, work: Callable[[], Awaitable[R]]) -> Coroutine[Any, Any, R]:
+        return self._call(self.manager.read, self._in_session(work))
 
-    async def write(self, work: Callable[[], Awaitable[R]]) -> R:
-        return await self._call(self.manager.write, self._in_session(work))
+    def write(self, work: Callable[[], Awaitable[R]]) -> Coroutine[Any, Any, R]:
+        return self._call(self.manager.write, self._in_session(work))
 
     def _in_session(self, work: Callable[[], Awaitable[R]]) -> Callable[[], Awaitable[R]]:
         """In a transaction a lost connection ends it, whatever that would mean for one command."""

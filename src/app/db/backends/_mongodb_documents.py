@@ -1,49 +1,21 @@
 """A document of the model as MongoDB has it, and back."""
 
-from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
-from uuid import UUID
-
-from bson import Decimal128, Int64
+from typing import Any, Final
 
 from ...core.errors import InvalidChangeError, MigrationError
-from ..models.schema import FieldSchema, Kind
+from ..models.schema import Kind
 from ..models.values import storable
 from ..query.operations import Document
 from ._mongodb_numbers import fits_decimal128, head_and_tail
-from ._mongodb_values import (
-    EXPIRES,
-    aware,
-    decode_id,
-    decode_key,
-    decode_value,
-    encode_id,
-    encode_top_level,
-    encode_value,
-)
+from ._mongodb_plain import TYPES, Place, PlainDocuments, places_of
+from ._mongodb_values import EXPIRES, decode_key, decode_value, encode_id, encode_top_level, encode_value
 from .base import CollectionSchema
 
-KEY: Final = "_id"
-_TYPES: Final[Mapping[Kind, type]] = {
-    Kind.TEXT: str,
-    Kind.INTEGER: int,
-    Kind.FLOAT: float,
-    Kind.BOOLEAN: bool,
-    Kind.DATETIME: datetime,
-    Kind.DATE: date,
-    Kind.DECIMAL: Decimal,
-    Kind.UUID: UUID,
-    Kind.BYTES: bytes,
-}
-_STORED_AS_IS: Final = frozenset(_TYPES) - {Kind.DATE, Kind.DECIMAL}
-_DECODERS: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    Kind.DATETIME: aware,
-    Kind.DATE: date.fromisoformat,
-    Kind.DECIMAL: Decimal128.to_decimal,
-    Kind.JSON: decode_value,
-}
+_MISFITS: Final = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError)
+_STORED_AS_IS: Final = frozenset(TYPES) - {Kind.DATE, Kind.DECIMAL}
 
 
 def sidecar(name: str) -> str:
@@ -51,19 +23,16 @@ def sidecar(name: str) -> str:
     return f"~{name}"
 
 
-_Place: TypeAlias = tuple[str, str, Callable[[Any], Any] | None]
-"""A field: its name in the model and in the store, and how a value comes out; None means as it is."""
-
-
 class Documents:
     """The codec of one collection. The key of the model is `_id`; a 24-hex text there is an ObjectId."""
 
     def __init__(self, schema: CollectionSchema) -> None:
         self._schema = schema
-        self._places = [self._place(name, field) for name, field in schema.fields.items()]
-        self._stored = {name: stored for name, stored, _ in self._places}
+        self._places = places_of(schema)
+        self._plain = PlainDocuments(self._places)
+        self._stored = {place.name: place.stored for place in self._places}
         self._as_is = {
-            name: (self._stored[name], _TYPES[field.kind])
+            name: (self._stored[name], TYPES[field.kind])
             for name, field in schema.fields.items()
             if field.kind in _STORED_AS_IS and name != schema.key
         }
@@ -90,7 +59,7 @@ class Documents:
                 raise self._wrong(name, value)
             return None
         kind = field.kind
-        if type(value) is not _TYPES[kind]:
+        if type(value) is not TYPES[kind]:
             value = self._converted(name, kind, value)
         if kind is Kind.TEXT:
             return encode_id(value) if name == self._schema.key else value
@@ -100,6 +69,9 @@ class Documents:
 
     def assignments(self, changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """What to set, and what to remove that might be there."""
+        plain = self._plain.encode(changes)
+        if plain is not None:
+            return plain, []
         values: dict[str, Any] = {}
         removed: list[str] = []
         as_is = self._as_is
@@ -123,15 +95,22 @@ class Documents:
 
     def decode(self, stored: Mapping[str, Any], fields: tuple[str, ...] = ()) -> Document:
         """The document as today's model has it; MigrationError for what is none. `fields` are those that were read."""
+        try:
+            plain = None if fields else self._plain.decode(stored)
+        except _MISFITS:
+            plain = None  # whose value it is, is said below
+        if plain is not None:
+            return plain
         document: Document = {}
         name = ""
         try:
-            for name, place, decode in self._wanted(fields) if fields else self._places:
-                if place in stored:
-                    value = stored[place]
+            for place in self._wanted(fields) if fields else self._places:
+                name, decode = place.name, place.decode
+                if place.stored in stored:
+                    value = stored[place.stored]
                     document[name] = value if decode is None or value is None else decode(value)
-                elif not self._schema.fields[name].required:
-                    document[name] = storable(self._schema.fields[name].default())
+                elif not place.field.required:
+                    document[name] = storable(place.field.default())
             for name in self._decimals:
                 if sidecar(name) in stored and name in document:
                     document[name] = Decimal(stored[sidecar(name)]["text"])
@@ -140,38 +119,28 @@ class Documents:
                     if key not in self._ours:
                         name = decode_key(key)
                         document[name] = decode_value(value)
-        except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
+        except _MISFITS as error:
             raise MigrationError(
                 f"{self._schema.name}.{name}: what is stored is not of the field's type: migrate the records"
             ) from error
         return document
 
-    def _wanted(self, fields: tuple[str, ...]) -> list[_Place]:
+    def _wanted(self, fields: tuple[str, ...]) -> list[Place]:
         names = {self._schema.key, *fields}
-        return [place for place in self._places if place[0] in names]
+        return [place for place in self._places if place.name in names]
 
     def _stored_with_sidecar(self, name: str) -> list[str]:
         names = [self.stored_name(name)]
         return [*names, sidecar(name)] if name in self._decimals else names
-
-    def _place(self, name: str, field: FieldSchema) -> _Place:
-        if name == self._schema.key:
-            decode = decode_id if field.kind is Kind.TEXT else _DECODERS.get(field.kind)
-            return name, KEY, decode
-        return name, name, _plain_int if field.kind is Kind.INTEGER else _DECODERS.get(field.kind)
 
     def _converted(self, name: str, kind: Kind, value: Any) -> Any:
         if kind is Kind.FLOAT and type(value) is int:
             return float(value)
         # A datetime is a date, and True an integer, to isinstance; here they are not.
         is_moment = kind is Kind.DATETIME and isinstance(value, datetime)
-        if not is_moment and (isinstance(value, bool | datetime) or not isinstance(value, _TYPES[kind])):
+        if not is_moment and (isinstance(value, bool | datetime) or not isinstance(value, TYPES[kind])):
             raise self._wrong(name, value)
         return value
 
     def _wrong(self, name: str, value: Any) -> InvalidChangeError:
         return InvalidChangeError(f"{self._schema.name}.{name}: {type(value).__name__} is not its type")
-
-
-def _plain_int(value: Any) -> Any:
-    return int(value) if type(value) is Int64 else value

@@ -1,7 +1,7 @@
 """Storing documents: all or none, new ones or in the place of those that are there."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -11,56 +11,65 @@ from ...core.errors import AppError, DuplicateRecordError, UnsupportedOperationE
 from ..query.operations import Document, Insert, OnConflict, Upsert
 from ..query.predicates import ALL, And, Compare, Op, Predicate, both
 from ._mongodb_access import Access, Collection, Stored
-from ._mongodb_documents import KEY
 from ._mongodb_errors import write_errors
 from ._mongodb_transaction import atomically
-from ._mongodb_values import EXPIRES
+from ._mongodb_values import EXPIRES, KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _ATTEMPTS = 3
+_Encode: TypeAlias = "Callable[[Document], Stored]"
 
 
-async def insert(access: Access, operation: Insert) -> tuple[Document, ...]:
-    collection = await access.connected()
-    expiry = access.expiry(operation.ttl)
-    stored = [{**access.documents.encode(document), **expiry} for document in operation.documents]
+async def insert(access: Access, collection: Collection, operation: Insert) -> tuple[Document, ...]:
+    documents, encode = operation.documents, _encoder(access, operation.ttl)
     if access.transaction is not None:
         await access.purge()  # an error would end the transaction
     if operation.on_conflict is OnConflict.SKIP:
-        return await _insert_absent(access, collection, operation.documents, stored)
+        return await _insert_absent(access, collection, documents, encode)
     try:
-        await _insert_all(access, collection, stored)
+        await _insert_all(access, collection, documents, encode)
     except DuplicateRecordError:
         if access.transaction is not None or not await access.purge():
             raise
-        await _insert_all(access, collection, stored)
-    return operation.documents
+        await _insert_all(access, collection, documents, encode)
+    return documents
 
 
-async def _insert_all(access: Access, collection: Collection, stored: list[Stored]) -> None:
-    if len(stored) == 1:
-        await access.write(lambda: collection.insert_one(stored[0], session=access.session))
-    elif access.transaction is not None:
-        await access.write(lambda: collection.insert_many(stored, ordered=False, session=access.session))
+def _encoder(access: Access, ttl: float | None) -> _Encode:
+    encode, expiry = access.documents.encode, access.expiry(ttl)
+    return (lambda document: {**encode(document), **expiry}) if expiry else encode
+
+
+async def _insert_all(access: Access, collection: Collection, documents: tuple[Document, ...], encode: _Encode) -> None:
+    """Each is encoded when it is this call's turn: what waits is gone through by every garbage collection."""
+    if len(documents) == 1:
+        await access.write(lambda: collection.insert_one(encode(documents[0]), session=access.session))
+        return
+
+    async def work(session: AsyncClientSession | None) -> None:
+        await access.write(lambda: collection.insert_many([*map(encode, documents)], ordered=False, session=session))
+
+    if access.transaction is not None:
+        await work(access.session)
     elif access.has_transactions:
-
-        async def work(session: AsyncClientSession) -> None:
-            await access.write(lambda: collection.insert_many(stored, ordered=False, session=session))
-
         await atomically(access.manager, work)
     else:
-        await _insert_or_undo(access, collection, stored)
+        await _insert_or_undo(access, collection, documents, encode)
 
 
-async def _insert_or_undo(access: Access, collection: Collection, stored: list[Stored]) -> None:
+async def _insert_or_undo(
+    access: Access, collection: Collection, documents: tuple[Document, ...], encode: _Encode
+) -> None:
     """Without transactions: what this call inserted is deleted where something else of it was refused."""
+    stored: list[Stored] = []
     refused: list[Mapping[str, Any]] = []
     failure: AppError | None = None
 
     async def work() -> None:
         nonlocal failure
+        stored.extend(map(encode, documents))
         try:
             await collection.insert_many(stored, ordered=False)
         except BulkWriteError as error:
@@ -78,44 +87,42 @@ async def _insert_or_undo(access: Access, collection: Collection, stored: list[S
 
 
 async def _insert_absent(
-    access: Access, collection: Collection, documents: tuple[Document, ...], stored: list[Stored]
+    access: Access, collection: Collection, documents: tuple[Document, ...], encode: _Encode
 ) -> tuple[Document, ...]:
-    done: list[int] = []
+    done: list[Document] = []
     try:
-        for place, document in enumerate(stored):
-            if await _insert_one_absent(access, collection, document):
-                done.append(place)
+        for document in documents:
+            if await _insert_one_absent(access, collection, document, encode):
+                done.append(document)  # noqa: PERF401 - if the next one fails, these are undone
     except AppError:
         if done and access.transaction is None:
-            inserted = [stored[place][KEY] for place in done]
+            inserted = [encode(document)[KEY] for document in done]
             await access.write(lambda: collection.delete_many({KEY: {"$in": inserted}}))
         raise
-    return tuple(documents[place] for place in done)
+    return tuple(done)
 
 
-async def _insert_one_absent(access: Access, collection: Collection, document: Stored) -> bool:
+async def _insert_one_absent(access: Access, collection: Collection, document: Document, encode: _Encode) -> bool:
     if access.transaction is not None:
         # As an upsert that changes nothing, since an error would end the transaction.
-        new = {name: value for name, value in document.items() if name != KEY}
+        new = encode(document)
+        query = {KEY: new.pop(KEY)}
         result = await access.write(
-            lambda: collection.update_one(
-                {KEY: document[KEY]}, {"$setOnInsert": new}, upsert=True, session=access.session
-            )
+            lambda: collection.update_one(query, {"$setOnInsert": new}, upsert=True, session=access.session)
         )
         return result.upserted_id is not None
     try:
-        await _insert_all(access, collection, [document])
+        await _insert_all(access, collection, (document,), encode)
     except DuplicateRecordError as error:
         if await access.purge():
-            return await _insert_one_absent(access, collection, document)
+            return await _insert_one_absent(access, collection, document, encode)
         if error.fields == (access.schema.key,):
             return False
         raise
     return True
 
 
-async def upsert(access: Access, operation: Upsert) -> list[Document] | int:
-    collection = await access.connected()
+async def upsert(access: Access, collection: Collection, operation: Upsert) -> list[Document] | int:
     if len(operation.documents) == 1:
         stored = [await _upsert_one(access, collection, operation, operation.documents[0])]
         return stored if operation.returning else 1
@@ -146,7 +153,7 @@ async def _upsert_one(access: Access, collection: Collection, operation: Upsert,
     """One step. The server takes two that come together for two new ones, and the loser begins again."""
     if access.transaction is not None:
         await access.purge()
-    query, update = _upserted(access, operation, document)
+    query, update = _upserts(access, operation)(document)
     attempt = 0
     while True:
         attempt += 1
@@ -168,29 +175,41 @@ async def _upsert_one(access: Access, collection: Collection, operation: Upsert,
 async def _upsert_all(
     access: Access, collection: Collection, operation: Upsert, session: AsyncClientSession | None
 ) -> None:
-    writes = [UpdateOne(*_upserted(access, operation, each), upsert=True) for each in operation.documents]
-    await access.write(lambda: collection.bulk_write(writes, ordered=False, session=session))
+    upserted = _upserts(access, operation)
+    await access.write(
+        lambda: collection.bulk_write(
+            [UpdateOne(*upserted(each), upsert=True) for each in operation.documents], ordered=False, session=session
+        )
+    )
 
 
-def _upserted(access: Access, operation: Upsert, document: Document) -> tuple[Stored, Any]:
-    values, absent = access.documents.assignments(document)
-    values.update(access.expiry(operation.ttl))
-    if operation.on == (access.schema.key,) and operation.guard == ALL and not access.schema.expires:
-        query = {KEY: values[KEY]}  # as the filter would be, once for each of a thousand
-    else:
-        query = access.filter(both(_same(access, operation, document), operation.guard))
-    kept = {access.documents.stored_name(name) for name in operation.keep} | {KEY}
-    at_insert = {name: value for name, value in values.items() if name in kept and name not in query}
-    at_any = {name: value for name, value in values.items() if name not in kept}
-    if access.schema.open:
-        return query, _replacement(access, values, kept)
-    update: Stored = {"$set": at_any} if at_any else {}
-    if at_insert:
-        update["$setOnInsert"] = at_insert
-    dropped = [name for name in absent if name not in kept]
-    if dropped:
-        update["$unset"] = dict.fromkeys(dropped, "")
-    return query, update
+def _upserts(access: Access, operation: Upsert) -> "Callable[[Document], tuple[Stored, Any]]":
+    """What makes a filter and an update of each document, when it is the call's turn as in `_insert_all`."""
+    documents, expiry = access.documents, access.expiry(operation.ttl)
+    by_key = operation.on == (access.schema.key,) and operation.guard == ALL and not access.schema.expires
+    kept = (KEY, *map(documents.stored_name, operation.keep))
+
+    def upserted(document: Document) -> tuple[Stored, Any]:
+        values, absent = documents.assignments(document)
+        values.update(expiry)
+        if by_key:
+            query = {KEY: values[KEY]}  # as the filter would be, once for each of a thousand
+        else:
+            query = access.filter(both(_same(access, operation, document), operation.guard))
+        if access.schema.open:
+            return query, _replacement(access, values, kept)
+        at_insert = {name: values.pop(name) for name in kept if name in values}
+        for name in query:
+            at_insert.pop(name, None)
+        update: Stored = {"$set": values} if values else {}
+        if at_insert:
+            update["$setOnInsert"] = at_insert
+        dropped = [name for name in absent if name not in kept]
+        if dropped:
+            update["$unset"] = dict.fromkeys(dropped, "")
+        return query, update
+
+    return upserted
 
 
 def _same(access: Access, operation: Upsert, document: Document) -> Predicate:
@@ -200,7 +219,7 @@ def _same(access: Access, operation: Upsert, document: Document) -> Predicate:
     return And(tuple(Compare(name, Op.EQ, document[name]) for name in names))
 
 
-def _replacement(access: Access, values: Stored, kept: set[str]) -> list[Stored]:
+def _replacement(access: Access, values: Stored, kept: tuple[str, ...]) -> list[Stored]:
     """The whole document, so that fields which the model does not name go too; what is kept is taken from the old."""
     document: Stored = {
         name: {"$ifNull": [f"${name}", {"$literal": value}]} if name in kept else {"$literal": value}

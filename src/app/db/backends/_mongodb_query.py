@@ -6,7 +6,7 @@ excluded by name.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
@@ -19,9 +19,9 @@ from ..query.evaluate import kind as kind_of
 from ..query.keyset import complete
 from ..query.operations import Order
 from ..query.predicates import And, Compare, Not, Op, Predicate
-from ._mongodb_documents import KEY, Documents, sidecar
+from ._mongodb_documents import Documents, sidecar
 from ._mongodb_numbers import fits_decimal128, head_and_tail
-from ._mongodb_values import DATE, HEAD, TAIL, encode_id, encode_key
+from ._mongodb_values import DATE, HEAD, KEY, TAIL, encode_id, encode_key
 from ._numbers import in_column, on_column
 from ._shapes import VALUE_KINDS
 from .base import CollectionSchema
@@ -97,13 +97,11 @@ def _is_operators(condition: Any) -> bool:
     return isinstance(condition, dict) and bool(condition) and all(key.startswith("$") for key in condition)
 
 
-def conjuncts(where: Predicate) -> Iterator[Predicate]:
+def conjuncts(where: Predicate) -> Sequence[Predicate]:
     """What has to hold together, whatever the nesting."""
-    if isinstance(where, And):
-        for term in where.terms:
-            yield from conjuncts(term)
-    else:
-        yield where
+    if not isinstance(where, And):
+        return (where,)
+    return [each for term in where.terms for each in conjuncts(term)]
 
 
 class Queries:

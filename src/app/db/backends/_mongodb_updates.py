@@ -16,10 +16,9 @@ from ..models.values import INT64
 from ..query.operations import Document, Update
 from ..query.predicates import Compare, Op, Predicate, both
 from ._mongodb_access import Access, Collection, Stored
-from ._mongodb_documents import KEY
 from ._mongodb_query import all_of, conjuncts
 from ._mongodb_transaction import atomically
-from ._mongodb_values import encode_value
+from ._mongodb_values import KEY, encode_value
 
 _BATCH: Final = 1000
 _MISSES: Final = 5
@@ -33,8 +32,7 @@ class Updates:
         # A record has one writer at a time on a loop: a hundred that compare and set would try five thousand times.
         self._turns: WeakValueDictionary[tuple[int, Any], asyncio.Lock] = WeakValueDictionary()
 
-    async def update(self, access: Access, operation: Update) -> list[Document] | int:
-        collection = await access.connected()
+    async def update(self, access: Access, collection: Collection, operation: Update) -> list[Document] | int:
         await self._make_room(access, operation)
         where = both(operation.where, operation.guard)
         if operation.check is not None or any(not _is_plain_counter(access, name) for name in operation.increments):

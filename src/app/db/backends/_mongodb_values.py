@@ -13,16 +13,19 @@ from uuid import UUID
 from bson import Decimal128, Int64, ObjectId
 from pydantic import TypeAdapter
 
-from ..models.base import is_object_id
 from ..models.values import INT64
 from ._mongodb_numbers import fits_decimal128, head_and_tail
 
 DATE: Final = "~date"
 HEAD: Final = "~head"
 TAIL: Final = "~tail"
+KEY: Final = "_id"
 EXPIRES: Final = "_expires_at"
-_TOP_LEVEL: Final = frozenset({"_id", EXPIRES})
+_TOP_LEVEL: Final = frozenset({KEY, EXPIRES})
 
+_HEX_ID: Final = 24
+_NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - as BSON has it
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION: Final = TypeAdapter(timedelta)
 _NATIVE: Final = frozenset({str, bool, float, type(None), datetime, UUID, bytes})
 _UNCHANGED: Final = frozenset({str, int, bool, float, type(None), UUID, bytes})
@@ -56,7 +59,7 @@ def encode_value(value: Any) -> Any:
     if kind is dict:
         return {encode_key(key): encode_value(item) for key, item in value.items()}
     if kind is list or kind is tuple:
-        return [encode_value(item) for item in value]
+        return value if _NATIVE.issuperset(map(type, value)) else [encode_value(item) for item in value]
     if kind is Decimal:
         return Decimal128(value) if fits_decimal128(value) else _number("~decimal", value)
     for base, tag, encode in _TAGGED:
@@ -77,13 +80,21 @@ def decode_value(value: Any) -> Any:
             break
         return {decode_key(key): decode_value(item) for key, item in value.items()}
     if kind is list:
-        return [decode_value(item) for item in value]
+        return value if _UNCHANGED.issuperset(map(type, value)) else [decode_value(item) for item in value]
     other = _FOREIGN.get(kind)
     return value if other is None else other(value)
 
 
 def encode_id(value: str) -> str | ObjectId:
-    return ObjectId(value) if is_object_id(value) else value
+    """As an ObjectId where that gives the very text back."""
+    if len(value) == _HEX_ID:
+        try:
+            octets = bytes.fromhex(value)
+        except ValueError:
+            return value
+        if octets.hex() == value:
+            return ObjectId(octets)
+    return value
 
 
 def decode_id(value: Any) -> Any:
@@ -91,8 +102,15 @@ def decode_id(value: Any) -> Any:
 
 
 def aware(value: datetime) -> datetime:
-    """Documents are read with naive datetimes, in UTC: the driver's aware ones cost four times as much."""
-    return value.replace(tzinfo=UTC)
+    """Documents are read with naive datetimes, in UTC. To make them aware by `replace`, as the driver does, costs ten
+    times as much.
+    """
+    return _EPOCH + (value - _NAIVE_EPOCH)
+
+
+def naive(value: datetime) -> datetime:
+    """As the driver would make it of an aware one, in a third of its time."""
+    return _NAIVE_EPOCH + (value - _EPOCH)
 
 
 def _number(tag: str, value: int | Decimal) -> dict[str, Any]:

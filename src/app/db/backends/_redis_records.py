@@ -50,7 +50,8 @@ def insertion(keys: Keys, record: Record, lifetime: Lifetime) -> Write:
     if not keys.indexes:
         return Write(keys, record.id, new=record.text, lifetime=lifetime)
     unique, sets = keys.entries(record.document)
-    return Write(keys, record.id, "", record.text, lifetime, (), (), unique, sets)
+    # Not as a list: what thousands wait with is gone through by every garbage collection, but tuples of texts.
+    return Write(keys, record.id, "", record.text, lifetime, (), (), unique, tuple(sets))
 
 
 def replacement(
@@ -296,6 +297,16 @@ class Seen:
 
 async def write(client: Any, writes: Sequence[Write], mode: Mode) -> list[Any]:
     """Run the script `WRITE`, for documents of any collections."""
+    names, arguments = _words(writes, mode)
+    try:
+        answers = await run(client, WRITE, names, arguments)
+    except ResponseError as error:
+        raise _refused(error, writes) from error
+    return [1] * len(writes) if answers == 1 else list(answers)
+
+
+def _words(writes: Sequence[Write], mode: Mode) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """The script's keys and arguments, in tuples as `Write.sets` is."""
     groups: dict[tuple[str, Lifetime], int] = {}
     names: list[str] = []
     items: list[Any] = []
@@ -308,12 +319,7 @@ async def write(client: Any, writes: Sequence[Write], mode: Mode) -> list[Any]:
             counts = f"{len(each.removed)} {len(each.left)} {len(each.unique)} {len(each.sets)}"
         group = groups.setdefault((keys.prefix, each.lifetime), len(groups) + 1)
         items += (group, each.expected, each.new, counts)
-    header = (mode, len(groups), *(word for group in groups for word in group))
-    try:
-        answers = await run(client, WRITE, names, (*header, *items))
-    except ResponseError as error:
-        raise _refused(error, writes) from error
-    return [1] * len(writes) if answers == 1 else list(answers)
+    return tuple(names), (mode, len(groups), *(word for group in groups for word in group), *items)
 
 
 def translated(keys: Keys, error: RedisError) -> AppError:

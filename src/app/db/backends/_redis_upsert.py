@@ -10,7 +10,7 @@ from ..query.operations import Document, Upsert
 from ..query.predicates import And, Compare, Op, Or, Predicate
 from ._redis_documents import Record
 from ._redis_query import matcher, null_fields
-from ._redis_records import Lifetime, Mode, Records, insertion, replacement, translated
+from ._redis_records import Lifetime, Mode, Records, Write, insertion, replacement, translated
 from ._redis_scripts import run
 from ._redis_splice import REPLACE
 from .base import CollectionSchema, Index
@@ -44,7 +44,7 @@ async def replace_all(
     ]
 
 
-async def compare_and_set(client: Any, records: Records, operation: Upsert, lifetime: Lifetime) -> list[Document]:
+async def compare_and_set(client: Any, records: Records, operation: Upsert, lifetime: Lifetime) -> list[Document] | int:
     """Upsert all documents or none, begun again as long as others are first."""
     keys, documents, given = records.keys, records.documents, operation.documents
     meets = matcher(operation.guard)
@@ -54,17 +54,19 @@ async def compare_and_set(client: Any, records: Records, operation: Upsert, life
         found = await target.find(client, given)
         if not all(old is None or meets(old.document) for old in found):
             raise _in_the_way(keys.schema, operation.on)
-        after = [
-            documents.encode(new) if old is None else documents.replaced(old, new, operation)
-            for old, new in zip(found, given, strict=True)
-        ]
-        writes = [
-            insertion(keys, new, "none" if lifetime == "" else lifetime)
-            if old is None
-            else replacement(keys, old, new, lifetime)
-            for old, new in zip(found, after, strict=True)
-        ]
+        after: list[Document] = []
+        writes: list[Write] = []
+        for old, new in zip(found, given, strict=True):
+            if old is None:
+                record = documents.encode(new)
+                writes.append(insertion(keys, record, "none" if lifetime == "" else lifetime))
+            else:
+                record = documents.replaced(old, new, operation)
+                writes.append(replacement(keys, old, record, lifetime))
+            if operation.returning:
+                after.append(record.document)
         state = ["" if old is None else old.text for old in found]
+        del found, old, record  # nobody waits with them: every garbage collection until the answer goes through them
         try:
             answers = await records.write(client, writes, Mode.ALL)
         except DuplicateRecordError as error:
@@ -73,9 +75,9 @@ async def compare_and_set(client: Any, records: Records, operation: Upsert, life
                 raise
         else:
             if answers == [1] * len(writes):
-                return [record.document for record in after]
-            for new, old, answer in zip(given, found, answers, strict=True):
-                if old is None and answer not in (1, "") and not target.is_same(documents.decode(answer).document, new):
+                return after if operation.returning else len(writes)
+            for new, text, answer in zip(given, state, answers, strict=True):
+                if not text and answer not in (1, "") and not target.is_same(documents.decode(answer).document, new):
                     raise DuplicateRecordError(keys.name, [keys.schema.key])
         before = state
 

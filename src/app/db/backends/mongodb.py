@@ -15,13 +15,13 @@ from ..models.schema import Kind
 from ..query.operations import Count, Delete, Document, Explain, Find, Insert, Order, Stream, Update, Upsert
 from ..query.predicates import ALL, Compare, Op, Predicate, both
 from ._mongodb_access import Access, Collection, Stored
-from ._mongodb_documents import KEY
 from ._mongodb_errors import clean
 from ._mongodb_explain import index_of, winning_plan
 from ._mongodb_inserts import insert, upsert
 from ._mongodb_query import conjuncts, hexadecimal
 from ._mongodb_transaction import MongoDBTransaction
 from ._mongodb_updates import Updates, key_of
+from ._mongodb_values import KEY
 from .base import Capability, CollectionSchema, StorageBackend, Transaction
 
 if TYPE_CHECKING:
@@ -79,16 +79,13 @@ class MongoDBBackend(StorageBackend):
         return view
 
     async def insert(self, operation: Insert) -> tuple[Document, ...]:
-        await self._connected()
-        return await insert(self._access, operation)
+        return await insert(self._access, await self._connected(), operation)
 
     async def upsert(self, operation: Upsert) -> list[Document] | int:
-        await self._connected()
-        return await upsert(self._access, operation)
+        return await upsert(self._access, await self._connected(), operation)
 
     async def update(self, operation: Update) -> list[Document] | int:
-        await self._connected()
-        return await self._updates.update(self._access, operation)
+        return await self._updates.update(self._access, await self._connected(), operation)
 
     async def find(self, operation: Find) -> list[Document]:
         collection = await self._connected()
@@ -158,7 +155,7 @@ class MongoDBBackend(StorageBackend):
         fields = access.documents.projection(find.fields)
         limit = None if find.limit is None or find.limit > _MOST else find.limit
         skip = min(find.skip, _MOST)
-        computed = [name for name in sort if self._is_bytes(name)]
+        computed = [name for name in sort if self._is_bytes(name)] if sort else []
         if computed:
             return _Computed(access, collection, _by_text(query, sort, computed, skip, limit, fields), batch_size)
         return collection.find(
@@ -173,8 +170,11 @@ class MongoDBBackend(StorageBackend):
         )
 
     def _sort(self, where: Predicate, order_by: Sequence[Order]) -> Mapping[str, int]:
+        is_one = self._is_one(where)
+        if is_one and not order_by:
+            return {}
         sort = self._access.queries.sort(order_by)  # refuses what cannot be sorted by
-        return {} if self._is_one(where) else sort
+        return {} if is_one else sort
 
     def _is_one(self, where: Predicate) -> bool:
         """Whether at most one document can match, so that the server has nothing to sort."""
@@ -192,7 +192,7 @@ class MongoDBBackend(StorageBackend):
 
     @staticmethod
     def _implies(where: Predicate, condition: Predicate) -> bool:
-        return condition == ALL or all(term in [*conjuncts(where)] for term in conjuncts(condition))
+        return condition == ALL or all(term in conjuncts(where) for term in conjuncts(condition))
 
     def _is_bytes(self, name: str) -> bool:
         field = self.schema.fields.get(self.schema.key if name == KEY else name)

@@ -28,6 +28,7 @@ from ._redis_records import (
     Mode,
     Records,
     StoredRecords,
+    Write,
     insertion,
     replacement,
     translated,
@@ -89,14 +90,18 @@ class RedisBackend(StorageBackend):
         client = await self._client()
         records = self._records
         lifetime = _milliseconds(operation.ttl) or "none"
-        given = [records.documents.encode(document) for document in operation.documents]
-        self._refuse_spread(len(given))
+        self._refuse_spread(len(operation.documents))
         skip = operation.on_conflict is OnConflict.SKIP
-        writes = [insertion(records.keys, record, lifetime) for record in given]
+        given: list[Document] = []
+        writes: list[Write] = []
+        for document in operation.documents:
+            record = records.documents.encode(document)
+            given.append(record.document)
+            writes.append(insertion(records.keys, record, lifetime))
         answers = await records.insert(client, writes, Mode.EACH if skip else Mode.ALL)
         if not skip and answers != [1] * len(writes):
             raise DuplicateRecordError(self.schema.name, [self.schema.key]) from ResponseError("the id is taken")
-        return tuple(record.document for record, answer in zip(given, answers, strict=True) if answer == 1)
+        return tuple(document for document, answer in zip(given, answers, strict=True) if answer == 1)
 
     async def upsert(self, operation: Upsert) -> list[Document] | int:
         client = await self._client()
@@ -110,8 +115,7 @@ class RedisBackend(StorageBackend):
         [first, *others] = operation.documents
         name = "" if others else repr([first[field] for field in operation.on])
         async with self._turn(client, name):
-            stored = await _redis_upsert.compare_and_set(client, records, operation, lifetime)
-        return stored if operation.returning else len(stored)
+            return await _redis_upsert.compare_and_set(client, records, operation, lifetime)
 
     async def find(self, operation: Find) -> list[Document]:
         client = await self._client()

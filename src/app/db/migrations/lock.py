@@ -113,7 +113,12 @@ class Lock:
 @asynccontextmanager
 async def locked(store: LockStore, *, wait: float, lease: float = LEASE) -> AsyncIterator[Lock]:
     """Wait for the lock for at most `wait` seconds, hold it inside, and give it back."""
-    lock = Lock(store, await _acquire(store, wait, lease), lease)
+    mine = _mine()
+    try:
+        lock = Lock(store, await _acquire(store, mine, wait, lease), lease)
+    except asyncio.CancelledError:
+        await asyncio.shield(_forget(store, mine))
+        raise
     owner = asyncio.current_task()
     assert owner is not None  # noqa: S101 - this is a coroutine
     keeping = asyncio.create_task(lock.keep(owner))
@@ -137,8 +142,15 @@ async def _end(lock: Lock, keeping: "asyncio.Task[None]") -> None:
         logger.warning("the migration lock could not be given back, and ends by itself: %s", error)
 
 
-async def _acquire(store: LockStore, wait: float, lease: float) -> Held:
-    mine = _mine()
+async def _forget(store: LockStore, mine: Held) -> None:
+    """Give back what may just have been taken."""
+    with contextlib.suppress(AppError):
+        there = await store.read_lock()
+        if there is not None and there.token == mine.token:
+            await store.swap_lock(there, None)
+
+
+async def _acquire(store: LockStore, mine: Held, wait: float, lease: float) -> Held:
     deadline = _now() + wait
     seen: Held | None = None
     since = _now()

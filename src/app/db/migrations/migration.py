@@ -92,6 +92,7 @@ class Migration:
     ) -> None:
         """Replace a field's value in every document that has it by `convert(value)`, a plain function.
 
+        It is given, and returns, what Python has: aware datetimes, Decimals, UUIDs, the same on every store.
         It goes on where it was interrupted and converts no document twice. What writes meanwhile has to write what
         `convert` leaves as it is, or is converted when the batch comes to it.
         """

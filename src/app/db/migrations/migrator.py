@@ -57,8 +57,8 @@ class Migrator(ABC):
 
     @abstractmethod
     async def repair(self, *, revert: bool = False, accept_edits: bool = False, events: Events | None = None) -> Report:
-        """Finish what was interrupted, or with `revert` take it back. `accept_edits` takes the files as they are now
-        for those that were applied.
+        """Finish what was interrupted, or with `revert` take back an `up`; a `down` is always finished. `accept_edits`
+        takes the files as they are now for those that were applied.
         """
 
     @abstractmethod

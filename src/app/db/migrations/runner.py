@@ -15,7 +15,7 @@ from .ledger import LEDGER, Direction, Entry, State, Status, now
 from .lock import LEASE, Lock, is_dead, locked
 from .migration import Migration
 from .migrator import Events, Migrator, Report
-from .steps import Conversion, Step
+from .steps import Step
 from .store import MigrationStore
 
 logger = get_logger(__name__)
@@ -144,11 +144,10 @@ class StepMigrator(Migrator):
         for step in steps:
             if getattr(step, "collection", "") == LEDGER:
                 raise MigrationError(f"{known.name}: {LEDGER} is the ledger of migrations, and none of its own")
-            can = self._store.converts if isinstance(step, Conversion) else type(step) in self._store.handlers
-            if not can:
-                raise UnsupportedOperationError(
-                    f"{known.name}: {self._store.manager.connection_type} cannot {step}: it is for another connection"
-                )
+            try:
+                self._store.check(step)
+            except UnsupportedOperationError as error:
+                raise UnsupportedOperationError(f"{known.name}: {error}") from error
         return steps
 
     def _load(self, known: _Known) -> Migration:

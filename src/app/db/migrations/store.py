@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 from ...connections.base import ConnectionManager
 from ...core.constants import ConnectionType
+from ...core.errors import UnsupportedOperationError
 from ...core.registry import Registry
 from ..backends._json import encode_json
 from ..backends.base import CollectionSchema
 from .ledger import Entry
 from .lock import LockStore
-from .steps import DocumentChange, Step
+from .steps import Conversion, DocumentChange, Step
 
 Handler: TypeAlias = Callable[[Any], Awaitable[None]]
 
@@ -74,6 +75,13 @@ class MigrationStore(LockStore):
 
     converts: ClassVar[bool] = True
     """Whether it has documents that can be converted."""
+
+    def check(self, step: Step) -> None:
+        """UnsupportedOperationError for what the store cannot do; asked of every step before anything is done."""
+        if not (self.converts if isinstance(step, Conversion) else type(step) in self.handlers):
+            raise UnsupportedOperationError(
+                f"{self.manager.connection_type} cannot {step}: it is for another connection"
+            )
 
     @abstractmethod
     async def read_entries(self) -> list[Entry]:
@@ -140,10 +148,14 @@ def _same(one: Any, other: Any) -> bool:
     return not isinstance(one, list | dict | float | Decimal) or encode_json(one) == encode_json(other)
 
 
-MigrationStoreRegistry: Registry[type[MigrationStore]] = Registry(
+MakeStore: TypeAlias = Callable[[ConnectionManager[Any], Mapping[str, CollectionSchema]], MigrationStore]
+
+MigrationStoreRegistry: Registry[MakeStore] = Registry(
     "migration store",
     {
+        ConnectionType.CHROMADB: ".db.migrations.stores.chromadb:migration_store",
         ConnectionType.MONGODB: ".db.migrations.stores.mongodb:MongoDBMigrationStore",
+        ConnectionType.QDRANT: ".db.migrations.stores.qdrant:migration_store",
         ConnectionType.REDIS: ".db.migrations.stores.redis:RedisMigrationStore",
     },
     entry_point_group="manystore.migrations",

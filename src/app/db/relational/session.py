@@ -1,6 +1,7 @@
 """Sessions of the current DataLayer's engines. Nothing commits by itself, but for `transaction`."""
 
 import atexit
+import os
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
@@ -70,6 +71,10 @@ def _end_given() -> None:
     for each in list(_given):
         with suppress(SQLAlchemyError):  # a thread is at work on it
             each.invalidate()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_given.clear)  # those are the parent's to end
 
 
 class _Scope:

@@ -56,6 +56,7 @@ class Repository(JournaledRepository[EntityT]):
     async def create_many(self, entities: Iterable[EntityT]) -> list[EntityT]:
         """Store all or none."""
         documents = tuple(map(self.schema.new_document, entities))
+        del entities  # where nobody else has them: every garbage collection until the answer would go through them
         if not documents:
             return []
         return self.schema.entities(await self._run(Insert(documents, ttl=self._binding.ttl)))
@@ -71,13 +72,14 @@ class Repository(JournaledRepository[EntityT]):
         `on` names the fields of one unique index; left out it is the id. The record that is there keeps its id, and
         with timestamps its `created_at`. One atomic step. DuplicateRecordError where another unique value is taken.
         """
-        [stored] = await self._run(self._upsert((entity,), on))
+        [stored] = await self._run(self._upsert((self.schema.new_document(entity),), on))
         return cast("EntityT", self.schema.entity(stored))
 
     async def upsert_many(self, entities: Iterable[EntityT], *, on: str | Sequence[str] = ()) -> int:
         """As `upsert`, for all or none; how many there were. No two may have the same values of `on`."""
-        given = tuple(entities)
-        return int(await self._run(self._upsert(given, on, returning=False))) if given else 0
+        documents = tuple(map(self.schema.new_document, entities))
+        del entities  # as in `create_many`
+        return int(await self._run(self._upsert(documents, on, returning=False))) if documents else 0
 
     async def get(self, id: Any) -> EntityT | None:
         """Return the record, or None, also for an id that no record can have."""
@@ -314,7 +316,9 @@ class Repository(JournaledRepository[EntityT]):
             raise InvalidFilterError("an empty filter here means every record: say so with everything=True")
         return where
 
-    def _upsert(self, entities: tuple[EntityT, ...], on: str | Sequence[str], *, returning: bool = True) -> Upsert:
+    def _upsert(
+        self, documents: tuple[dict[str, Any], ...], on: str | Sequence[str], *, returning: bool = True
+    ) -> Upsert:
         given: Any = on
         names = tuple(given) if isinstance(given, list | tuple) else (given,)
         names = names or (self.key,)
@@ -324,7 +328,6 @@ class Repository(JournaledRepository[EntityT]):
                 f"on: {', '.join(map(str, names))} is neither the key of {self.model.__name__} nor the fields of one "
                 "of its unique indexes, so two records could have the same"
             )
-        documents = tuple(map(self.schema.new_document, entities))
         missing = [name for name in names if any(name not in each for each in documents)]
         if missing:
             raise InvalidChangeError(

@@ -55,7 +55,7 @@ class _Bounds:
 def compile_filter(predicate: Predicate) -> Compiled:
     bounds = _bounds(predicate)
     ordered = frozenset(
-        f"{HIGH}.{_key(each.path)}"
+        number_field(each.path)
         for each in comparisons(predicate)
         if each.op in (Op.LT, Op.LE, Op.GT, Op.GE) and kind(each.value) == "number"
     )
@@ -192,6 +192,11 @@ def _range(path: str, op: Op, value: float) -> Condition:
             ),
         ]
     )
+
+
+def number_field(path: str) -> str:
+    """Where the engine compares the numbers at a path: what to index for it."""
+    return f"{HIGH}.{_key(path)}"
 
 
 def number_payload(numbers: Mapping[str, float]) -> dict[str, dict[str, int]]:

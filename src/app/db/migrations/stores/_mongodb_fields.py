@@ -6,9 +6,10 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from ....core.errors import InvalidChangeError, MigrationError
-from ...backends._mongodb_documents import KEY, Documents, sidecar
+from ...backends._mongodb_documents import Documents, sidecar
 from ...backends._mongodb_values import (
     EXPIRES,
+    KEY,
     decode_id,
     decode_key,
     decode_value,
