@@ -23,6 +23,8 @@ from ._sql import Binder, Codec, Condition, Dialect, compare
 
 CODE_POINTS: Final = "C"
 """The collation that orders UTF-8 by code point."""
+SCHEMA_LOCK: Final = int.from_bytes(b"manystor", "big", signed=True)
+"""The advisory lock of whoever makes tables, for the transaction."""
 
 
 class _Literal(sa.types.TypeDecorator[Any]):

@@ -14,7 +14,7 @@ from ...core.errors import AppError, ConfigurationError, MigrationError
 from ...core.utils.logger import get_logger
 from ..query.predicates import ALL
 from ._mapped_schema import Present, check_columns, creation, needed_tables
-from ._postgres_dialect import CODE_POINTS
+from ._postgres_dialect import CODE_POINTS, SCHEMA_LOCK
 from ._sql import EXPIRES, EXTRA
 from ._sql_mapped import MappedTable
 from ._sql_table import Table, is_same_ddl, migrated, refuse_missing
@@ -24,7 +24,6 @@ logger = get_logger(__name__)
 
 Connection = psycopg.AsyncConnection[Any]
 
-_LOCK = int.from_bytes(b"manystor", "big", signed=True)
 _LOCK_SECONDS = 5
 """For the lock on a table: who waits for one makes all others wait behind."""
 
@@ -125,7 +124,7 @@ async def ensure_table(connection: Connection, table: Table) -> Mapping[str, tup
     work, fields = await _compare(connection, table)
     if work:
         async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
             work, fields = await _compare(connection, table)
             await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'".encode())
             for statement, done in work:
