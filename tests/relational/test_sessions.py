@@ -244,13 +244,13 @@ async def test_tables_are_made_and_dropped() -> None:
     assert sa.inspect(engine).get_table_names() == []
 
 
-@pytest.mark.usefixtures("leaves_nothing")
 async def test_tables_that_many_make_at_once_are_made_once(config: dict[str, Any]) -> None:
     async with DataLayer.from_config(config) as data:
         counters = data.repository(Counter)
         await asyncio.gather(*(create_all(Model.metadata) for _ in range(4)), counters.count())
 
 
+@pytest.mark.usefixtures("leaves_nothing")
 def test_each_loop_has_an_engine_of_its_own(config: dict[str, Any]) -> None:
     data = DataLayer.from_config(config)
 
