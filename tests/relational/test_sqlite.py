@@ -181,6 +181,23 @@ async def test_waiting_for_the_turn_to_write_is_not_slow(
         assert [each for each in caplog.messages if "slow query" in each] == []
 
 
+@pytest.mark.usefixtures("data")
+async def test_a_statement_that_nobody_waits_for_any_more_ends() -> None:
+    counting = (
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 100000000) SELECT max(x) FROM c"
+    )
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3), transaction() as db:
+            db.add(Counter())
+            await db.flush()
+            await db.execute(sa.text(counting))
+    assert time.monotonic() - begun < 10
+    async with transaction() as db:
+        assert (await db.scalars(sa.select(Counter))).all() == []
+        db.add(Counter())
+
+
 async def test_a_connection_whose_opening_was_cancelled_is_closed() -> None:
     opened: list[sqlite3.Connection] = []
     gate = threading.Event()

@@ -1,5 +1,6 @@
 """aiosqlite's connection, whose thread ends in peace where its event loop ended before it."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +23,15 @@ class AsyncConnection(aiosqlite.Connection):
 
         super().__init__(connect, iter_chunk_size=64)
         self._thread = Thread(target=_work, args=(self._tx, opened), name="sqlite session", daemon=True)
+
+    async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super()._execute(fn, *args, **kwargs)
+        except asyncio.CancelledError:
+            # Nobody wants the answer, and the rollback would wait for it. Whether a commit is done must stay certain.
+            if self._connection is not None and getattr(fn, "__name__", "") != "commit":
+                self._connection.interrupt()
+            raise
 
 
 def _work(queue: Any, opened: list[sqlite3.Connection]) -> None:
