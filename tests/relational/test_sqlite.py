@@ -187,7 +187,7 @@ async def test_a_statement_that_nobody_waits_for_any_more_ends() -> None:
         "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 100000000) SELECT max(x) FROM c"
     )
     begun = time.monotonic()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError):  # noqa: PT012 - all of the block
         async with asyncio.timeout(0.3), transaction() as db:
             db.add(Counter())
             await db.flush()

@@ -86,6 +86,12 @@ def parse(name: str, url: str, options: Mapping[str, str] | None = None) -> Post
         )
     said = Said()
     _read_options(name, "url", pairs, said, hidden="@" in query)
+    for key in ("user", "password", "dbname"):
+        if key in address and said.libpq.get(key, address[key]) != address[key]:
+            raise _wrong(name, f"its url has the {key} twice, with different values")
+    for key in said.server:
+        if re.search(rf"(-c\s*|--){re.escape(key)}\s*=", said.libpq.get("options", "")):
+            raise _wrong(name, f"its url has {key!r} in `options` and once more: say it in one place")
     libpq = {**address, **said.libpq}
     extra = Said()
     _read_options(name, "`options`", list((options or {}).items()), extra)
@@ -154,6 +160,7 @@ def _read_options(name: str, place: str, pairs: list[tuple[str, str]], said: Sai
             continue
         if seen.setdefault(key, value) != value:
             raise _wrong(name, f"its {place} has the option {shown!r} twice, with different values")
+        before = {**said.server, **said.libpq}
         if key in TRANSLATED:
             try:
                 TRANSLATED[key](said, value)
@@ -161,6 +168,9 @@ def _read_options(name: str, place: str, pairs: list[tuple[str, str]], said: Sai
                 raise _wrong(name, f"the option {shown!r} can only be {error}") from None
         elif key not in IGNORED:
             said.libpq[key] = value
+        after = {**said.server, **said.libpq}
+        if any(after[each] != value for each, value in before.items()):
+            raise _wrong(name, f"its {place} says in the option {shown!r} otherwise than in one before it")
     if hosts:
         _set_hosts(said.libpq, hosts)
 

@@ -26,7 +26,7 @@ class AsyncConnection(aiosqlite.Connection):
 
     async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return await super()._execute(fn, *args, **kwargs)
+            return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         except asyncio.CancelledError:
             # Nobody wants the answer, and the rollback would wait for it. Whether a commit is done must stay certain.
             if self._connection is not None and getattr(fn, "__name__", "") != "commit":
