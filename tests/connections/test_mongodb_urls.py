@@ -122,6 +122,7 @@ UNDERSTOOD: dict[str, dict[str, Any]] = {
 REFUSED = {
     "mongodb://127.0.0.1/?retryWrite=true": r"'retrywrite'.*did you mean 'retrywrites'",
     "mongodb://127.0.0.1/?unheardOf=": r"'unheardof', which the MongoDB driver does not know",
+    "mongodb://127.0.0.1/?waitQueueMultiple=3": r"'waitqueuemultiple', which the MongoDB driver does not know",
     "mongodb://127.0.0.1/?retryWrites=often": r"'retryWrites' .* true or false",
     "mongodb://127.0.0.1/?readPreference=nearby": r"'readpreference' of its url has no value",
     "mongodb://127.0.0.1/?w=0": r"'w' of its url can only be 1 or more.*no result",

@@ -30,6 +30,8 @@ _FIXED: Final[Mapping[str, str]] = {
     "unicode_decode_error_handler": "strict",
 }
 """How values are read, which the records rely on."""
+_GONE: Final = frozenset({"waitqueuemultiple"})
+"""What the driver still lists, and does nothing with."""
 
 _HOST = r"(?:[A-Za-z0-9._%-]+|\[[0-9A-Fa-f:.%]+\])(?::\d{1,5})?"
 _URL = re.compile(
@@ -121,10 +123,11 @@ def check_options(name: str, address: MongoDBAddress, seconds: float) -> None:
     from pymongo.common import URI_OPTIONS_VALIDATOR_MAP  # noqa: PLC0415 - an optional package
     from pymongo.errors import PyMongoError  # noqa: PLC0415
 
+    known: dict[str, Any] = {key: each for key, each in URI_OPTIONS_VALIDATOR_MAP.items() if key not in _GONE}
     for key, value in address.options.items():
-        validate: Any = URI_OPTIONS_VALIDATOR_MAP.get(key)
+        validate = known.get(key)
         if validate is None:
-            near = did_you_mean(key, URI_OPTIONS_VALIDATOR_MAP)
+            near = did_you_mean(key, known)
             raise _wrong(name, f"its url has the option {key!r}, which the MongoDB driver does not know{near}")
         if key in _WITHIN and int(value) / 1000 > seconds:
             raise _wrong(name, f"the option {key!r} of its url is longer than `timeout`, which ends all: raise that")
