@@ -22,7 +22,7 @@ def _mark(session: Session, context: Any, instances: Any) -> None:
     gone = {id(each) for root in _for_good.pop(session, []) for each in _reached(root)}
     marked = [each for each in session.deleted if isinstance(each, SoftDeleteMixin) and id(each) not in gone]
     kept = {id(each) for root in marked for each in _reached(root)}
-    for root in session.deleted:
+    for root in session.deleted if marked else ():
         # What can only be removed takes its cascade along: rows that stayed would refer to one that is gone.
         if not isinstance(root, SoftDeleteMixin) and id(root) not in kept:
             gone.update(map(id, _reached(root)))
