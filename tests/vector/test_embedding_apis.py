@@ -112,8 +112,10 @@ async def test_many_texts_go_in_batches_and_some_at_once(api: EmbeddingApi, make
     assert len(api.requests) == (3 if provider == "openai" else 5)
     assert api.most_busy == 2
     api.requests.clear()
-    await make(batch_size=10).array(texts[:25])
-    assert len(api.requests) == 3
+    small = make(batch_size=10, concurrency=2)
+    await asyncio.gather(*(small.array(texts[:25]) for _ in range(3)))
+    assert len(api.requests) == 9
+    assert api.most_busy == 2  # of the process, not of each call
 
 
 async def test_a_rate_limit_is_waited_for_by_all(api: EmbeddingApi, make: Made) -> None:
