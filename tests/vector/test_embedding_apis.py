@@ -281,6 +281,13 @@ def test_a_missing_package_names_the_extra(
         import_target(f".db.vector.embeddings.{module}:create")
 
 
+async def test_openais_limit_of_tokens_is_kept_without_a_tokenizer(api: EmbeddingApi) -> None:
+    entry = {"provider": "openai", "api_key": KEY, "base_url": f"{api.url}/v1"}
+    async with DataLayer.from_config({"embeddings": {"remote": entry}}) as data:
+        assert (await data.embedding("remote").array(["é" * 500] * 700)).shape == (700, 8)
+    assert [len(request["input"]) for request in api.requests] == [300, 300, 100]
+
+
 def test_a_missing_pytorch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     for kind in (EmbeddingType.HUGGINGFACE, EmbeddingType.INSTRUCTOR):
