@@ -163,7 +163,7 @@ async def test_other_refusals_are_errors_at_once(
     api: EmbeddingApi, make: Made, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    api.plan.extend([Status(status)] * 9)
+    api.plan.extend([Status(status, error=f"refused {KEY}")] * 9)
     model = make()
     expected = REFUSALS.get(status, StoreUnavailableError)
     with pytest.raises(expected, match=rf"embeddings\.remote: .*HTTP {status}") as raised:
@@ -285,7 +285,7 @@ async def test_openais_limit_of_tokens_is_kept_without_a_tokenizer(api: Embeddin
     entry = {"provider": "openai", "api_key": KEY, "base_url": f"{api.url}/v1"}
     async with DataLayer.from_config({"embeddings": {"remote": entry}}) as data:
         assert (await data.embedding("remote").array(["é" * 500] * 700)).shape == (700, 8)
-    assert [len(request["input"]) for request in api.requests] == [300, 300, 100]
+    assert sorted(len(request["input"]) for request in api.requests) == [100, 300, 300]
 
 
 def test_a_missing_pytorch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
