@@ -90,6 +90,9 @@ async def test_a_text_is_embedded_once(place: dict[str, Any], layer: Open) -> No
     embeddings = data.embeddings.get_embedding_model("mine")
     assert embeddings.embed_documents(["a"]) == await embeddings.aembed_documents(["a"]) == first[[0]].tolist()
     assert asked() == []
+    await model.array([f"text {n % 7}" for n in range(2_500)])
+    assert len(asked()) == 7
+    assert model.usage.cached == 4  # and no text of one call twice
     again = (await layer(place)).embedding("mine")
     assert np.array_equal(await again.array(["a", "b", "a"]), first)
     assert asked() == ([] if shared(place) else ["a", "b"])
@@ -198,15 +201,18 @@ async def test_a_cache_that_is_away_makes_nothing_worse(
     assert caplog.text.count("the embedding cache failed") == 1  # and then it is left alone
 
 
-async def test_a_file_that_is_none_makes_nothing_worse(tmp_path: Path, layer: Open) -> None:
-    place = {
-        "data_dir": str(tmp_path),
-        "connections": {"sqlite": {"path": "app.db"}},
-        "embedding_cache": {"connection": "sqlite"},
-    }
+async def test_a_place_that_is_anothers_makes_nothing_worse(
+    place: dict[str, Any], layer: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not shared(place):
+        pytest.skip("nobody else writes into this process")
     data = await layer(place)
-    await data.connection("sqlite").execute_command(f"CREATE TABLE {TABLE} (something TEXT)")
+    if place["embedding_cache"]["connection"] == "sqlite":
+        await data.connection("sqlite").execute_command(f"CREATE TABLE {TABLE} (something TEXT)")
+    else:
+        await data.connection("redis").set("{embeddings}vectors", "something")
     assert (await data.embedding("mine").array(["a"])).shape == (1, 4)
+    assert "the embedding cache failed" in caplog.text
 
 
 def test_another_process_has_the_vectors(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class KeptVectors:
         return sha256(self._identity + (b"q" if query else b"d") + text.encode()).hexdigest()
 
     async def get(self, keys: Sequence[str], dimension: int | None) -> "dict[str, NDArray[np.float32]]":
-        if time.monotonic() < self._broken_until:
+        if not keys or time.monotonic() < self._broken_until:
             return {}
         try:
             found = await self._cache.get(keys)

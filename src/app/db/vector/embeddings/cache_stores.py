@@ -73,15 +73,22 @@ class RedisVectors(VectorCache):
         self._order = f"{{{prefix}}}order"
 
     async def get(self, keys: Sequence[str]) -> dict[str, bytes]:
-        client = self._manager.live or await self._manager.connect()
         # Replies are text in this layer, and these are none.
-        values = await client.execute_command("HMGET", self._vectors, *keys, NEVER_DECODE=True)
+        values = await self._run("HMGET", self._vectors, *keys, NEVER_DECODE=True)
         return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
 
     async def put(self, entries: Mapping[str, bytes]) -> None:
-        client = self._manager.live or await self._manager.connect()
         arguments = [part for entry in entries.items() for part in entry]
-        await client.eval(_PUT, 2, self._vectors, self._order, self._most, *arguments)
+        await self._run("EVAL", _PUT, 2, self._vectors, self._order, self._most, *arguments)
+
+    async def _run(self, *command: Any, **options: Any) -> Any:
+        from redis.exceptions import RedisError  # noqa: PLC0415 - the manager has loaded it
+
+        client = self._manager.live or await self._manager.connect()
+        try:
+            return await client.execute_command(*command, **options)
+        except RedisError as error:
+            raise StoreUnavailableError(f"the embedding cache in {self._manager.name!r}: {error}") from error
 
 
 # A hash without its list could never shrink, so it goes; a list without its hash is only longer than it needs to be.
