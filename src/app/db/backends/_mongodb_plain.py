@@ -54,8 +54,9 @@ class PlainDocuments:
     def __init__(self, places: list[Place]) -> None:
         self._places = places
         self._names = tuple(place.name for place in places)
-        self._stored = {place.stored for place in places}
         [self._key] = (place.name for place in places if place.stored == KEY)
+        self._stored = {place.stored for place in places}
+        self._order = (KEY, *(place.stored for place in places if place.stored != KEY))
         self._encoders = [(place.stored, place.encode) for place in places if place.encode is not None]
         self._decoders = [(place.name, place.decode) for place in places if place.decode is not None]
         self._are_right = lru_cache(maxsize=_MOST_REMEMBERED)(self._fit)
@@ -73,7 +74,7 @@ class PlainDocuments:
 
     def decode(self, stored: Mapping[str, Any]) -> Document | None:
         """What it raises for a value that is not of its field's type is for `Documents` to name."""
-        if stored.keys() != self._stored:
+        if tuple(stored) != self._order and stored.keys() != self._stored:
             return None
         document = {self._key: stored[KEY], **stored}
         del document[KEY]
