@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from functools import lru_cache
 from types import NoneType
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -57,12 +56,20 @@ class PlainDocuments:
         [self._key] = (place.name for place in places if place.stored == KEY)
         self._stored = {place.stored for place in places}
         self._order = (KEY, *(place.stored for place in places if place.stored != KEY))
-        self._encoders = [(place.stored, place.encode) for place in places if place.encode is not None]
+        self._moments = [place.stored for place in places if place.encode is naive]
+        self._encoders = [
+            (place.stored, place.encode) for place in places if place.encode is not None and place.encode is not naive
+        ]
         self._decoders = [(place.name, place.decode) for place in places if place.decode is not None]
-        self._are_right = lru_cache(maxsize=_MOST_REMEMBERED)(self._fit)
+        self._right: set[tuple[type, ...]] = set()
+        """The types of values that were found to fit, field by field."""
+        self._last_moment: tuple[datetime | None, datetime | None] = (None, None)
 
     def encode(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
-        if tuple(document) != self._names or not self._are_right(tuple(map(type, document.values()))):
+        if tuple(document) != self._names:
+            return None
+        types = tuple(map(type, document.values()))
+        if types not in self._right and not self._fit(types):
             return None
         stored = {KEY: document[self._key], **document}
         del stored[self._key]
@@ -70,6 +77,10 @@ class PlainDocuments:
             value = stored[name]
             if value is not None:
                 stored[name] = encode(value)
+        for name in self._moments:
+            value = stored[name]
+            if value is not None:
+                stored[name] = self._naive(value)
         return stored
 
     def decode(self, stored: Mapping[str, Any]) -> Document | None:
@@ -84,9 +95,20 @@ class PlainDocuments:
                 document[name] = decode(value)
         return document
 
+    def _naive(self, value: datetime) -> datetime:
+        """The records of one operation have one and the same time of creation and change."""
+        last, result = self._last_moment
+        if last is not value or result is None:
+            result = naive(value)
+            self._last_moment = (value, result)
+        return result
+
     def _fit(self, types: tuple[type, ...]) -> bool:
         """Whether values of these types are stored by one step each. A Decimal may need a second place."""
-        return all(map(_is_right, self._places, types))
+        fit = all(map(_is_right, self._places, types))
+        if fit and len(self._right) < _MOST_REMEMBERED:
+            self._right.add(types)
+        return fit
 
 
 def _is_right(place: Place, kind_of_value: type) -> bool:
