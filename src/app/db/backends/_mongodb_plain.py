@@ -104,7 +104,7 @@ class PlainDocuments:
         return result
 
     def _fit(self, types: tuple[type, ...]) -> bool:
-        """Whether values of these types are stored by one step each. A Decimal may need a second place."""
+        """Whether values of these types are stored by one step each."""
         fit = all(map(_is_right, self._places, types))
         if fit and len(self._right) < _MOST_REMEMBERED:
             self._right.add(types)
@@ -115,9 +115,9 @@ def _is_right(place: Place, kind_of_value: type) -> bool:
     field = place.field
     if field.kind is Kind.JSON:
         return True
-    if kind_of_value is NoneType:
-        return field.nullable
-    return field.kind is not Kind.DECIMAL and kind_of_value is TYPES[field.kind]
+    if field.kind is Kind.DECIMAL:
+        return False  # it may need a second place, and without a value it leaves the one that is there
+    return field.nullable if kind_of_value is NoneType else kind_of_value is TYPES[field.kind]
 
 
 def _place(name: str, field: FieldSchema, *, is_key: bool) -> Place:
