@@ -85,6 +85,7 @@ GIVEN: list[dict[str, Any]] = [
     {**THING, "day": NOON},
     {**THING, "key": "5"},
     dict(reversed(THING.items())),
+    {"a.b" if name == "text" else name: value for name, value in THING.items()},
     {name: value for name, value in THING.items() if name != "text"},
 ]
 

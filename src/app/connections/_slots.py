@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 
 
 class Slots:
@@ -28,9 +27,6 @@ class Slots:
         except asyncio.CancelledError:
             if not turn.cancelled():  # it was given one at the same time
                 self.give_back()
-            else:
-                with suppress(ValueError):
-                    self._waiting.remove(turn)
             raise
 
     def give_back(self) -> None:
