@@ -40,6 +40,9 @@ def _work(queue: Any, opened: list[sqlite3.Connection]) -> None:
     while result is not _STOP_RUNNING_SENTINEL:
         future, function = queue.get()
         result, error = _run(function)
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
+            # A traceback that holds the cursor would keep the connection, and its lock, beyond `close`.
+            _run(opened[0].rollback)
         if future is not None:
             with suppress(RuntimeError):  # the loop is closed
                 if error is None:
