@@ -85,4 +85,5 @@ def test_several_connections_want_a_name(directory: Path) -> None:
     assert "[other]" in (directory / "alembic.ini").read_text() or "[sqlite]" in (directory / "alembic.ini").read_text()
     (directory / "migrations" / "othre").mkdir()
     assert "othre is called like no connection" in migrate("status", code=1).output
+    assert "othre" in runner.invoke(app, ["config", "check"]).output
     assert "nowhere" in migrate("status", "-n", "nowhere", code=1).output

@@ -62,6 +62,10 @@ def check(settings: Settings) -> Report:
         report.vector_stores[name] = _state(
             report, f"vector_stores.{name}", partial(data.vector_store, name), connected=store.connection in sound
         )
+    try:
+        data.migrations.connections()
+    except AppError as error:
+        report.problems.append(f"migrations.path: {error}")
     asked_for = {store.embedding for store in settings.vector_stores.values()}
     report.warnings += [
         f"embeddings.{name}: no vector store uses it" for name in settings.embeddings if name not in asked_for

@@ -10,7 +10,7 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import _repr_type
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 from ....core.utils.logger import get_logger
 from ...backends._sql import EXPIRES, EXTRA
@@ -75,6 +75,12 @@ def _render(kind: str, item: Any, context: AutogenContext) -> str | bool:
     dialect = context.migration_context.dialect
     while isinstance(item, TypeDecorator):
         item = item.load_dialect_impl(dialect)
+    if isinstance(item, UserDefinedType):
+        known = dialect.ischema_names.get(str(item.compile(dialect)).lower())  # type: ignore[attr-defined]
+        if known is None:
+            context.imports.add(f"import {type(item).__module__}")
+            return f"{type(item).__module__}.{item!r}"
+        item = known()
     base: Any = next(each for each in type(item).__mro__ if each.__module__.startswith("sqlalchemy."))
     return _repr_type(item if type(item) is base else item.adapt(base), context)
 
@@ -130,7 +136,9 @@ def _finished(operation: Any, tables: Mapping[str, sa.Table]) -> Iterator[ops.Mi
         operation.if_not_exists = True
     elif isinstance(operation, ops.ModifyTableOps):
         for each in operation.ops:
-            if isinstance(each, ops.AddColumnOp) and table is not None:
+            if isinstance(each, ops.CreateIndexOp):
+                each.if_not_exists = True
+            elif isinstance(each, ops.AddColumnOp) and table is not None:
                 _give_default(table.info[TABLE], each.column)
     elif isinstance(operation, ops.CreateIndexOp):
         operation.if_not_exists = True
