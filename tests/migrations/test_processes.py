@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,6 +112,18 @@ async def test_the_lock_is_one_at_a_time_and_is_given_back(lock_store: Any) -> N
     assert await lock_store.read_lock() is None
 
 
+async def test_the_lock_changes_hands_in_one_step(lock_store: Any) -> None:
+    one, other = (Held(token, "host", "space", 1, "1") for token in ("one", "other"))
+    assert await lock_store.swap_lock(None, one)
+    for old, new in ((None, other), (other, one), (replace(one, beat=1), other), (other, None)):
+        assert not await lock_store.swap_lock(old, new)
+        assert await lock_store.read_lock() == one
+    assert await lock_store.swap_lock(one, other)
+    assert not await lock_store.swap_lock(one, None)
+    assert await lock_store.swap_lock(other, None)
+    assert await lock_store.read_lock() is None
+
+
 async def test_waiting_for_the_lock_can_be_cancelled(lock_store: Any) -> None:
     async def wait() -> None:
         async with locked(lock_store, wait=20):
@@ -135,9 +148,9 @@ async def test_whoever_is_cancelled_while_taking_the_lock_leaves_it_free(lock_st
     for turn in range(40):
         taking = asyncio.create_task(take())
         await asyncio.sleep(turn * 0.00005)
-        taking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await taking
+        while not taking.done():  # pymongo loses a cancellation now and then (`asyncio.wait_for` of Python 3.11)
+            taking.cancel()
+            await asyncio.sleep(0.02)
     await asyncio.sleep(0.05)
     assert await lock_store.read_lock() is None
 
