@@ -100,7 +100,7 @@ async def test_a_failing_revision_leaves_nothing(database: Database) -> None:
     database.write("004_fail", f"{MAKE.format('d')}\n    op.execute(\"INSERT INTO nowhere VALUES ('secret')\")")
     database.write("005_break", f'{MAKE.format("e")}\n    raise ValueError("secret")')
     async with database.opened() as (_, migrator):
-        with pytest.raises(MigrationError, match=r"004_fail: .*nowhere") as caught:
+        with pytest.raises(MigrationError, match=r"004_fail, line 12: .*nowhere") as caught:
             await migrator.up()
         assert "secret" not in str(caught.value)
         assert await states(migrator) == ["applied"] * 3 + ["pending"] * 2
@@ -109,7 +109,7 @@ async def test_a_failing_revision_leaves_nothing(database: Database) -> None:
             .read_text()
             .replace("INSERT INTO nowhere VALUES ('secret')", "SELECT 1")
         )
-        with pytest.raises(MigrationError, match=r"005_break: the code of the migration failed \(ValueError") as caught:
+        with pytest.raises(MigrationError, match=r"005_break, line 12: the code of the migration failed \(ValueError") as caught:
             await migrator.up()
         assert "secret" not in str(caught.value)
         assert await states(migrator) == ["applied"] * 4 + ["pending"]

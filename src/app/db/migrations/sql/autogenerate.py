@@ -135,9 +135,11 @@ def _finished(operation: Any, tables: Mapping[str, sa.Table]) -> Iterator[ops.Mi
         operation.info = {}
         operation.if_not_exists = True
     elif isinstance(operation, ops.ModifyTableOps):
+        # Alembic's batch mode refuses that beside what makes SQLite build the table anew.
+        only_indexes = all(isinstance(each, ops.CreateIndexOp) for each in operation.ops)
         for each in operation.ops:
             if isinstance(each, ops.CreateIndexOp):
-                each.if_not_exists = True
+                each.if_not_exists = only_indexes or None
             elif isinstance(each, ops.AddColumnOp) and table is not None:
                 _give_default(table.info[TABLE], each.column)
     elif isinstance(operation, ops.CreateIndexOp):

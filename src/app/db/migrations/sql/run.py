@@ -74,7 +74,7 @@ class Run:
         with locked(self.engine, self.path, self.interrupt, wait=self.wait), self.writing() as connection:
             context = MigrationContext.configure(connection, opts=dict(_COMMON))
             with context.begin_transaction(_per_migration=True), Operations.context(context):
-                with _explaining(self.connection, name), tolerating(context):
+                with _explaining(self.connection, script), tolerating(context):
                     script.module.downgrade()
                 connection.execute(ledger.remove(script.revision))
         self.done.append((name, Direction.DOWN))
@@ -166,7 +166,7 @@ class Run:
         statements = Statements(context, mark, done=before.done if before else None, killed=killed)
         broken = _broken_references(connection)
         try:
-            with _explaining(self.connection, name), statements.counted():
+            with _explaining(self.connection, script), statements.counted():
                 work(**options)
             more = _broken_references(connection) - broken
             if more:
@@ -256,9 +256,9 @@ def _broken_references(connection: sa.Connection) -> set[tuple[Any, ...]]:
 
 
 @contextmanager
-def _explaining(connection: str, name: str) -> Iterator[None]:
+def _explaining(connection: str, script: Script) -> Iterator[None]:
     """Errors of a revision, named by it."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever an application's code raises
-        raise explained(f"{connection}: {name}", error) from cause(error)
+        raise explained(f"{connection}: {name_of(script)}", error, script.path) from cause(error)

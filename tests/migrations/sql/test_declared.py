@@ -1,0 +1,52 @@
+"""Changes of declarative classes with rows in their tables, on both stores."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.db.migrations.sql import description
+
+from .conftest import Database
+
+
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Says what the declarative classes are, each time it is called."""
+
+    def say(*tables: sa.Table) -> None:
+        monkeypatch.setattr(description, "_declared", lambda *_: tables)
+
+    return say
+
+
+def people(*items: Any) -> sa.Table:
+    from app.db.relational.naming import CONVENTION  # noqa: PLC0415
+
+    return sa.Table("people", sa.MetaData(naming_convention=CONVENTION), sa.Column("id", sa.Integer, primary_key=True), *items)
+
+
+async def evolve(database: Database) -> None:
+    async with database.opened() as (_, migrator):
+        await migrator.new("change")
+        await migrator.up()
+        assert await migrator.check() == []
+
+
+async def test_an_index_joins_a_column_that_changes(database: Database, declared: Any) -> None:
+    declared(people(sa.Column("name", sa.String(10), nullable=False)))
+    await evolve(database)
+    database.execute("INSERT INTO people (id, name) VALUES (1, 'Ada')")
+    declared(people(sa.Column("name", sa.String(20), nullable=False, index=True)))
+    await evolve(database)
+    assert database.execute("SELECT name FROM people") == [("Ada",)]
+    async with database.opened() as (_, migrator):
+        assert (await migrator.down()).reverted == ("002_change",)
+
+
+async def test_a_column_ceases_to_be_unique(database: Database, declared: Any) -> None:
+    declared(people(sa.Column("name", sa.String(10), unique=True)))
+    await evolve(database)
+    declared(people(sa.Column("name", sa.String(10))))
+    await evolve(database)
+    database.execute("INSERT INTO people (id, name) VALUES (1, 'Ada'), (2, 'Ada')")
