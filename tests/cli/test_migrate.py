@@ -66,8 +66,10 @@ def test_edits_and_errors_are_one_line(directory: Path) -> None:
     assert done.output.startswith("error: sqlite: 001_create_users was edited")
     assert done.output.count("\n") == 1
     assert "edited" in migrate("status").output
-    assert "nothing to do" in migrate("repair").output
-    migrate("repair", "--accept-edits")
+    done = migrate("repair", code=1)
+    assert "nothing to do" in done.output
+    assert "error: sqlite: 001_create_users is edited: restore the file, or" in done.output
+    assert "took 001_create_users as its file is now" in migrate("repair", "--accept-edits").output
     migrate("up")
 
 

@@ -23,7 +23,9 @@ def declared(monkeypatch: pytest.MonkeyPatch) -> Any:
 def people(*items: Any) -> sa.Table:
     from app.db.relational.naming import CONVENTION  # noqa: PLC0415
 
-    return sa.Table("people", sa.MetaData(naming_convention=CONVENTION), sa.Column("id", sa.Integer, primary_key=True), *items)
+    return sa.Table(
+        "people", sa.MetaData(naming_convention=CONVENTION), sa.Column("id", sa.Integer, primary_key=True), *items
+    )
 
 
 async def evolve(database: Database) -> None:
@@ -42,6 +44,30 @@ async def test_an_index_joins_a_column_that_changes(database: Database, declared
     assert database.execute("SELECT name FROM people") == [("Ada",)]
     async with database.opened() as (_, migrator):
         assert (await migrator.down()).reverted == ("002_change",)
+
+
+async def test_a_new_column_has_its_default_in_the_rows_that_are_there(database: Database, declared: Any) -> None:
+    declared(people())
+    await evolve(database)
+    database.execute("INSERT INTO people (id) VALUES (1)")
+    declared(
+        people(
+            sa.Column("age", sa.Integer, nullable=False, default=7),
+            sa.Column("kind", sa.String(20), nullable=False, default="it's :a 5% \\ {}"),
+            sa.Column("active", sa.Boolean, nullable=False, default=True),
+            sa.Column("born", UTCDateTime(), nullable=False, default=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+            sa.Column("share", ExactDecimal(), nullable=False, default=Decimal("1.50")),
+            sa.Column("colour", sa.Enum(Colour), nullable=False, default=Colour.RED),
+        )
+    )
+    await evolve(database)
+    async with database.opened() as (data, _):
+        table = people(
+            sa.Column("born", UTCDateTime()), sa.Column("share", ExactDecimal()), sa.Column("active", sa.Boolean)
+        )
+        assert data is not None
+        del table
+    assert database.execute("SELECT age, kind FROM people") == [(7, "it's :a 5% \\ {}")]
 
 
 async def test_a_column_ceases_to_be_unique(database: Database, declared: Any) -> None:

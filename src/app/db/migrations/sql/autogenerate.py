@@ -100,7 +100,7 @@ def _process(context: MigrationContext, _revision: Any, directives: list[ops.Mig
     tables = {name: table.info[DESCRIBED] for name, table in metadata.tables.items() if DESCRIBED in table.info}
     comments = [one for each in tables.values() for one in _add_index_changes(context, upgrade, each)]
     downgrade.ops = [*upgrade.reverse().ops, *map(ops.ExecuteSQLOp, comments)]
-    upgrade.ops = [one for each in upgrade.ops for one in _finished(each, tables)]
+    upgrade.ops = [one for each in upgrade.ops for one in _finished(each, tables, context.dialect)]
 
 
 def _add_index_changes(context: MigrationContext, upgrade: ops.UpgradeOps, table: sa.Table) -> Iterator[str]:
@@ -128,7 +128,9 @@ def _add_index_changes(context: MigrationContext, upgrade: ops.UpgradeOps, table
     upgrade.ops += [ops.CreateIndexOp.from_index(each) for _, each in sorted(wanted.items())]
 
 
-def _finished(operation: Any, tables: Mapping[str, sa.Table]) -> Iterator[ops.MigrateOperation]:
+def _finished(
+    operation: Any, tables: Mapping[str, sa.Table], dialect: sa.Dialect
+) -> Iterator[ops.MigrateOperation]:
     """An operation as it is written: what first use has made already is taken as it is."""
     table = tables.get(getattr(operation, "table_name", ""))
     if isinstance(operation, ops.CreateTableOp):
@@ -140,8 +142,11 @@ def _finished(operation: Any, tables: Mapping[str, sa.Table]) -> Iterator[ops.Mi
         for each in operation.ops:
             if isinstance(each, ops.CreateIndexOp):
                 each.if_not_exists = only_indexes or None
-            elif isinstance(each, ops.AddColumnOp) and table is not None:
-                _give_default(table.info[TABLE], each.column)
+            elif isinstance(each, ops.AddColumnOp):
+                if table is not None:
+                    _give_default(table.info[TABLE], each.column)
+                else:
+                    _give_declared_default(each.table_name, each.column, dialect)
     elif isinstance(operation, ops.CreateIndexOp):
         operation.if_not_exists = True
         if table is not None:
@@ -174,11 +179,30 @@ def _give_default(table: Table, column: sa.Column[Any]) -> None:
             text = value if isinstance(value, str) else sa.text(table.dialect.literal(value))
             column.server_default = sa.DefaultClause(text)
     elif not column.nullable:
-        logger.warning(
-            "%s.%s has no default: say in the new file what it shall be in the records that are there",
-            table.schema.name,
-            name,
-        )
+        _warn(table.schema.name, name)
+
+
+def _give_declared_default(table: str, column: sa.Column[Any], dialect: sa.Dialect) -> None:
+    """The same for a column of a declarative class, whose `default` is a value of Python."""
+    if column.nullable or column.server_default is not None or column.computed or column.identity:
+        return
+    if not isinstance(column.default, sa.ScalarElementColumnDefault):
+        _warn(table, column.name)
+        return
+    value = column.default.arg
+    process = column.type.dialect_impl(dialect).bind_processor(dialect)
+    stored = value if process is None else process(value)
+    if isinstance(stored, str):
+        column.server_default = sa.DefaultClause(stored)
+    else:
+        literal = sa.literal(value, column.type).compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+        column.server_default = sa.DefaultClause(sa.text(str(literal)))
+
+
+def _warn(table: str, column: str) -> None:
+    logger.warning(
+        "%s.%s has no default: say in the new file what it shall be in the records that are there", table, column
+    )
 
 
 def _escaped(sql: str) -> str:

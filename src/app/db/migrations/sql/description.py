@@ -65,7 +65,9 @@ def describe(host: Host, manager: ConnectionManager[Any], owners: Mapping[str, s
 
 def _copied(table: sa.Table, metadata: sa.MetaData) -> None:
     """With the names of its constraints: what a column's `unique=True` stands for is made anew, and without one."""
-    names = {tuple(each.columns.keys()): each.name for each in table.constraints if isinstance(each, sa.UniqueConstraint)}
+    names = {
+        tuple(each.columns.keys()): each.name for each in table.constraints if isinstance(each, sa.UniqueConstraint)
+    }
     for each in table.to_metadata(metadata).constraints:
         if isinstance(each, sa.UniqueConstraint) and each.name is None:
             each.name = names[tuple(each.columns.keys())]

@@ -252,7 +252,15 @@ def _broken_references(connection: sa.Connection) -> set[tuple[Any, ...]]:
     """Rows of SQLite that refer to nothing, which a rebuilt table may leave, as nothing looks meanwhile."""
     if connection.dialect.name != "sqlite":
         return set()
-    return {tuple(row) for row in connection.exec_driver_sql("PRAGMA foreign_key_check")}
+    broken: set[tuple[Any, ...]] = set()
+    for name in sa.inspect(connection).get_table_names():
+        try:
+            broken |= {
+                tuple(row) for row in connection.exec_driver_sql("SELECT * FROM pragma_foreign_key_check(?)", (name,))
+            }
+        except sa.exc.OperationalError:  # it refers to what is not unique, which SQLite finds only now
+            broken.add((name,))
+    return broken
 
 
 @contextmanager
