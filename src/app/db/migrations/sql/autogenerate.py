@@ -2,14 +2,18 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import _repr_type
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 from ....core.utils.logger import get_logger
@@ -128,9 +132,7 @@ def _add_index_changes(context: MigrationContext, upgrade: ops.UpgradeOps, table
     upgrade.ops += [ops.CreateIndexOp.from_index(each) for _, each in sorted(wanted.items())]
 
 
-def _finished(
-    operation: Any, tables: Mapping[str, sa.Table], dialect: sa.Dialect
-) -> Iterator[ops.MigrateOperation]:
+def _finished(operation: Any, tables: Mapping[str, sa.Table], dialect: sa.Dialect) -> Iterator[ops.MigrateOperation]:
     """An operation as it is written: what first use has made already is taken as it is."""
     table = tables.get(getattr(operation, "table_name", ""))
     if isinstance(operation, ops.CreateTableOp):
@@ -186,17 +188,15 @@ def _give_declared_default(table: str, column: sa.Column[Any], dialect: sa.Diale
     """The same for a column of a declarative class, whose `default` is a value of Python."""
     if column.nullable or column.server_default is not None or column.computed or column.identity:
         return
-    if not isinstance(column.default, sa.ScalarElementColumnDefault):
-        _warn(table, column.name)
-        return
-    value = column.default.arg
     process = column.type.dialect_impl(dialect).bind_processor(dialect)
-    stored = value if process is None else process(value)
-    if isinstance(stored, str):
-        column.server_default = sa.DefaultClause(stored)
+    value = column.default.arg if isinstance(column.default, ScalarElementColumnDefault) else None
+    value = value if process is None or value is None else process(value)
+    if isinstance(value, bool | int | float):
+        column.server_default = sa.DefaultClause(sa.text(str(value).lower()))
+    elif isinstance(value, str | Decimal | UUID | date):
+        column.server_default = sa.DefaultClause(str(value))
     else:
-        literal = sa.literal(value, column.type).compile(dialect=dialect, compile_kwargs={"literal_binds": True})
-        column.server_default = sa.DefaultClause(sa.text(str(literal)))
+        _warn(table, column.name)
 
 
 def _warn(table: str, column: str) -> None:
