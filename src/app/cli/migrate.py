@@ -14,12 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from ..core.errors import ConfigurationError
+from ..core.utils.logger import get_logger
 from ..db.data_layer import DataLayer
 from ..db.migrations.conversion import Progress as Conversion
 from ..db.migrations.ledger import Status
 from ..db.migrations.migrations import Migrations
 from ..db.migrations.migrator import Events, Report
-from .console import Config, complain, console, run
+from .console import Config, Warnings, complain, console, run
 
 app = typer.Typer(no_args_is_help=True, help="Bring the schemas of all stores up to date, and back.")
 
@@ -31,6 +32,7 @@ Connection = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the statements or steps, and write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
+_LOGGER = get_logger(Migrations.__module__.rpartition(".")[0])
 _COLOURS = {"applied": "green", "pending": "yellow", "running": "cyan"}
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 _LEFT = {
@@ -186,7 +188,12 @@ def _with(config: Path | None, work: Callable[[Migrations], Awaitable[R]]) -> R:
         async with DataLayer.from_config(config) as data:
             return await work(data.migrations)
 
-    return run(inside(), interrupted=_INTERRUPTED)
+    warnings = Warnings()
+    _LOGGER.addHandler(warnings)
+    try:
+        return run(inside(), interrupted=_INTERRUPTED)
+    finally:
+        _LOGGER.removeHandler(warnings)
 
 
 def _chosen(migrations: Migrations, connection: str | None) -> list[str]:
