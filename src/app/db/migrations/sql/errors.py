@@ -19,6 +19,8 @@ def ours(connection: str) -> Iterator[None]:
         yield
     except CommandError as error:
         raise MigrationError(f"{connection}: {_way_out(str(error))}") from error
+    except sa.exc.ProgrammingError as error:  # such as a role that may not create
+        raise MigrationError(f"{connection}: {_reason(error)}") from None
     except sa.exc.DBAPIError as error:
         raise StoreUnavailableError(f"{connection}: {_reason(error)}") from None
 

@@ -83,6 +83,7 @@ class Run:
         with self.engine.connect() as connection:
             metadata = self.metadata(connection)
             connection.rollback()
+            environment.context_opts["dont_mutate"] = True  # Alembic would make its table
             from_nothing = not any(True for _ in environment.script.walk_revisions())
             environment.configure(
                 connection,
