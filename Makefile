@@ -5,8 +5,9 @@ SHELL := /bin/sh
 export PYTHON
 
 BIN := .venv/bin
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup demo test lint format bench bench-vectors docs clean
+.PHONY: help setup demo test test-torch lint format bench bench-vectors docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +23,10 @@ demo: ## Run the main job on the embedded stores: signup, ingestion, search
 test: ## Run the tests
 	@.ci/setup test
 	@$(BIN)/python -m pytest
+
+test-torch: ## Run the tests of models that need PyTorch (200 MB; the CPU's build)
+	@VENV=.venv-torch PIP_CONSTRAINT=.ci/torch.txt PIP_EXTRA_INDEX_URL=$(TORCH_INDEX) PIP_RETRIES=1 .ci/setup torch
+	@.venv-torch/bin/python -m pytest --confcutdir=tests/torch tests/torch
 
 lint: ## Check style and types
 	@.ci/setup test lint
@@ -48,6 +53,6 @@ docs: ## Build the documentation in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "The documentation is in site/index.html"
 
-clean: ## Remove what the targets made: .venv, caches, site
-	@rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis dist site
+clean: ## Remove what the targets made: environments, caches, site
+	@rm -rf .venv .venv-bench .venv-torch .mypy_cache .pytest_cache .ruff_cache .hypothesis dist site
 	@find src tests docs benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

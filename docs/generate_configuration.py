@@ -93,6 +93,10 @@ SECTIONS: dict[str, tuple[str, list[type[BaseModel]]]] = {
         "Name → an embedding model. `provider` may be left out where the name is a provider.",
         [settings.EmbeddingSettings],
     ),
+    "embedding_cache": (
+        "Where embeddings with `cache: true` keep their vectors.",
+        [settings.EmbeddingCacheSettings],
+    ),
 }
 
 

@@ -67,7 +67,7 @@ async def test_the_master_that_the_sentinels_name(sentinel: tuple[RedisServer, R
 async def test_a_cluster(cluster: RedisServer) -> None:
     config: dict[str, Any] = {
         "connections": {"redis": {"url": f"redis://127.0.0.1:{cluster.port}", "mode": "cluster"}},
-        "repositories": {"user": {"connection": "redis"}, "entitys": {"connection": "redis"}},
+        "repositories": {"user": {"connection": "redis"}, "entities": {"connection": "redis"}},
     }
     async with DataLayer.from_config(config) as data:
         manager: Any = data.connection("redis")
@@ -103,7 +103,7 @@ async def test_a_cluster(cluster: RedisServer) -> None:
 async def test_records_in_a_cluster(cluster: RedisServer) -> None:
     config: dict[str, Any] = {"connections": {"redis": {"url": f"redis://127.0.0.1:{cluster.port}", "mode": "cluster"}}}
     config["repositories"] = {
-        name: {"connection": "redis"} for name in ("products", "notes", "signup_session", "entitys")
+        name: {"connection": "redis"} for name in ("products", "notes", "signup_session", "entities")
     }
     async with DataLayer.from_config(config) as data:
         products, notes = data.repository(Products), data.repository(Notes)

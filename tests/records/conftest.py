@@ -1,6 +1,5 @@
 """The stores that the contract runs on, each with a place of its own; a new store joins by its section here."""
 
-import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -73,15 +72,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def store(request: pytest.FixtureRequest) -> str:
     """A store of the library, by its connection type."""
     return str(request.param)
-
-
-@pytest.fixture(autouse=True)
-def _own_garbage(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What pymongo leaves open (see `stand_in.py`) is found by the test that made it, and not amid another."""
-    yield
-    if "[mongodb" in request.node.name:
-        # What a failing test holds is older by then.
-        gc.collect(2 if request.node.get_closest_marker("xfail") else 1)
 
 
 @pytest.fixture

@@ -214,5 +214,8 @@ def test_the_names_of_that_text() -> None:
 
 
 def test_a_wrong_address_shows_no_password() -> None:
-    backend = MongoMindtraceODMBackend(MyDoc, db_uri="mongodb://u:secret@127.0.0.1:1/?x", db_name="mydb")
+    backend = MongoMindtraceODMBackend(MyDoc, db_uri="mongodb://u:secret@127.0.0.1:1/?appName=x", db_name="mydb")
     assert "secret" not in repr(backend) + repr(vars(backend))
+    with pytest.raises(ConfigurationError) as raised:
+        MongoMindtraceODMBackend(MyDoc, db_uri="mongodb://u:secret@127.0.0.1:1/?x", db_name="mydb")
+    assert "secret" not in str(raised.value)

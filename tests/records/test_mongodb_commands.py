@@ -159,11 +159,13 @@ async def test_reads_by_key_and_unique_field_sort_nothing(wire: Wire, products: 
     await products.find_one({"sku": "x"})
     await products.find_one({"name": "x", "price": 1})
     await products.find_one({"name": "x"})
-    by_key, by_sku, by_offer, other = wire.take()
+    await products.find_one({"price": 1})
+    by_key, by_sku, by_offer, other, by_price = wire.take()
     assert (by_key["filter"], by_key.get("sort")) == ({"_id": ObjectId(HEX)}, None)
     assert (by_sku["filter"], by_sku.get("sort")) == ({"sku": "x"}, None)
     assert (by_offer["filter"], by_offer.get("sort")) == ({"name": "x", "price": 1.0}, None)
     assert (other["filter"], other["sort"], other["limit"]) == ({"name": "x"}, {"_id": 1}, 1)
+    assert by_price["sort"] == {"_id": 1}, "an index that is not unique"
 
 
 async def test_find(wire: Wire, products: Products) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field
 
 from app.core.errors import InvalidChangeError
 from app.db.models.schema import ModelSchema
@@ -100,7 +100,7 @@ def test_the_compiled_way_accepts_nothing_else(name: str) -> None:
     for value in VALUES:
         try:
             [found] = [schema._plain({**Sample().__dict__, name: value})[name]]
-        except ValidationError:
+        except ValueError:
             continue
         accepted += 1
         assert _described(found) == _outcome(storable, value), value

@@ -1,5 +1,6 @@
 """Classes with everything that the library does to a row, and a repository of theirs."""
 
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -38,6 +39,7 @@ class Campaign(VersioningMixin, Model):
     region: Mapped[str | None] = mapped_column(server_default="north")
     doubled: Mapped[int | None] = mapped_column(sa.Computed("clicks * 2", persisted=True))
     touched: Mapped[int | None] = mapped_column(default=0, onupdate=5)
+    begins: Mapped[datetime | None] = mapped_column(sa.DateTime, default=datetime(2026, 1, 2, 3, 4, 5, 678000))  # noqa: DTZ001
     slug: Mapped[str | None] = mapped_column(default=lambda context: context.get_current_parameters()["name"].lower())
     placards: Mapped[list["Placard"]] = relationship(back_populates="campaign")
 

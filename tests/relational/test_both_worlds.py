@@ -39,9 +39,10 @@ async def test_a_new_record_is_what_a_flush_would_write(world: World, campaigns:
         session.add(Campaign(name="Summer"))
     with world.session() as session:
         spring, summer = session.scalars(sa.select(Campaign).order_by(Campaign.name))
-        others = ("id", "name", "slug", "created_at", "updated_at")
+        others = ("id", "begins", "name", "slug", "created_at", "updated_at")
         assert spring.to_dict(exclude=others) == summer.to_dict(exclude=others)
         assert spring.to_dict() == created.to_dict()
+        assert spring.begins == summer.begins
         assert (spring.slug, summer.slug) == ("spring", "summer")
         assert type(spring.created_at) is type(summer.created_at)
     assert created.to_dict(exclude=others) == {

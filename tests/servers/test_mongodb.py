@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 from pymongo import monitoring
+from pymongo.topology_description import TopologyDescription
 
 from app.config import load
 from app.config.settings import MongoDBSettings, PoolSettings
@@ -239,6 +240,28 @@ async def test_it_goes_away_and_comes_back(gate: Gate, gated: Recorded) -> None:
     await took(gated.write(insert), StoreUnavailableError, LATEST)
     await gate.open()
     await recovers(gated)
+
+
+async def test_a_server_is_known_until_it_is_gone(gate: Gate, gated: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    ask = TopologyDescription.has_readable_server
+
+    def counted(description: TopologyDescription) -> bool:
+        nonlocal asked
+        asked += 1
+        return ask(description)
+
+    await gated.read(find)
+    client = await gated.connect()
+    monkeypatch.setattr(TopologyDescription, "has_readable_server", counted)
+    assert [gated._is_known(client) for _ in range(3)] == [True] * 3
+    assert asked <= 1, "one description is asked once"
+    await gate.shut()
+    await took(gated.read(find), StoreUnavailableError, LATEST)
+    assert not gated._is_known(client)
+    await gate.open()
+    await recovers(gated)
+    assert gated._is_known(client)
 
 
 async def test_it_goes_silent_and_comes_back(gate: Gate, gated: Recorded) -> None:

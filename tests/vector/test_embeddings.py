@@ -157,7 +157,7 @@ def test_unknown_names_are_answered_with_what_there_is(factory: EmbeddingFactory
     with pytest.raises(NotRegisteredError, match="did you mean 'wordllama'"):
         factory.get_embedding_model("wordlama")
     with pytest.raises(NotRegisteredError, match=r"there is: .*wordllama"):
-        factory.get_embedding_model(EmbeddingType.OPENAI)
+        factory.get_embedding_model("voyage")
 
 
 def test_a_provider_of_your_own_gets_its_settings() -> None:

@@ -33,4 +33,6 @@ def test_a_vector_store_without_await(tmp_path: Path) -> None:
 
         model = data.embedding()
         assert (model.measure(), len(model.embed_query("tea"))) == (256, 256)
+        assert model.array(["tea", "rye"]).shape == (2, 256)
+        assert model.usage.texts >= 2
         assert model.langchain is data.embedding().langchain

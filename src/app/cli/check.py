@@ -43,7 +43,8 @@ def check(settings: Settings) -> Report:
     data = DataLayer(settings)
     used = {each.connection for each in settings.repositories.values()}
     used |= {each.connection for each in settings.vector_stores.values()}
-    used |= {each for each in (settings.cache.connection, settings.relational.connection) if each}
+    sections = (settings.cache, settings.embedding_cache, settings.relational)
+    used |= {each.connection for each in sections if each.connection}
     for name in settings.connections:
         address, fault = _connection(data, name)
         report.connections[name] = (address, fault or "ok")

@@ -114,17 +114,41 @@ class VectorStoreSettings(Section):
 
 
 class EmbeddingSettings(Section):
-    provider: str = Field(description="`wordllama`, or any registered provider.")
+    provider: str = Field(
+        description="`wordllama`, `openai`, `cohere`, `huggingface`, `instructor`, your own, or `provider:model` of "
+        "LangChain's."
+    )
     model: str | None = Field(None, description="The provider's model; by default the provider's own choice.")
-    api_key: Secret = Field(None, description="The provider's key.")
+    api_key: Secret = Field(
+        None, description="The provider's key; by default its own variable (`OPENAI_API_KEY`, `COHERE_API_KEY`)."
+    )
     base_url: str | None = Field(None, description="Another address of the provider's API.")
     dimension: PositiveInt | None = Field(None, description="Shorten vectors to this length, where the model can.")
-    batch_size: PositiveInt | None = Field(None, description="Texts in one call of the model.")
-    device: str | None = Field(None, description="`cpu` or `cuda`, for models that run here.")
-    timeout: PositiveFloat = Field(30, description="Seconds for one call of a remote model.")
-    options: Mapping[str, str] = Field(
-        {}, repr=False, description="Anything else, handed to a provider of your own. Not shown, as it may hold a key."
+    batch_size: PositiveInt | None = Field(
+        None, description="Texts in one request, or one call of the model; by default as many as the provider allows."
     )
+    concurrency: PositiveInt = Field(4, description="Requests to a remote model at once, in one process.")
+    device: str | None = Field(None, description="`cpu` or `cuda`, for models that run here.")
+    timeout: PositiveFloat = Field(30, description="Seconds that a remote model may be silent.")
+    document_prompt: str | None = Field(
+        None,
+        description="Stands before a document (`huggingface`, `instructor`); else the model's own.",
+    )
+    query_prompt: str | None = Field(None, description="The same before a query.")
+    cache: bool = Field(False, description="Keep vectors, where `embedding_cache` says, and embed a text once.")
+    options: Mapping[str, str] = Field(
+        {}, repr=False, description="Anything else, handed to the provider. Not shown, as it may hold a key."
+    )
+
+
+class EmbeddingCacheSettings(Section):
+    connection: str | None = Field(
+        None, description="The name of a connection to Redis or SQLite; without it each process keeps its own."
+    )
+    max_entries: PositiveInt = Field(
+        20_000, description="Vectors that are kept at the most; one of 1,536 dimensions takes 6 kB."
+    )
+    prefix: str = Field("embeddings", description="What the keys in Redis begin with.")
 
 
 _RELATIONAL = frozenset({ConnectionType.POSTGRES, ConnectionType.SQLITE})
@@ -151,6 +175,7 @@ class Settings(Section):
         "documents": VectorStoreSettings(connection="qdrant", collection="documents"),
     }
     embeddings: Mapping[str, EmbeddingSettings] = {"default": EmbeddingSettings(provider=EmbeddingType.WORDLLAMA)}
+    embedding_cache: EmbeddingCacheSettings = EmbeddingCacheSettings()
 
     _unset: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -205,6 +230,11 @@ class Settings(Section):
             _require(self.relational.connection, self.connections, "connection", "relational", "connection")
             if self.connections[self.relational.connection].type not in _RELATIONAL:
                 raise problem("the connection must be one to PostgreSQL or SQLite", "relational", "connection")
+        if self.embedding_cache.connection is not None:
+            _require(self.embedding_cache.connection, self.connections, "connection", "embedding_cache", "connection")
+            kind = self.connections[self.embedding_cache.connection].type
+            if kind not in (ConnectionType.REDIS, ConnectionType.SQLITE):
+                raise problem("the cache's connection must be one to Redis or SQLite", "embedding_cache", "connection")
         for name, store in self.vector_stores.items():
             _require(store.connection, self.connections, "connection", "vector_stores", name, "connection")
             _require(store.embedding, self.embeddings, "embedding", "vector_stores", name, "embedding")

@@ -20,6 +20,7 @@ from ..core.errors import (
 )
 from ._mongodb_url import NOT_UNDERSTOOD, check_options, parse
 from ._server import ServerConnectionManager, load_package
+from ._slots import Slots
 from ._url_options import settled
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
             self.settings = settled(self.name, self.settings, self._address.settings)
             if self._address.database is not None and "database" not in self.settings.model_fields_set:
                 self.settings = self.settings.model_copy(update={"database": self._address.database})
-        self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, Slots] = WeakKeyDictionary()
         self._known: TopologyDescription | None = None
         """The last one that had a server to talk to."""
 
@@ -68,22 +69,20 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
         loop = asyncio.get_running_loop()
         slots = self._slots.get(loop)
         if slots is None:
-            slots = self._slots[loop] = asyncio.Semaphore(self.settings.pool.max_size)
+            slots = self._slots[loop] = Slots(self.settings.pool.max_size)
         waited = 0.0
-        if slots.locked():
+        if not slots.take():
             start = loop.time()
             try:
                 async with asyncio.timeout(min(self.settings.pool.timeout, self.settings.timeout)):
-                    await slots.acquire()
+                    await slots.wait()
             except TimeoutError as error:
                 raise self._exhausted() from error
             waited = loop.time() - start
-        else:
-            await slots.acquire()
         try:
             return await self._run(client, work, write=write, waited=waited)
         finally:
-            slots.release()
+            slots.give_back()
 
     def get_connection_info(self) -> dict[str, Any]:
         return {

@@ -60,7 +60,7 @@ class DataLayer:
     def __init__(self, settings: Settings, *, close_with_loop: bool = False) -> None:
         self.settings = settings
         self.connections = ConnectionFactory(settings, close_with_loop=close_with_loop)
-        self.embeddings = EmbeddingFactory(settings)
+        self.embeddings = EmbeddingFactory(settings, self.connections)
         self.vector_stores = VectorStoreFactory(settings, self.connections, self.embeddings)
         self._repositories: dict[Any, Repository[Any]] = {}
         self._features: dict[tuple[ConnectionManager[Any], str], tuple[bool, ...]] = {}
@@ -194,6 +194,7 @@ class DataLayer:
             await self.vector_stores.close_all()
             if "relational" in self.__dict__:
                 await self.relational.close()
+            await self.embeddings.close_all()
         finally:
             await self.connections.close()
 

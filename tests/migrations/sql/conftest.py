@@ -13,8 +13,18 @@ import sqlalchemy as sa
 from app.db import DataLayer
 from app.db.backends._sqlite_dialect import register_functions
 from app.db.migrations.sql.migrator import SQLMigrator
+from app.db.relational.base import Base
+from app.db.repositories import registry
 
 from . import shop_models
+
+
+@pytest.fixture(autouse=True)
+def _only_own_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests register repositories and declare classes, which a revision would make tables for."""
+    targets = registry._classes._targets
+    monkeypatch.setattr(registry._classes, "_targets", {name: targets[name] for name in ("user", "signup_session")})
+    monkeypatch.setattr(Base, "metadata", sa.MetaData(naming_convention=Base.metadata.naming_convention))
 
 
 class Database:

@@ -148,6 +148,9 @@ async def test_a_file_that_cannot_be_imported(database: Database) -> None:
     async with database.opened() as (_, migrator):
         with pytest.raises(MigrationError, match="cannot be imported: ModuleNotFoundError"):
             await migrator.up()
+        (database.revisions / "004_broken.py").write_text("{}['key']")
+        with pytest.raises(MigrationError, match="cannot be imported: KeyError"):
+            await migrator.up()
 
 
 async def test_a_dry_run_shows_the_statements_and_writes_nothing(database: Database) -> None:

@@ -52,5 +52,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 @pytest.fixture
 async def data(place: Place) -> AsyncIterator[DataLayer]:
     async with place.layer() as layer:
+        await place.drop_everything(layer)  # a server has what a test without this fixture left
         yield layer
         await place.drop_everything(layer)

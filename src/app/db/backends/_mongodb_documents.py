@@ -1,6 +1,6 @@
 """A document of the model as MongoDB has it, and back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -88,10 +88,12 @@ class Documents:
                     values[sidecar(name)] = {"text": str(value), "tail": head_and_tail(value)[1]}
         return values, removed
 
-    def projection(self, fields: Iterable[str]) -> dict[str, int] | None:
+    def projection(self, fields: Sequence[str]) -> dict[str, int] | None:
         """`_id` comes without asking."""
+        if not fields:
+            return None
         names = [each for name in fields for each in self._stored_with_sidecar(name)]
-        return dict.fromkeys(names, 1) if names else None
+        return dict.fromkeys(names, 1)
 
     def decode(self, stored: Mapping[str, Any], fields: tuple[str, ...] = ()) -> Document:
         """The document as today's model has it; MigrationError for what is none. `fields` are those that were read."""

@@ -191,22 +191,27 @@ def _upserts(access: Access, operation: Upsert) -> "Callable[[Document], tuple[S
 
     def upserted(document: Document) -> tuple[Stored, Any]:
         values, absent = documents.assignments(document)
-        values.update(expiry)
+        if expiry:
+            values.update(expiry)
         if by_key:
             query = {KEY: values[KEY]}  # as the filter would be, once for each of a thousand
         else:
             query = access.filter(both(_same(access, operation, document), operation.guard))
         if access.schema.open:
             return query, _replacement(access, values, kept)
-        at_insert = {name: values.pop(name) for name in kept if name in values}
+        at_insert: Stored = {}
+        for name in kept:
+            if name in values:
+                at_insert[name] = values.pop(name)
         for name in query:
             at_insert.pop(name, None)
         update: Stored = {"$set": values} if values else {}
         if at_insert:
             update["$setOnInsert"] = at_insert
-        dropped = [name for name in absent if name not in kept]
-        if dropped:
-            update["$unset"] = dict.fromkeys(dropped, "")
+        if absent:
+            dropped = [name for name in absent if name not in kept]
+            if dropped:
+                update["$unset"] = dict.fromkeys(dropped, "")
         return query, update
 
     return upserted

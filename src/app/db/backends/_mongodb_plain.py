@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from functools import lru_cache
 from types import NoneType
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -54,14 +53,23 @@ class PlainDocuments:
     def __init__(self, places: list[Place]) -> None:
         self._places = places
         self._names = tuple(place.name for place in places)
-        self._stored = {place.stored for place in places}
         [self._key] = (place.name for place in places if place.stored == KEY)
-        self._encoders = [(place.stored, place.encode) for place in places if place.encode is not None]
+        self._stored = {place.stored for place in places}
+        self._order = (KEY, *(place.stored for place in places if place.stored != KEY))
+        self._moments = [place.stored for place in places if place.encode is naive]
+        self._encoders = [
+            (place.stored, place.encode) for place in places if place.encode is not None and place.encode is not naive
+        ]
         self._decoders = [(place.name, place.decode) for place in places if place.decode is not None]
-        self._are_right = lru_cache(maxsize=_MOST_REMEMBERED)(self._fit)
+        self._right: set[tuple[type, ...]] = set()
+        """The types of values that were found to fit, field by field."""
+        self._last_moment: tuple[datetime | None, datetime | None] = (None, None)
 
     def encode(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
-        if tuple(document) != self._names or not self._are_right(tuple(map(type, document.values()))):
+        if tuple(document) != self._names:
+            return None
+        types = tuple(map(type, document.values()))
+        if types not in self._right and not self._fit(types):
             return None
         stored = {KEY: document[self._key], **document}
         del stored[self._key]
@@ -69,11 +77,15 @@ class PlainDocuments:
             value = stored[name]
             if value is not None:
                 stored[name] = encode(value)
+        for name in self._moments:
+            value = stored[name]
+            if value is not None:
+                stored[name] = self._naive(value)
         return stored
 
     def decode(self, stored: Mapping[str, Any]) -> Document | None:
         """What it raises for a value that is not of its field's type is for `Documents` to name."""
-        if stored.keys() != self._stored:
+        if tuple(stored) != self._order and stored.keys() != self._stored:
             return None
         document = {self._key: stored[KEY], **stored}
         del document[KEY]
@@ -83,18 +95,29 @@ class PlainDocuments:
                 document[name] = decode(value)
         return document
 
+    def _naive(self, value: datetime) -> datetime:
+        """The records of one operation have one and the same time of creation and change."""
+        last, result = self._last_moment
+        if last is not value or result is None:
+            result = naive(value)
+            self._last_moment = (value, result)
+        return result
+
     def _fit(self, types: tuple[type, ...]) -> bool:
-        """Whether values of these types are stored by one step each. A Decimal may need a second place."""
-        return all(map(_is_right, self._places, types))
+        """Whether values of these types are stored by one step each."""
+        fit = all(map(_is_right, self._places, types))
+        if fit and len(self._right) < _MOST_REMEMBERED:
+            self._right.add(types)
+        return fit
 
 
 def _is_right(place: Place, kind_of_value: type) -> bool:
     field = place.field
     if field.kind is Kind.JSON:
         return True
-    if kind_of_value is NoneType:
-        return field.nullable
-    return field.kind is not Kind.DECIMAL and kind_of_value is TYPES[field.kind]
+    if field.kind is Kind.DECIMAL:
+        return False  # it may need a second place, and without a value it leaves the one that is there
+    return field.nullable if kind_of_value is NoneType else kind_of_value is TYPES[field.kind]
 
 
 def _place(name: str, field: FieldSchema, *, is_key: bool) -> Place:

@@ -110,9 +110,14 @@ class Queries:
     def __init__(self, schema: CollectionSchema, documents: Documents) -> None:
         self._schema = schema
         self._documents = documents
+        texts = (name for name, field in schema.fields.items() if field.kind is Kind.TEXT)
+        self._texts = {name: documents.stored_name(name) for name in texts}
 
     def query(self, predicate: Predicate) -> Query:
         if isinstance(predicate, Compare):
+            stored = self._texts.get(predicate.path)
+            if stored is not None and predicate.op is Op.EQ and type(predicate.value) is str:
+                return {stored: encode_id(predicate.value) if stored == KEY else predicate.value}
             return self._comparison(predicate)
         if isinstance(predicate, Not):
             return self._negation(predicate.term)

@@ -50,6 +50,9 @@ class MongoDBBackend(StorageBackend):
         self._access = Access(manager, schema)
         self._updates = Updates()
         self._seen: Collection | None = None
+        unique = (index.fields for index in schema.indexes if index.unique and index.where == ALL)
+        self._distinct = {schema.key, *(fields[0] for fields in unique if len(fields) == 1)}
+        """The fields of which no two documents have the same value."""
 
     async def prepare(self) -> None:
         await self._connected()
@@ -178,6 +181,8 @@ class MongoDBBackend(StorageBackend):
 
     def _is_one(self, where: Predicate) -> bool:
         """Whether at most one document can match, so that the server has nothing to sort."""
+        if isinstance(where, Compare):
+            return where.op is Op.EQ and where.value is not None and where.path in self._distinct
         equal = {
             term.path
             for term in conjuncts(where)

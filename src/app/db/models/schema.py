@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator
@@ -122,7 +122,7 @@ class ModelSchema(Generic[ModelT]):
             raise ConfigurationError(f"{model.__name__} has no field {key!r} to be found by; derive it from Entity")
         self.open = model.model_config.get("extra") == "allow"
         self._read: Callable[[Mapping[str, Any]], ModelT] = _lax(model)
-        self._plain = plain_fields(schemas).validate_python
+        self._plain = plain_fields(schemas)
         self.has_rules = bool(model.__pydantic_decorators__.model_validators)
         """Whether the model has validators of the whole record, which a change of some fields has to satisfy."""
         self.kept = frozenset({key, *managed(model)})
@@ -136,8 +136,8 @@ class ModelSchema(Generic[ModelT]):
         values = entity.__dict__
         if not self.open:
             try:
-                return cast("dict[str, Any]", self._plain(values))
-            except ValidationError:
+                return self._plain(values)
+            except ValueError:
                 pass  # what it is that cannot be stored, if anything, is said below
         document = {}
         try:

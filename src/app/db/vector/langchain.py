@@ -1,21 +1,16 @@
 """A vector store of ours as LangChain's: one object with sync and async methods."""
 
-import atexit
-import os
-import threading
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 
 from ...core.errors import ConfigurationError
-from ...core.sync import Portal
 from ..query import Filter
 from .base import VectorDB
-
-R = TypeVar("R")
+from .portal import wait
 
 
 class LangChainVectorStore(VectorStore):
@@ -85,7 +80,7 @@ class LangChainVectorStore(VectorStore):
     # Sync: the same on another thread.
 
     def add_documents(self, documents: list[Document], **kwargs: Any) -> list[str]:
-        return _wait(self.aadd_documents(documents, **kwargs))
+        return wait(self.aadd_documents(documents, **kwargs))
 
     def add_texts(
         self,
@@ -95,27 +90,27 @@ class LangChainVectorStore(VectorStore):
         ids: list[str] | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        return _wait(self.aadd_texts(texts, metadatas, ids=ids, **kwargs))
+        return wait(self.aadd_texts(texts, metadatas, ids=ids, **kwargs))
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool | None:
-        return _wait(self.adelete(ids, **kwargs))
+        return wait(self.adelete(ids, **kwargs))
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        return _wait(self.aget_by_ids(ids))
+        return wait(self.aget_by_ids(ids))
 
     def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
-        return _wait(self.asimilarity_search(query, k, **kwargs))
+        return wait(self.asimilarity_search(query, k, **kwargs))
 
     def similarity_search_with_score(self, query: str, k: int = 4, **kwargs: Any) -> list[tuple[Document, float]]:
-        return _wait(self.asimilarity_search_with_score(query, k, **kwargs))
+        return wait(self.asimilarity_search_with_score(query, k, **kwargs))
 
     def similarity_search_by_vector(self, embedding: list[float], k: int = 4, **kwargs: Any) -> list[Document]:
-        return _wait(self.asimilarity_search_by_vector(embedding, k, **kwargs))
+        return wait(self.asimilarity_search_by_vector(embedding, k, **kwargs))
 
     def max_marginal_relevance_search(
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
     ) -> list[Document]:
-        return _wait(self.amax_marginal_relevance_search(query, k, fetch_k, lambda_mult, **kwargs))
+        return wait(self.amax_marginal_relevance_search(query, k, fetch_k, lambda_mult, **kwargs))
 
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **kwargs: Any
@@ -190,31 +185,3 @@ def _with_ids(documents: Sequence[Document], ids: Sequence[str | None] | None) -
 def _filter(options: Mapping[str, Any]) -> Filter:
     given: Filter = options.get("filter", options.get("filter_criteria"))
     return given
-
-
-_portal: Portal | None = None
-_lock = threading.Lock()
-_process = os.getpid()
-
-
-def _wait(work: Coroutine[Any, Any, R]) -> R:
-    global _portal, _process
-    with _lock:
-        if _portal is None or _process != os.getpid():
-            _portal, _process = Portal("manystore langchain", _nothing, from_loops=True), os.getpid()
-            atexit.register(_portal.close)
-        portal = _portal
-    return cast("R", portal.call(lambda: work))
-
-
-async def _nothing() -> None:
-    """What lives on this loop belongs to DataLayers, which close it."""
-
-
-def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603 - the parent's may be held by a thread that is not here
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

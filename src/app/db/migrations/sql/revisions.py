@@ -78,7 +78,7 @@ def _refuse_gaps(directory: ScriptDirectory, missing: object) -> None:
     """MigrationError where a file says that it follows one that is not there; a KeyError is all that Alembic has."""
     try:
         scripts = [*directory._load_revisions()]  # noqa: SLF001 - each for itself
-    except Exception:  # noqa: BLE001 - the KeyError is a file's own
+    except KeyError:  # a file's own
         return
     for each in scripts:
         if missing in (*to_tuple(each.down_revision, default=()), *to_tuple(each.dependencies, default=())):
