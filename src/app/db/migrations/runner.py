@@ -68,7 +68,8 @@ class StepMigrator(Migrator):
         if dry_run:
             pending = _until(await self._sound(), to)
             return Report(self.connection, plan=tuple(self._plan(each, Direction.UP) for each in pending))
-        if to is None and all(each.state == "applied" for each in await self._known()):
+        # What is missing may be a newer version's, of which this one is restarted beside it.
+        if to is None and all(each.state in ("applied", "missing") for each in await self._known()):
             return Report(self.connection)  # the usual start of an application: two reads, and no lock
         async with self._locked() as lock:
             pending = _until(await self._sound(), to)

@@ -140,7 +140,8 @@ class SQLMigrator(Migrator):
 
     def _up(self, run: Run, to: str | None) -> Report:
         revisions = self._read(run)
-        if all(each.state == "applied" for each in revisions) and to is None:
+        # What is missing may be a newer version's, of which this one is restarted beside it.
+        if all(each.state in ("applied", "missing") for each in revisions) and to is None:
             return Report(self.connection)  # the usual start of an application: a look, and no lock
         refuse_heads(self.connection, self._directory())
         target = "heads" if to is None else named(revisions, to).id
