@@ -1,6 +1,8 @@
 """`manystore migrate`: what it prints, what it asks, and how it ends."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,8 +68,10 @@ def test_edits_and_errors_are_one_line(directory: Path) -> None:
     assert done.output.startswith("error: sqlite: 001_create_users was edited")
     assert done.output.count("\n") == 1
     assert "edited" in migrate("status").output
-    assert "nothing to do" in migrate("repair").output
-    migrate("repair", "--accept-edits")
+    done = migrate("repair", code=1)
+    assert "nothing to do" in done.output
+    assert "error: sqlite: 001_create_users is edited: restore the file, or" in done.output
+    assert "took 001_create_users as its file is now" in migrate("repair", "--accept-edits").output
     migrate("up")
 
 
@@ -87,3 +91,20 @@ def test_several_connections_want_a_name(directory: Path) -> None:
     assert "othre is called like no connection" in migrate("status", code=1).output
     assert "othre" in runner.invoke(app, ["config", "check"]).output
     assert "nowhere" in migrate("status", "-n", "nowhere", code=1).output
+
+
+def test_a_column_without_a_default_is_warned_of(directory: Path) -> None:
+    (directory / "config" / "default.yaml").write_text(
+        "connections: {sqlite: {path: app.db}}\nmigrations: {models: [lamps]}\n"
+    )
+    model = "from app.db import Entity\nclass Lamp(Entity):\n    name: str\n"
+    (directory / "lamps.py").write_text(model)
+
+    def manystore(*arguments: str) -> str:
+        command = [sys.executable, "-m", "app.cli", "migrate", *arguments]
+        return subprocess.run(command, cwd=directory, check=True, capture_output=True, text=True).stderr
+
+    assert manystore("new", "begin") == ""
+    assert manystore("up") == ""
+    (directory / "lamps.py").write_text(model + "    watts: int\n")
+    assert "warning: lamps.watts has no default: say in the new file" in manystore("new", "watts")

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import resource
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ async def test_many_documents_with_progress_and_interrupted(place: Place, data: 
     with pytest.raises(asyncio.CancelledError):
         await running
     [status] = await migrator.status()
-    assert (status.state, status.detail) == ("failed", "0 of 1 steps are done: it was cancelled")
+    assert status.state == "failed"
+    assert re.fullmatch(r"0 of 1 steps are done, and \d+ documents of the next: it was cancelled", status.detail)
     assert number / 2 <= seen[-1].done < number
     await migrator.repair(events=Events(progress=report))
     assert max(memory) - at_first < 25_000_000  # all take 60 MB

@@ -94,7 +94,7 @@ async def test_an_edited_migration_is_refused(place: Place, data: DataLayer, thi
         with pytest.raises(MigrationError, match="001_add was edited after it was applied: restore the file"):
             await refused
     assert await numbers(things) == [1, 2, 3, 4, 5]
-    await migrator.repair(accept_edits=True)
+    assert (await migrator.repair(accept_edits=True)).accepted == ("001_add",)
     assert (await migrator.up()).applied == ("002_more",)
 
 
@@ -109,9 +109,12 @@ async def test_a_file_that_is_gone(place: Place, data: DataLayer, things: Any) -
     assert await migrator.check() == [f"{place.store}: 002_more is missing"]
     with pytest.raises(MigrationError, match="the file of 002_more is gone: restore it"):
         await migrator.down()
-    place.write("003_last", ADD.format(by=100))
-    await migrator.up()
-    assert await numbers(things) == [111, 112, 113, 114, 115]
+    assert (await migrator.up()).applied == ()  # an older version that starts beside the newer one
+    place.write("003_more", ADD.format(by=10))  # the same by another name
+    for refused in (migrator.up(), migrator.up(dry_run=True)):
+        with pytest.raises(MigrationError, match="the file of 002_more is gone: restore it"):
+            await refused
+    assert await numbers(things) == [11, 12, 13, 14, 15]
 
 
 async def test_one_that_came_later_with_a_lower_number_is_applied(place: Place, data: DataLayer, things: Any) -> None:

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from app.connections.base import ConnectionManager
+from app.core.errors import MigrationError
 from app.db import DataLayer
 
 from .place import Place, everything, put, rows
@@ -59,3 +62,15 @@ async def test_fields_are_renamed_and_converted(place: Place, data: DataLayer, m
     found = await rows(manager, "things")
     assert found.pop("x") == {"b": 1, "sum": None}
     assert found == {f"t{n}": {"a": n, "name": f"n{n}", "sum": None} for n in range(25)}
+
+
+async def test_an_up_that_would_say_nothing(place: Place, data: DataLayer) -> None:
+    place.directory.mkdir(parents=True)
+    (place.directory / "001_waits.py").write_text(
+        "from app.db.migrations import Migration\n\n\nclass Waits(Migration):\n"
+        "    async def up(self):\n        self.create_collection('things')\n"
+    )
+    migrator = place.migrator(data)
+    with pytest.raises(MigrationError, match=r"Waits\.up is an `async def`: it only says the steps"):
+        await migrator.up()
+    assert [each.state for each in await migrator.status()] == ["pending"]

@@ -60,6 +60,16 @@ def complain(message: str) -> None:
     _errors.print(f"[bold red]error:[/] {escape(message)}")
 
 
+class Warnings(logging.Handler):
+    """Shows what a library's logger warns of, which nobody would see otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _errors.print(f"[yellow]warning:[/] {escape(record.getMessage())}")
+
+
 def health_json(health: Mapping[str, ConnectionHealth]) -> dict[str, Any]:
     """`{"healthy": …, "connections": {name: {…}}}`; `latency` is in seconds, and null where there was no answer."""
     connections = {

@@ -14,12 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from ..core.errors import ConfigurationError
+from ..core.utils.logger import get_logger
 from ..db.data_layer import DataLayer
 from ..db.migrations.conversion import Progress as Conversion
 from ..db.migrations.ledger import Status
 from ..db.migrations.migrations import Migrations
 from ..db.migrations.migrator import Events, Report
-from .console import Config, complain, console, run
+from .console import Config, Warnings, complain, console, run
 
 app = typer.Typer(no_args_is_help=True, help="Bring the schemas of all stores up to date, and back.")
 
@@ -31,8 +32,14 @@ Connection = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the statements or steps, and write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
+_LOGGER = get_logger(Migrations.__module__.rpartition(".")[0])
 _COLOURS = {"applied": "green", "pending": "yellow", "running": "cyan"}
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+_LEFT = {
+    "edited": "restore the file, or take it as it is now with --accept-edits",
+    "missing": "restore the file",
+}
+"""What no repair finishes, and what does."""
 _INTERRUPTED = (
     "interrupted: `manystore migrate status` shows how far it came, and what is half done `manystore migrate repair` "
     "finishes"
@@ -156,16 +163,20 @@ def repair_command(
     ] = False,
     config: Config = None,
 ) -> None:
-    """Finish what was interrupted or has failed."""
+    """Finish what was interrupted or has failed. Exit code 1 when something is left that stands in the way."""
 
-    async def work(migrations: Migrations) -> list[Report]:
+    async def work(migrations: Migrations) -> tuple[list[Report], list[Status]]:
+        chosen = [migrations.of(name) for name in _chosen(migrations, connection)]
         with _events() as events:
-            return [
-                await migrations.of(name).repair(revert=revert, accept_edits=accept_edits, events=events)
-                for name in _chosen(migrations, connection)
-            ]
+            reports = [await each.repair(revert=revert, accept_edits=accept_edits, events=events) for each in chosen]
+        return reports, [one for each in chosen for one in await each.status() if one.state in _LEFT]
 
-    _print_reports(_with(config, work))
+    reports, left = _with(config, work)
+    _print_reports(reports)
+    for each in left:
+        complain(f"{each.connection}: {each.name} is {each.state}: {_LEFT[each.state]}")
+    if left:
+        raise typer.Exit(1)
 
 
 def _with(config: Path | None, work: Callable[[Migrations], Awaitable[R]]) -> R:
@@ -177,7 +188,12 @@ def _with(config: Path | None, work: Callable[[Migrations], Awaitable[R]]) -> R:
         async with DataLayer.from_config(config) as data:
             return await work(data.migrations)
 
-    return run(inside(), interrupted=_INTERRUPTED)
+    warnings = Warnings()
+    _LOGGER.addHandler(warnings)
+    try:
+        return run(inside(), interrupted=_INTERRUPTED)
+    finally:
+        _LOGGER.removeHandler(warnings)
 
 
 def _chosen(migrations: Migrations, connection: str | None) -> list[str]:
@@ -225,7 +241,9 @@ def _print_reports(reports: list[Report], *, dry_run: bool = False) -> None:
             console.print(escape(f"{report.connection}: applied {name}"), soft_wrap=True)
         for name in report.reverted:
             console.print(escape(f"{report.connection}: took back {name}"), soft_wrap=True)
-    if not any(each.plan or each.applied or each.reverted for each in reports):
+        for name in report.accepted:
+            console.print(escape(f"{report.connection}: took {name} as its file is now"), soft_wrap=True)
+    if not any(each.plan or each.applied or each.reverted or each.accepted for each in reports):
         console.print("nothing to do")
     elif dry_run:
         console.print("nothing was written", style="dim")

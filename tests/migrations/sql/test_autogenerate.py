@@ -75,6 +75,19 @@ async def test_what_first_use_made_is_taken_as_it_is(database: Database) -> None
     assert database.shape() == before
 
 
+async def test_whoever_only_looks_writes_nothing(database: Database) -> None:
+    tables = "SELECT name FROM sqlite_master" if database.store == "sqlite" else "SELECT oid FROM pg_class"
+    before = database.execute(f"{tables} ORDER BY 1")
+    async with database.opened() as (_, migrator):
+        assert await migrator.status() == []
+        assert await migrator.check() != []
+        await migrator.new("begin")
+        assert [each.state for each in await migrator.status()] == ["pending"]
+        assert await migrator.check() != []
+        await migrator.up(dry_run=True)
+    assert database.execute(f"{tables} ORDER BY 1") == before
+
+
 async def test_nothing_differs_and_nothing_is_written(database: Database) -> None:
     async with database.opened() as (_, migrator):
         await migrator.new("create")

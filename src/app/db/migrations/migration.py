@@ -1,5 +1,6 @@
 """What an application writes: a class with `up` and `down`, each of which says the steps in order."""
 
+import inspect
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -122,10 +123,16 @@ class Migration:
         """Anything else: `await work(manager)` with the connection's manager; it may be run again after a kill."""
         self._steps.append(Run(label, work, reverse))
 
-    def _recorded(self, method: Callable[[], None]) -> list[Step]:
+    def _recorded(self, method: Callable[[], object]) -> list[Step]:
         before, self._steps = self._steps, []
         try:
-            method()
+            given: object = method()
+            if inspect.iscoroutine(given):
+                given.close()  # it would say no steps, and be applied
+                raise MigrationError(
+                    f"{type(self).__name__}.{method.__name__} is an `async def`: it only says the steps, so "
+                    "leave `async` and `await` out"
+                )
             return self._steps
         finally:
             self._steps = before

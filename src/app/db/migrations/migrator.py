@@ -18,6 +18,8 @@ class Report:
     reverted: tuple[str, ...] = ()
     plan: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())
     """Of a dry run: each migration, and its steps in words, or as SQL."""
+    accepted: tuple[str, ...] = ()
+    """Those whose edited files were taken as they are."""
 
 
 @dataclass(frozen=True, slots=True)

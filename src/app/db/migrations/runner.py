@@ -68,7 +68,8 @@ class StepMigrator(Migrator):
         if dry_run:
             pending = _until(await self._sound(), to)
             return Report(self.connection, plan=tuple(self._plan(each, Direction.UP) for each in pending))
-        if to is None and all(each.state == "applied" for each in await self._known()):
+        # What is missing may be a newer version's, of which this one is restarted beside it.
+        if to is None and all(each.state in ("applied", "missing") for each in await self._known()):
             return Report(self.connection)  # the usual start of an application: two reads, and no lock
         async with self._locked() as lock:
             pending = _until(await self._sound(), to)
@@ -93,17 +94,19 @@ class StepMigrator(Migrator):
     async def repair(self, *, revert: bool = False, accept_edits: bool = False, events: Events | None = None) -> Report:
         applied: list[str] = []
         reverted: list[str] = []
+        accepted: list[str] = []
         async with self._locked() as lock:
             for known in await self._known():
                 entry = known.entry
                 if known.state == "edited" and accept_edits and entry is not None and known.file is not None:
                     await self._store.write_entry(entry.altered(checksum=known.file.checksum))
+                    accepted.append(known.name)
                     logger.info("%s: %s is taken as it is now", self.connection, known.name)
                 elif entry is not None and not entry.complete:
                     await self._resume(lock, known, entry, events, revert=revert)
                     gone = revert or entry.direction is not Direction.UP
                     (reverted if gone else applied).append(known.name)
-        return Report(self.connection, tuple(applied), tuple(reverted))
+        return Report(self.connection, tuple(applied), tuple(reverted), accepted=tuple(accepted))
 
     async def new(self, message: str, *, autogenerate: bool = True) -> Path:
         del autogenerate  # there is no model of a document to compare with
@@ -132,6 +135,8 @@ class StepMigrator(Migrator):
                     f"{self.connection}: {each.name} was edited after it was applied: restore the file, and write what "
                     "shall change as a new migration; or `manystore migrate repair --accept-edits`"
                 )
+            if each.state == "missing":  # or renamed, and would be applied once more by its new name
+                raise MigrationError(f"{self.connection}: the file of {each.name} is gone: restore it to go on")
             if each.state in ("failed", "interrupted"):
                 reason = each.entry.error if each.entry is not None and each.entry.error else "it was interrupted"
                 raise MigrationError(f"{self.connection}: {each.name} is half done ({reason}): {REPAIR}")
@@ -197,6 +202,8 @@ class StepMigrator(Migrator):
         if entry is None:
             return Status(self.connection, known.name, state)
         detail = "" if entry.complete else f"{entry.done} of {len(entry.steps)} steps are done"
+        if entry.converted and not entry.complete:
+            detail += f", and {entry.converted} documents of the next"
         if entry.error:
             detail = f"{detail}: {entry.error}"
         return Status(self.connection, known.name, state, entry.finished_at, entry.duration, detail, entry.steps)

@@ -2,14 +2,18 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import _repr_type
 from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 from ....core.utils.logger import get_logger
@@ -100,7 +104,7 @@ def _process(context: MigrationContext, _revision: Any, directives: list[ops.Mig
     tables = {name: table.info[DESCRIBED] for name, table in metadata.tables.items() if DESCRIBED in table.info}
     comments = [one for each in tables.values() for one in _add_index_changes(context, upgrade, each)]
     downgrade.ops = [*upgrade.reverse().ops, *map(ops.ExecuteSQLOp, comments)]
-    upgrade.ops = [one for each in upgrade.ops for one in _finished(each, tables)]
+    upgrade.ops = [one for each in upgrade.ops for one in _finished(each, tables, context.dialect)]
 
 
 def _add_index_changes(context: MigrationContext, upgrade: ops.UpgradeOps, table: sa.Table) -> Iterator[str]:
@@ -128,18 +132,23 @@ def _add_index_changes(context: MigrationContext, upgrade: ops.UpgradeOps, table
     upgrade.ops += [ops.CreateIndexOp.from_index(each) for _, each in sorted(wanted.items())]
 
 
-def _finished(operation: Any, tables: Mapping[str, sa.Table]) -> Iterator[ops.MigrateOperation]:
+def _finished(operation: Any, tables: Mapping[str, sa.Table], dialect: sa.Dialect) -> Iterator[ops.MigrateOperation]:
     """An operation as it is written: what first use has made already is taken as it is."""
     table = tables.get(getattr(operation, "table_name", ""))
     if isinstance(operation, ops.CreateTableOp):
         operation.info = {}
         operation.if_not_exists = True
     elif isinstance(operation, ops.ModifyTableOps):
+        # Alembic's batch mode refuses that beside what makes SQLite build the table anew.
+        only_indexes = all(isinstance(each, ops.CreateIndexOp) for each in operation.ops)
         for each in operation.ops:
             if isinstance(each, ops.CreateIndexOp):
-                each.if_not_exists = True
-            elif isinstance(each, ops.AddColumnOp) and table is not None:
-                _give_default(table.info[TABLE], each.column)
+                each.if_not_exists = only_indexes or None
+            elif isinstance(each, ops.AddColumnOp):
+                if table is not None:
+                    _give_default(table.info[TABLE], each.column)
+                else:
+                    _give_declared_default(each.table_name, each.column, dialect)
     elif isinstance(operation, ops.CreateIndexOp):
         operation.if_not_exists = True
         if table is not None:
@@ -172,11 +181,28 @@ def _give_default(table: Table, column: sa.Column[Any]) -> None:
             text = value if isinstance(value, str) else sa.text(table.dialect.literal(value))
             column.server_default = sa.DefaultClause(text)
     elif not column.nullable:
-        logger.warning(
-            "%s.%s has no default: say in the new file what it shall be in the records that are there",
-            table.schema.name,
-            name,
-        )
+        _warn(table.schema.name, name)
+
+
+def _give_declared_default(table: str, column: sa.Column[Any], dialect: sa.Dialect) -> None:
+    """The same for a column of a declarative class, whose `default` is a value of Python."""
+    if column.nullable or column.server_default is not None or column.computed or column.identity:
+        return
+    process = column.type.dialect_impl(dialect).bind_processor(dialect)
+    value = column.default.arg if isinstance(column.default, ScalarElementColumnDefault) else None
+    value = value if process is None or value is None else process(value)
+    if isinstance(value, bool | int | float):
+        column.server_default = sa.DefaultClause(sa.text(str(value).lower()))
+    elif isinstance(value, str | Decimal | UUID | date):
+        column.server_default = sa.DefaultClause(str(value))
+    else:
+        _warn(table, column.name)
+
+
+def _warn(table: str, column: str) -> None:
+    logger.warning(
+        "%s.%s has no default: say in the new file what it shall be in the records that are there", table, column
+    )
 
 
 def _escaped(sql: str) -> str:

@@ -47,7 +47,7 @@ def describe(host: Host, manager: ConnectionManager[Any], owners: Mapping[str, s
     metadata = sa.MetaData()
     modules = [_imported(name) for name in host.settings.migrations.models]
     for each in _declared(host, manager):
-        each.to_metadata(metadata)
+        _copied(each, metadata)
     taken = dict(owners)
     for each in metadata.tables.values():
         taken |= {str(index.name): each.name for index in each.indexes}
@@ -56,11 +56,21 @@ def describe(host: Host, manager: ConnectionManager[Any], owners: Mapping[str, s
             continue
         table = backend.table
         if isinstance(table, MappedTable):
-            table.given.to_metadata(metadata)
+            _copied(table.given, metadata)
         else:
             copy = table.table.to_metadata(metadata)
             copy.info[DESCRIBED] = table.described(sa.MetaData(), partial(_index_name, table, taken))
     return metadata
+
+
+def _copied(table: sa.Table, metadata: sa.MetaData) -> None:
+    """With the names of its constraints: what a column's `unique=True` stands for is made anew, and without one."""
+    names = {
+        tuple(each.columns.keys()): each.name for each in table.constraints if isinstance(each, sa.UniqueConstraint)
+    }
+    for each in table.to_metadata(metadata).constraints:
+        if isinstance(each, sa.UniqueConstraint) and each.name is None:
+            each.name = names[tuple(each.columns.keys())]
 
 
 def _index_name(table: Table, taken: dict[str, str], own: str) -> str:

@@ -76,4 +76,4 @@ def _run(context: MigrationContext, script: Script, direction: Direction) -> Non
         with Operations.context(context):
             work()
     except Exception as error:  # noqa: BLE001 - whatever an application's code raises
-        raise explained(f"{name_of(script)} cannot be shown", error) from cause(error)
+        raise explained(f"{name_of(script)} cannot be shown", error, script.path) from cause(error)

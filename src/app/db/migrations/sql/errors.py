@@ -1,5 +1,6 @@
 """What goes wrong in a revision as ours, without what the driver's text may have of a record's values."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,21 +19,29 @@ def ours(connection: str) -> Iterator[None]:
         yield
     except CommandError as error:
         raise MigrationError(f"{connection}: {_way_out(str(error))}") from error
+    except sa.exc.ProgrammingError as error:  # such as a role that may not create
+        raise MigrationError(f"{connection}: {_reason(error)}") from None
     except sa.exc.DBAPIError as error:
         raise StoreUnavailableError(f"{connection}: {_reason(error)}") from None
 
 
-def explained(place: str, error: Exception) -> AppError:
-    """The error of a revision, which names it."""
+def explained(place: str, error: Exception, path: str) -> AppError:
+    """The error of a revision, which names it, and the line of its file."""
     if isinstance(error, AppError):
-        ours: AppError = error if str(error).startswith(place) else MigrationError(f"{place}: {error}")
-    elif isinstance(error, sa.exc.DBAPIError):
+        return error if str(error).startswith(place) else MigrationError(f"{place}: {error}")
+    place += _line(error, path)
+    if isinstance(error, sa.exc.DBAPIError):
         ours = MigrationError(f"{place}: {_reason(error)}: {AGAIN}")
     elif isinstance(error, sa.exc.SQLAlchemyError | CommandError):
         ours = MigrationError(f"{place}: {error}: {AGAIN}")
     else:
         ours = MigrationError(f"{place}: the code of the migration failed ({type(error).__name__}): {AGAIN}")
     return ours
+
+
+def _line(error: Exception, path: str) -> str:
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == path]
+    return f", line {lines[-1]}" if lines else ""
 
 
 def cause(error: Exception) -> Exception | None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -31,7 +32,7 @@ from .environment import RUN
 from .errors import ours
 from .indexes import owners
 from .lock import is_locked
-from .revisions import Revision, checksum_of, known, load, named, refuse_unsound
+from .revisions import Revision, checksum_of, known, load, named, refuse_heads, refuse_unsound
 from .run import Run
 
 R = TypeVar("R")
@@ -139,8 +140,10 @@ class SQLMigrator(Migrator):
 
     def _up(self, run: Run, to: str | None) -> Report:
         revisions = self._read(run)
-        if all(each.state == "applied" for each in revisions) and to is None:
+        # What is missing may be a newer version's, of which this one is restarted beside it.
+        if all(each.state in ("applied", "missing") for each in revisions) and to is None:
             return Report(self.connection)  # the usual start of an application: a look, and no lock
+        refuse_heads(self.connection, self._directory())
         target = "heads" if to is None else named(revisions, to).id
         self._alembic(run, lambda script, heads: script._upgrade_revs(target, heads))  # noqa: SLF001 - as its command does
         return self._report(run)
@@ -169,9 +172,11 @@ class SQLMigrator(Migrator):
         return applied[::-1][:steps]
 
     def _repair(self, run: Run, *, revert: bool, accept_edits: bool) -> Report:
+        accepted: list[str] = []
         for each in self._read(run):
             if each.state == "edited" and accept_edits:
                 self._accept(run, each)
+                accepted.append(each.name)
             elif each.entry is not None and not each.entry.complete:
                 if each.script is None:
                     raise MigrationError(f"{self.connection}: the file of {each.name} is gone: restore it to go on")
@@ -181,7 +186,7 @@ class SQLMigrator(Migrator):
                 else:
                     run.resume = each.id
                     self._finish(run, each.script, each.entry)
-        return self._report(run)
+        return replace(self._report(run), accepted=tuple(accepted))
 
     def _finish(self, run: Run, script: Script, entry: Entry) -> None:
         before = script.down_revision
@@ -201,6 +206,7 @@ class SQLMigrator(Migrator):
     def _new(self, run: Run, message: str, *, autogenerate: bool) -> Path:
         if autogenerate:
             refuse_unsound(self.connection, self._read(run))
+        refuse_heads(self.connection, self._directory())
         with self._exclusively(run):
             made = command.revision(self._config(run), message, autogenerate=autogenerate)
         assert isinstance(made, Script)  # noqa: S101 - one is made at a time
@@ -236,6 +242,7 @@ class SQLMigrator(Migrator):
         revisions = self._read(run)
         refuse_unsound(self.connection, revisions)
         if direction is Direction.UP:
+            refuse_heads(self.connection, self._directory())
             last = len(revisions) if to is None else revisions.index(named(revisions, to)) + 1
             chosen = [each for each in revisions[:last] if each.state == "pending"]
         else:

@@ -1,11 +1,12 @@
 """The files of revisions as Alembic orders them, beside what the database has of them."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
-from alembic.util import CommandError
+from alembic.util import CommandError, to_tuple
 
 from ....core.errors import MigrationError
 from ..files import checksum
@@ -48,20 +49,52 @@ def checksum_of(script: Script) -> str:
 def load(directory: ScriptDirectory) -> list[Script]:
     """All revisions, first to last. MigrationError where a file cannot be imported, or two are the same revision."""
     try:
-        scripts = [*directory.walk_revisions()][::-1]
+        with warnings.catch_warnings():  # of Alembic's, about what is said here as an error
+            warnings.simplefilter("ignore", UserWarning)
+            scripts = [*directory.walk_revisions()][::-1]
     except (CommandError, MigrationError):
         raise
+    except KeyError as error:
+        _refuse_gaps(directory, error.args[0])
+        raise _not_imported(directory, error) from error
     except Exception as error:
-        raise MigrationError(
-            f"a file in {', '.join(map(str, directory.version_locations))} cannot be imported: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        raise _not_imported(directory, error) from error
     files = [each for each in Path(directory.versions).glob("*.py") if not each.name.startswith("_")]
     if len(files) > len(scripts):
         used = {Path(each.path).name for each in scripts}
         left = ", ".join(sorted(each.name for each in files if each.name not in used))
         raise MigrationError(f"{left} in {directory.versions} says the `revision` of another file: give it its own")
     return scripts
+
+
+def _not_imported(directory: ScriptDirectory, error: Exception) -> MigrationError:
+    return MigrationError(
+        f"a file in {', '.join(map(str, directory.version_locations))} cannot be imported: "
+        f"{type(error).__name__}: {error}"
+    )
+
+
+def _refuse_gaps(directory: ScriptDirectory, missing: object) -> None:
+    """MigrationError where a file says that it follows one that is not there; a KeyError is all that Alembic has."""
+    try:
+        scripts = [*directory._load_revisions()]  # noqa: SLF001 - each for itself
+    except KeyError:  # a file's own
+        return
+    for each in scripts:
+        if missing in (*to_tuple(each.down_revision, default=()), *to_tuple(each.dependencies, default=())):
+            raise MigrationError(
+                f"{each.path}: it follows the revision {missing!r}, and no file is that one: restore the file"
+            ) from None
+
+
+def refuse_heads(connection: str, directory: ScriptDirectory) -> None:
+    """MigrationError where it is open in which order revisions go."""
+    heads = sorted(name_of(directory.get_revision(each)) for each in directory.get_heads())
+    if len(heads) > 1:
+        raise MigrationError(
+            f"{connection}: nothing says which of {' and '.join(heads)} comes first: give one of them the `revision` "
+            "of the other as its `down_revision`"
+        )
 
 
 def known(

@@ -74,7 +74,7 @@ class Run:
         with locked(self.engine, self.path, self.interrupt, wait=self.wait), self.writing() as connection:
             context = MigrationContext.configure(connection, opts=dict(_COMMON))
             with context.begin_transaction(_per_migration=True), Operations.context(context):
-                with _explaining(self.connection, name), tolerating(context):
+                with _explaining(self.connection, script), tolerating(context):
                     script.module.downgrade()
                 connection.execute(ledger.remove(script.revision))
         self.done.append((name, Direction.DOWN))
@@ -83,6 +83,7 @@ class Run:
         with self.engine.connect() as connection:
             metadata = self.metadata(connection)
             connection.rollback()
+            environment.context_opts["dont_mutate"] = True  # Alembic would make its table
             from_nothing = not any(True for _ in environment.script.walk_revisions())
             environment.configure(
                 connection,
@@ -166,7 +167,7 @@ class Run:
         statements = Statements(context, mark, done=before.done if before else None, killed=killed)
         broken = _broken_references(connection)
         try:
-            with _explaining(self.connection, name), statements.counted():
+            with _explaining(self.connection, script), statements.counted():
                 work(**options)
             more = _broken_references(connection) - broken
             if more:
@@ -252,13 +253,21 @@ def _broken_references(connection: sa.Connection) -> set[tuple[Any, ...]]:
     """Rows of SQLite that refer to nothing, which a rebuilt table may leave, as nothing looks meanwhile."""
     if connection.dialect.name != "sqlite":
         return set()
-    return {tuple(row) for row in connection.exec_driver_sql("PRAGMA foreign_key_check")}
+    broken: set[tuple[Any, ...]] = set()
+    for name in sa.inspect(connection).get_table_names():
+        try:
+            broken |= {
+                tuple(row) for row in connection.exec_driver_sql("SELECT * FROM pragma_foreign_key_check(?)", (name,))
+            }
+        except sa.exc.OperationalError:  # it refers to what is not unique, which SQLite finds only now
+            broken.add((name,))
+    return broken
 
 
 @contextmanager
-def _explaining(connection: str, name: str) -> Iterator[None]:
+def _explaining(connection: str, script: Script) -> Iterator[None]:
     """Errors of a revision, named by it."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - whatever an application's code raises
-        raise explained(f"{connection}: {name}", error) from cause(error)
+        raise explained(f"{connection}: {name_of(script)}", error, script.path) from cause(error)
