@@ -17,7 +17,7 @@ from ._mapped_schema import Present, check_columns, creation, needed_tables
 from ._postgres_dialect import CODE_POINTS, SCHEMA_LOCK
 from ._sql import EXPIRES, EXTRA
 from ._sql_mapped import MappedTable
-from ._sql_table import Table, is_same_ddl, migrated, refuse_missing
+from ._sql_table import Table, check_unknown, is_same_ddl, migrated, refuse_missing
 from .base import LEDGER
 
 logger = get_logger(__name__)
@@ -30,7 +30,8 @@ _LOCK_SECONDS = 5
 _COLUMNS = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, coalesce(a.attnum = ANY(i.indkey), false),
            coalesce(o.collname IN ('C', 'POSIX', 'ucs_basic') OR o.collprovider = 'b' OR o.collname = 'default' AND
-                (d.datlocprovider = 'b' OR d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')), true)
+                (d.datlocprovider = 'b' OR d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')), true),
+           a.atthasdef OR a.attidentity <> ''
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
     JOIN pg_database d ON d.datname = current_database()
@@ -71,6 +72,7 @@ class _Column(NamedTuple):
     not_null: bool
     in_key: bool
     by_code_point: bool
+    has_default: bool
 
 
 class _Index(NamedTuple):
@@ -144,6 +146,11 @@ async def _compare(connection: Connection, table: Table) -> tuple[list[_Work], M
     names = [table.index_name(index) for index in table.schema.indexes]
     indexes = {row[0]: _Index(*row[1:]) for row in await _rows(connection, INDEXES, (names, name))}
     if columns:
+        unknown = {n: found for n, found in columns.items() if n not in (*table.table.c.keys(), EXTRA, EXPIRES)}
+        if unknown:
+            has_ledger = bool(await _rows(connection, _HAS_LEDGER, (LEDGER,)))
+            can_be_left_out = {each: found.has_default or not found.not_null for each, found in unknown.items()}
+            check_unknown(table, can_be_left_out, has_ledger=has_ledger)
         work = _column_work(table, columns)
     else:
         create = table.ddl(sa.schema.CreateTable(table.table))
@@ -195,13 +202,6 @@ def _column_work(table: Table, present: Mapping[str, _Column]) -> list[_Work]:
             _check_column(table, column, present[column.name])
         else:
             work.append(_Work(table.add_column(column), f"added the column {name}.{column.name}"))
-    unknown = [each for each in present if each not in table.table.c and each not in (EXTRA, EXPIRES)]
-    if unknown:
-        statements = "; ".join(f"ALTER TABLE {table.quote(name)} DROP COLUMN {table.quote(each)}" for each in unknown)
-        raise MigrationError(
-            f"the table {name} has columns that the model has not ({', '.join(unknown)}): "
-            f"add them to the model, or run {statements}"
-        )
     return work
 
 

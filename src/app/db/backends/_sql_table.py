@@ -44,6 +44,22 @@ def refuse_missing(table: "Table", missing: Sequence[str]) -> None:
         raise MigrationError(f"{table.schema.name} is not as the model has it (not yet {', nor '.join(missing)})")
 
 
+def check_unknown(table: "Table", unknown: Mapping[str, bool], *, has_ledger: bool) -> None:
+    """Refuse columns that the model has not. The values say which can be left out when a row is written.
+
+    With a ledger such columns are those of a newer version, beside which this one goes on until it is replaced.
+    """
+    wrong = [column for column, can_be_left_out in unknown.items() if not (has_ledger and can_be_left_out)]
+    if wrong:
+        name = table.quote(table.schema.name)
+        drops = "; ".join(f"ALTER TABLE {name} DROP COLUMN {table.quote(column)}" for column in wrong)
+        way_out = "" if has_ledger else f", or, where no version of the application needs what is in them, run {drops}"
+        raise MigrationError(
+            f"the table {table.schema.name} has columns that the model has not ({', '.join(wrong)}): "
+            f"add them to the model{way_out}"
+        )
+
+
 def is_same_ddl(first: str, second: str) -> bool:
     """Whether two statements make the same index; a migration quotes names only where it has to."""
     return " ".join(first.replace('"', "").split()) == " ".join(second.replace('"', "").split())

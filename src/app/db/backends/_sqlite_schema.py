@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from ...core.errors import ConfigurationError, MigrationError
 from ...core.utils.logger import get_logger
 from ._sql import EXPIRES, EXTRA
-from ._sql_table import Table, is_same_ddl, migrated, refuse_missing
+from ._sql_table import Table, check_unknown, is_same_ddl, migrated, refuse_missing
 from ._sqlite_dialect import SQLiteDialect
 from .base import LEDGER
 
@@ -21,6 +21,7 @@ class _Column(NamedTuple):
     kind: str
     not_null: bool
     in_key: bool
+    has_default: bool = False
 
 
 def ensure_table(connection: sqlite3.Connection, table: Table) -> None:
@@ -33,14 +34,15 @@ def ensure_table(connection: sqlite3.Connection, table: Table) -> None:
     if name.lower().startswith("sqlite_"):
         raise ConfigurationError(f"{name!r} cannot name a collection: SQLite keeps such names for itself")
     present = {
-        row[1]: _Column(row[2], bool(row[3]), bool(row[5]))
+        row[1]: _Column(row[2], bool(row[3]), bool(row[5]), row[4] is not None)
         for row in connection.execute("SELECT * FROM pragma_table_info(?)", (name,))
     }
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (LEDGER,)).fetchone():
+    has_ledger = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (LEDGER,)).fetchone() is not None
+    if has_ledger:
         with migrated():
-            refuse_missing(table, [done for _, done in _work(connection, table, present)])
+            refuse_missing(table, [done for _, done in _work(connection, table, present, has_ledger=True)])
         return
-    for statement, done in _work(connection, table, present):
+    for statement, done in _work(connection, table, present, has_ledger=False):
         try:
             connection.execute(statement)
         except sqlite3.IntegrityError as error:
@@ -48,18 +50,20 @@ def ensure_table(connection: sqlite3.Connection, table: Table) -> None:
         logger.info("%s", done)
 
 
-def _work(connection: sqlite3.Connection, table: Table, present: dict[str, _Column]) -> list[tuple[str, str]]:
+def _work(
+    connection: sqlite3.Connection, table: Table, present: dict[str, _Column], *, has_ledger: bool
+) -> list[tuple[str, str]]:
     """Statements, and what to log of each."""
     name = table.schema.name
     work = []
     if present:
-        work += _column_work(table, present)
+        work += _column_work(table, present, has_ledger=has_ledger)
     else:
         work.append((table.ddl(sa.schema.CreateTable(table.table)), f"created the table {name}"))
     return work + _index_work(connection, table)
 
 
-def _column_work(table: Table, present: dict[str, _Column]) -> list[tuple[str, str]]:
+def _column_work(table: Table, present: dict[str, _Column], *, has_ledger: bool) -> list[tuple[str, str]]:
     name = table.schema.name
     work = []
     for column in table.table.c:
@@ -67,13 +71,9 @@ def _column_work(table: Table, present: dict[str, _Column]) -> list[tuple[str, s
             _compare(name, column, present[column.name])
         else:
             work.append((table.add_column(column), f"added the column {name}.{column.name}"))
-    unknown = [each for each in present if each not in table.table.c and each not in (EXTRA, EXPIRES)]
-    if unknown:
-        statements = "; ".join(f"ALTER TABLE {table.quote(name)} DROP COLUMN {table.quote(each)}" for each in unknown)
-        raise MigrationError(
-            f"the table {name} has columns that the model has not ({', '.join(unknown)}): "
-            f"add them to the model, or run {statements}"
-        )
+    unknown = {each: found for each, found in present.items() if each not in (*table.table.c.keys(), EXTRA, EXPIRES)}
+    can_be_left_out = {each: found.has_default or not found.not_null for each, found in unknown.items()}
+    check_unknown(table, can_be_left_out, has_ledger=has_ledger)
     return work
 
 
