@@ -53,7 +53,7 @@ def check_unknown(table: "Table", unknown: Mapping[str, bool], *, has_ledger: bo
     if wrong:
         name = table.quote(table.schema.name)
         drops = "; ".join(f"ALTER TABLE {name} DROP COLUMN {table.quote(column)}" for column in wrong)
-        way_out = "" if has_ledger else f", or, where no version of the application needs what is in them, run {drops}"
+        way_out = "" if has_ledger else f"; or where no version of the application needs what is in them, run {drops}"
         raise MigrationError(
             f"the table {table.schema.name} has columns that the model has not ({', '.join(wrong)}): "
             f"add them to the model{way_out}"
