@@ -115,7 +115,7 @@ async def test_a_new_field_without_a_default_names_the_way_out(url: str) -> None
     second = create_model("Second", __base__=First, added=(int, ...))
     message = await refused(url, second)
     assert "give the field a default" in message
-    execute(url, message.partition(", run ")[2].partition("…")[0] + "5")
+    execute(url, message.partition("or run ")[2].partition("…")[0] + "5")
     async with opened(url, second) as repo:
         assert (await repo.get_or_raise("1")).added == 5
 

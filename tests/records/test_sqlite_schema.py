@@ -113,7 +113,7 @@ async def test_a_new_field_without_a_default_names_the_way_out(tmp_path: Path) -
     second = create_model("Second", __base__=First, added=(int, ...))
     message = await refused(tmp_path, second)
     assert "give the field a default" in message
-    command = message.partition(", run ")[2].partition("…")[0] + "5"
+    command = message.partition("or run ")[2].partition("…")[0] + "5"
     execute(tmp_path, command)
     async with opened(tmp_path, second) as repo:
         assert (await repo.get_or_raise("1")).added == 5
