@@ -21,7 +21,7 @@ from ..redis_server import RedisServer, free_port
 TYPED = (StoreUnavailableError, DeadlineExceededError, OutcomeUnknownError)
 
 
-def until(true: Callable[[], bool], seconds: float = 15) -> None:
+def until(true: Callable[[], bool], seconds: float = 45) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline

@@ -207,7 +207,7 @@ class Table:
     def _index(self, table: sa.Table, index: Index, name: str) -> sa.Index:
         where = self.index_condition(index)
         options: Any = {} if where is None else {f"{self.dialect.sqlalchemy.name}_where": sa.literal_column(where)}
-        fields = [self.dialect.ordering(table.c[each], self._sortable(each)) for each in index.fields]
+        fields = [self.dialect.ordering(table.c[each.name], each) for each in map(self._sortable, index.fields)]
         return sa.Index(name, *fields, unique=index.unique, **options)
 
     def index_condition(self, index: Index) -> str | None:
