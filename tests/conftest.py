@@ -12,6 +12,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from app.core import current
+
 from .connections.embedded.engines import make_engine
 from .redis_server import RedisServer
 
@@ -72,6 +74,7 @@ def _own_garbage(request: pytest.FixtureRequest) -> Iterator[None]:
 def _only_own_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MANYSTORE_CONFIG", raising=False)
     monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setattr(current, "_default", None)  # the layer of another test is in another directory
 
 
 @pytest.fixture

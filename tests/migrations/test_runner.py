@@ -1,6 +1,9 @@
 """Which migrations are applied, refused, repaired and taken back."""
 
 import asyncio
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from app.core.errors import MigrationError, UnsupportedOperationError
 from app.db import DataLayer
 from app.db.migrations import Events
+from app.db.migrations.files import find, load
 
 from .place import Place, everything, put, rows
 
@@ -263,3 +267,15 @@ async def test_a_migration_for_another_loop(place: Place, data: DataLayer, thing
     await asyncio.to_thread(elsewhere)
     assert await numbers(things) == [1, 2, 3, 4, 5]
     assert await states(place, data) == {"001": "applied"}
+
+
+def test_a_file_corrected_within_a_second_to_the_same_size_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "001_first.py"
+    text = "from app.db.migrations import Migration\n\nclass First(Migration):\n    def up(self):\n"
+    for name in ("aa", "bb"):
+        path.write_text(f"{text}        self.create_collection({name!r})\n")
+        os.utime(path, (1_000_000, 1_000_000))
+        assert [str(step) for step in load(find(tmp_path)[0]).steps_up()] == [f"create the collection {name}"]

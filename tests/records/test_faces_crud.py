@@ -1,5 +1,6 @@
 """The storage layer of spec/000: its example runs, on the default store and on each other."""
 
+import weakref
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Optional
 import pytest
 from pydantic import BaseModel
 
+from app.core import current
 from app.core.errors import DuplicateRecordError, InvalidChangeError, InvalidFilterError, StoreUnavailableError
 from app.db import DataLayer, Index
 from app.db.repositories.crud import (
@@ -76,6 +78,7 @@ async def example() -> None:
 
 async def test_the_example_on_the_default_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(current, "_open", weakref.WeakSet())  # one that another test forgot would be meant
     await init_db()
     assert get_database().connections.get_connection_status()["sqlite"] == "connected"
     await example()

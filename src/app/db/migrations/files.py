@@ -4,12 +4,13 @@
 """
 
 import hashlib
-import importlib.util
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from itertools import pairwise
 from pathlib import Path
+from types import CodeType, ModuleType
 
 from ...core.errors import MigrationError
 from .migration import Migration
@@ -66,14 +67,23 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
+class _SourceLoader(SourceFileLoader):
+    """Python keeps what it compiled by second and size, and would run the old text of a file corrected within one."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        del fullname
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
+
+
 def load(file: MigrationFile) -> Migration:
     """The migration that the file defines; MigrationError where it has none, or several, or cannot be imported."""
-    spec = importlib.util.spec_from_file_location(f"manystore_migration_{file.name}", file.path)
-    if spec is None or spec.loader is None:
-        raise MigrationError(f"{file.path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
+    name = f"manystore_migration_{file.name}"
+    loader = _SourceLoader(name, str(file.path))
+    module = ModuleType(name)
+    module.__file__ = str(file.path)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:
         raise MigrationError(f"{file.path} cannot be imported: {type(error).__name__}: {error}") from error
     classes = [
