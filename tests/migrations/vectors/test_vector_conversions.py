@@ -11,7 +11,7 @@ from app.db import DataLayer
 from app.db.migrations.store import Found, Replacement
 from app.db.migrations.stores._qdrant_payload import is_row
 from app.db.vector.payload import make_row
-from app.db.vector.qdrant_filter import TERMS, number_payload
+from app.db.vector.qdrant_payload import TERMS, number_payload
 
 from .places import Place
 from .test_vector_stores import ROWS

@@ -21,7 +21,8 @@ try:
 except ImportError as error:
     raise MissingDependencyError.for_extra("qdrant-edge-py", "embedded") from error
 
-from .qdrant_filter import TERMS, document_is, number_payload
+from .qdrant_filter import document_is
+from .qdrant_payload import SHOWN, TERMS, number_field, point_id, row_payload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,21 +36,11 @@ BATCH: Final = 64  # points in one call: it holds the interpreter's lock for 6 m
 PAGE: Final = 500
 MAX_INDEXES: Final = 32
 
-_IDS = uuid.UUID("b5a4d5de-5f0c-5c43-8a52-6d1f0f7e2c19")
 _DISTANCES = {
     Distance.COSINE: engine.Distance.Cosine,
     Distance.L2: engine.Distance.Euclid,
     Distance.INNER_PRODUCT: engine.Distance.Dot,
 }
-
-
-def point_id(row_id: str) -> uuid.UUID:
-    """A UUID in its usual spelling is itself; any other text has one made of it."""
-    try:
-        same = uuid.UUID(row_id)
-    except ValueError:
-        return uuid.uuid5(_IDS, row_id)
-    return same if str(same) == row_id else uuid.uuid5(_IDS, row_id)
 
 
 class QdrantCollection:
@@ -87,7 +78,7 @@ class QdrantCollection:
     def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:
         for start in range(0, len(rows), BATCH):
             points = [
-                engine.Point(point_id(row.id), vector, _payload(row, embedded_at))
+                engine.Point(point_id(row.id), vector, row_payload(row, embedded_at))
                 for row, vector in zip(
                     rows[start : start + BATCH], vectors[start : start + BATCH].tolist(), strict=True
                 )
@@ -133,9 +124,10 @@ class QdrantCollection:
                 done += [row_id for row_id in ids if point_id(row_id) in points]
         return done
 
-    def index(self, fields: frozenset[str]) -> None:
+    def index(self, paths: frozenset[str]) -> None:
         """Index numbers that are asked for by order, once. Past MAX_INDEXES they are found all the same, by reading."""
-        if not fields or fields <= self._indexed:
+        fields = {number_field(path) for path in paths}
+        if fields <= self._indexed:
             return
         self._indexed |= self._shard.info().payload_schema.keys()
         for field in sorted(fields - self._indexed):
@@ -152,7 +144,7 @@ class QdrantCollection:
             for each in part:
                 if now.get(each.id) == each.metadata:
                     row = make_row(each.id, each.document_id, each.text, {**each.metadata, **changes})
-                    payload = _payload(row, each.embedded_at)
+                    payload = row_payload(row, each.embedded_at)
                     self._shard.update(engine.UpdateOperation.overwrite_payload([point_id(each.id)], payload))
                     total += 1
             self._collections.wrote(self._name, len(part))
@@ -244,7 +236,7 @@ class QdrantCollection:
         self._collections.wrote(self._name, 1)
 
 
-_SHOWN: Final[Any] = ["id", "doc", "text", "metadata", "at"]
+_SHOWN: Final[Any] = list(SHOWN)
 
 
 def _make_shard(contract: CollectionContract, path: str) -> engine.EdgeShard:
@@ -255,18 +247,6 @@ def _make_shard(contract: CollectionContract, path: str) -> engine.EdgeShard:
     shard.update(engine.UpdateOperation.create_field_index("doc", engine.PayloadSchemaType.Keyword))
     shard.update(engine.UpdateOperation.create_field_index(TERMS, engine.KeywordIndexParams(prefix=True)))
     return shard
-
-
-def _payload(row: Row, embedded_at: str) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "doc": row.document_id,
-        "text": row.text,
-        "metadata": row.metadata,
-        "at": embedded_at,
-        TERMS: row.terms,
-        **number_payload(row.numbers),
-    }
 
 
 def _found(record: Any, score: float = 0.0) -> Found:

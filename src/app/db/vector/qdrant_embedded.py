@@ -12,8 +12,10 @@ from ..query.evaluate import matches
 from .contract import CollectionContract
 from .engine import Asked, Found, VectorEngine, check_dimension
 from .payload import Row
-from .qdrant_collection import BATCH, PAGE, QdrantCollection, point_id
-from .qdrant_filter import Compiled, compile_filter, document_is, has_ids
+from .qdrant_collection import BATCH, PAGE, QdrantCollection
+from .qdrant_filter import Condition, compile_filter, document_is, has_ids
+from .qdrant_payload import point_id
+from .term_filter import Compiled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +68,7 @@ class QdrantEdgeEngine(VectorEngine):
     ) -> list[Found]:
         asked = vector.tolist()
 
-        def search(collection: QdrantCollection, condition: Any) -> list[Found]:
+        def search(collection: QdrantCollection, condition: Condition) -> list[Found]:
             check_dimension(self.collection, collection.dimension, vector)
             return collection.search(asked, k, condition, vectors=vectors)
 
@@ -80,7 +82,7 @@ class QdrantEdgeEngine(VectorEngine):
     ) -> list[Found]:
         asked = vector.tolist()
 
-        def search(collection: QdrantCollection, condition: Any) -> list[Found]:
+        def search(collection: QdrantCollection, condition: Condition) -> list[Found]:
             check_dimension(self.collection, collection.dimension, vector)
             return collection.hybrid(asked, text, k, condition, candidates=candidates)
 
@@ -138,7 +140,7 @@ class QdrantEdgeEngine(VectorEngine):
         return await engine.write(lambda collections: collections.drop(self.collection))
 
     async def _search(
-        self, predicate: Predicate, search: Callable[[QdrantCollection, Any], list[Found]]
+        self, predicate: Predicate, search: Callable[[QdrantCollection, Condition], list[Found]]
     ) -> list[Found]:
         """Search within what meets the predicate; where the engine cannot say it, within the rows that do."""
         compiled = compile_filter(predicate)
@@ -159,7 +161,7 @@ class QdrantEdgeEngine(VectorEngine):
         return await self._read(job, _NO_ROWS, compiled)
 
     async def _matching(
-        self, predicate: Predicate, compiled: Compiled, *, vectors: bool = False
+        self, predicate: Predicate, compiled: Compiled[Condition], *, vectors: bool = False
     ) -> AsyncIterator[list[Found]]:
         after: uuid.UUID | None = None
         while True:
@@ -178,7 +180,7 @@ class QdrantEdgeEngine(VectorEngine):
         self,
         work: Callable[[QdrantCollection], R],
         absent: R,
-        compiled: Compiled | None = None,
+        compiled: Compiled[Condition] | None = None,
         *,
         write: bool = False,
     ) -> R:
@@ -190,12 +192,14 @@ class QdrantEdgeEngine(VectorEngine):
             if collection is None:
                 return absent
             if compiled is not None:
-                collection.index(compiled.ranges)
+                collection.index(compiled.ordered)
             return work(collection)
 
         return await (engine.write(job) if write else engine.read(job))
 
-    async def _change(self, work: Callable[[QdrantCollection], R], absent: R, compiled: Compiled | None = None) -> R:
+    async def _change(
+        self, work: Callable[[QdrantCollection], R], absent: R, compiled: Compiled[Condition] | None = None
+    ) -> R:
         """Change what is there; a collection that does not exist has nothing to change."""
         return await self._read(work, absent, compiled, write=True)
 

@@ -21,7 +21,7 @@ except ImportError as error:
     raise MissingDependencyError.for_extra("qdrant-edge-py", "embedded") from error
 
 from ...vector.qdrant_collection import BATCH, QdrantCollection
-from ...vector.qdrant_filter import number_field
+from ...vector.qdrant_payload import number_field
 
 R = TypeVar("R")
 

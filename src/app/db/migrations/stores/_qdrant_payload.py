@@ -10,6 +10,7 @@ from typing import Any
 
 from ....core.errors import InvalidChangeError
 from ...vector.payload import make_row
+from ...vector.qdrant_payload import TERMS, number_payload
 from ..store import Replacement
 
 _ROW = frozenset({"id", "doc", "text", "metadata", "at", "terms"})
@@ -27,8 +28,6 @@ def to_document(payload: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def row_changes(payload: Mapping[str, Any], replacement: Replacement) -> dict[str, Any]:
     """What changes in the payload of a row of ours."""
-    from ...vector.qdrant_filter import TERMS, number_payload  # noqa: PLC0415 - loads the embedded engine
-
     metadata = changed(json.loads(payload["metadata"]), replacement)
     document_id = metadata.get("document_id") or payload["doc"]
     if not isinstance(document_id, str):
