@@ -42,8 +42,9 @@ class VectorEngine(ABC):
     """One collection on one engine. The first write makes it, with its contract; until then reading finds nothing.
 
     Every operation checks the contract of a collection that is there, once it is known not to have changed from
-    memory, and every one that changes anything does so as a write (`check(…, write=True)`). Vectors are float32 arrays, finite, and under cosine of length 1. Errors leave it as ours, `raise … from`
-    the driver's. Any number of tasks, loops and (where the engine admits them) processes use a collection at once.
+    memory; one that changes anything does so as a write (`check(…, write=True)`). Vectors are float32 arrays, finite,
+    and under cosine of length 1. Errors leave it as ours, `raise … from` the driver's. Any number of tasks, loops and
+    (where the engine admits them) processes use a collection at once.
     """
 
     most: int = 10_000
