@@ -67,6 +67,7 @@ class PgVectorEngine(VectorEngine):
     ) -> None:
         super().__init__(manager, check_collection_name(collection), distance, asked)
         self._manager = manager
+        self._place = f"the collection {collection!r} in PostgreSQL"
         self._recall = recall
         self._filterable = tuple(filterable)
         """Paths that this engine has not looked after yet."""
@@ -307,7 +308,11 @@ class PgVectorEngine(VectorEngine):
             self._table, self._index = await self._on(look, write=False)
             self._looked = time.monotonic()
         if self._table is not None:
-            self._table.contract.check(asked, self._place, write=write)
+            try:
+                self._table.contract.check(asked, self._place, write=write)
+            except AppError:
+                self._forget()  # it may be made anew as it is asked for
+                raise
         return self._table
 
     async def _with_words(self) -> VectorTable | None:
@@ -331,10 +336,6 @@ class PgVectorEngine(VectorEngine):
             paths, self._filterable, there = self._filterable, (), table
             await self._long(lambda connection: index_metadata(connection, there, paths))
         return table
-
-    @property
-    def _place(self) -> str:
-        return f"the collection {self.collection!r} in PostgreSQL"
 
     def _row(self, table: VectorTable, row: Sequence[Any]) -> Found:
         vector = decode_vector(row[6], half=table.half) if len(row) > len(COLUMNS) else None

@@ -97,8 +97,9 @@ async def reembed(
     if await work.begin():
         await work.build()
         await work.switch(work.old.settles if settles is None else settles)
-    after = work.target.embedding
-    return ReembedReport(work.before.embedding, after, await work.old.count(ALL), work.embedded, work.removed)
+    else:
+        work.rows = await work.old.count(ALL)
+    return ReembedReport(work.before.embedding, work.target.embedding, work.rows, work.embedded, work.removed)
 
 
 class _State(Enum):
@@ -118,7 +119,7 @@ class _Reembedding:
         self._progress = progress
         self.old = store.engine_on(store.collection, self._any)
         self.staged = store.engine_on(staged_name(store.collection), self._asked)
-        self.embedded = self.removed = 0
+        self.rows = self.embedded = self.removed = 0
 
     async def look(self) -> _State:
         before = await self.old.contract()
@@ -205,6 +206,7 @@ class _Reembedding:
             self._report(phase, seen - len(waiting), total)
         changed += await self._embed(waiting)
         self._report(phase, seen, total)
+        self.rows = seen
         async for ids in surplus(self.staged, self.old):
             gone = await self.staged.delete(ids)
             self.removed += gone
