@@ -16,7 +16,7 @@ Manystore = Callable[..., subprocess.CompletedProcess[str]]
 def manystore(tmp_path: Path) -> Manystore:
     environment = {"HOME": str(tmp_path / "nobody"), "PATH": os.defpath, "COLUMNS": "160", "NO_COLOR": "1"}
 
-    def run(*arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-W", "error", "-m", "app.cli", *arguments],
             cwd=tmp_path,
@@ -25,7 +25,7 @@ def manystore(tmp_path: Path) -> Manystore:
             text=True,
             timeout=60,
             check=False,
-            input=answer,
+            stdin=stdin,
         )
 
     return run
@@ -63,6 +63,15 @@ def test_from_one_embedding_to_another_and_on_to_another_store(
     assert asked.returncode == 1
     assert "2 of 2 texts to embed with small: " in asked.stdout
     assert asked.stderr == "error: nobody is there to be asked: give --yes\n"
+
+    ours, terminal = os.openpty()
+    os.write(ours, b"n\n")
+    refused = manystore("vectors", "reembed", "--to", "small", stdin=terminal)
+    os.close(ours)
+    os.close(terminal)
+    assert refused.returncode == 1
+    assert refused.stdout.endswith("Go on? [y/N]: ")
+    assert "2 rows, wordllama/l2_supercat, 256 dimensions" in manystore("vectors", "info").stdout
 
     done = manystore("vectors", "reembed", "documents", "--to", "small", "--yes")
     assert done.returncode == 0, done.stderr
