@@ -101,6 +101,15 @@ class Collections:
         write_json(self._home(name) / _CONTRACT, dict(contract))
         self._contracts[name] = dict(contract)
 
+    def rename(self, old: str, new: str) -> None:
+        """Give a collection a name that none has."""
+        shard = self._shards.pop(old, None)
+        if shard is not None:
+            shard.close()
+        self._home(old).rename(self._home(new))
+        for kept in (self._contracts, self._unflushed, self._indexed):
+            kept.pop(old, None)
+
     def wrote(self, name: str, points: int) -> None:
         """Count what was written, and now and then make the engine's log short again."""
         unflushed = self._unflushed.get(name, 0) + points

@@ -12,7 +12,7 @@ from ..query.evaluate import matches
 from .contract import CollectionContract
 from .engine import Asked, Found, VectorEngine, check_dimension
 from .payload import Row
-from .qdrant_collection import BATCH, PAGE, QdrantCollection
+from .qdrant_collection import BATCH, PAGE, QdrantCollection, amend, drop, known, replace_by
 from .qdrant_filter import Condition, compile_filter, document_is, has_ids
 from .qdrant_payload import point_id
 from .term_filter import Compiled
@@ -137,7 +137,19 @@ class QdrantEdgeEngine(VectorEngine):
 
     async def drop(self) -> bool:
         engine = await self._manager.engine()
-        return await engine.write(lambda collections: collections.drop(self.collection))
+        return await engine.write(lambda collections: drop(collections, self.collection))
+
+    async def contract(self) -> CollectionContract | None:
+        engine = await self._manager.engine()
+        return await engine.read(lambda collections: known(collections, self.collection))
+
+    async def amend(self, change: Callable[[CollectionContract], CollectionContract]) -> CollectionContract | None:
+        engine = await self._manager.engine()
+        return await engine.write(lambda collections: amend(collections, self.collection, change))
+
+    async def replace_by(self, staged: str) -> None:
+        engine = await self._manager.engine()
+        await engine.write(lambda collections: replace_by(collections, self.collection, staged))
 
     async def _search(
         self, predicate: Predicate, search: Callable[[QdrantCollection, Condition], list[Found]]
@@ -188,7 +200,7 @@ class QdrantEdgeEngine(VectorEngine):
         engine = await self._manager.engine()
 
         def job(collections: Collections) -> R:
-            collection = QdrantCollection.find(collections, self.collection, contract)
+            collection = QdrantCollection.find(collections, self.collection, contract, write=write)
             if collection is None:
                 return absent
             if compiled is not None:
