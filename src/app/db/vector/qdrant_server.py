@@ -251,7 +251,7 @@ class QdrantServerEngine(VectorEngine):
         async for page in self._scroll(compiled.condition, ["metadata"], compiled=compiled):
             met = {str(each.id): payload_of(each)["metadata"] for each in page if matches(predicate, metadata_of(each))}
             for part in parts(list(met), BATCH):
-                if await self._delete(has_metadata({point: met[point] for point in part})):
+                if await self._delete(models.Filter(should=[has_metadata(point, met[point]) for point in part])):
                     total += len(part)
         return total
 
@@ -281,7 +281,7 @@ class QdrantServerEngine(VectorEngine):
             row = make_row(found.id, found.document_id, found.text, {**found.metadata, **changes})
             wanted[str(record.id)] = row.metadata
             payload = {"metadata": row.metadata, TERMS: row.terms, **number_payload(row.numbers)}
-            same = has_metadata({str(record.id): text})
+            same = has_metadata(str(record.id), text)
             operations.append(models.SetPayloadOperation(set_payload=models.SetPayload(payload=payload, filter=same)))
         if not operations or not await self._batch(operations):
             return total, []

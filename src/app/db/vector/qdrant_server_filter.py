@@ -1,6 +1,6 @@
 """The filter language as conditions of a Qdrant server."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from qdrant_client.models import (
     FieldCondition,
@@ -40,9 +40,10 @@ def both(*parts: Filter) -> Filter:
     return Filter(must=list(parts))
 
 
-def has_metadata(texts: Mapping[str, str]) -> Filter:
-    """Points that still have the metadata, as its text, with which they were read."""
-    return Filter(should=[both(has_ids([point]), field_is("metadata", text)) for point, text in texts.items()])
+def has_metadata(point: str, text: str) -> Filter:
+    """The point, as long as it has the metadata, as its text, with which it was read."""
+    kept = FieldCondition(key="metadata", match=MatchValue(value=text))
+    return Filter(must=[HasIdCondition(has_id=[point]), kept])
 
 
 class _ServerConditions(Conditions[Filter]):
