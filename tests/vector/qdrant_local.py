@@ -7,7 +7,7 @@ time from whatever thread.
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -26,31 +26,42 @@ client_warnings.SEEN_MESSAGES.update(_UNUSED)
 
 
 class LocalServer:
-    """`calls` are the names and arguments of all that was asked. `before` may raise, and `version` is what it says."""
+    """`calls` is what was asked. `before` and `after` are run around each call, with its name."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "1.20.0") -> None:
+        self.version = version
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self.before: Callable[[str], None] = lambda _: None
-        self.after: Callable[[str], None] = lambda _: None
-        self.version = "1.20.0"
+        self.before: Callable[[str], Awaitable[None]] = _nothing
+        self.after: Callable[[str], Awaitable[None]] = _nothing
         self._engine = AsyncQdrantClient(":memory:")
         self._indexes: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         self._turn = threading.Lock()
 
-    def asked(self, name: str) -> list[dict[str, Any]]:
-        return [given for each, _, given in self.calls if each == name]
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self.calls]
+
+    def meanwhile(self, name: str, work: Callable[[], Awaitable[Any]]) -> None:
+        """Have something else done just before the next call of that name."""
+
+        async def once(called: str) -> None:
+            if called == name:
+                self.before = _nothing
+                await work()
+
+        self.before = once
 
     async def run(self, name: str, *given: Any, **options: Any) -> Any:
+        await self.before(name)
         with self._turn:
             self.calls.append((name, given, options))
-            self.before(name)
             try:
                 result = await getattr(self, f"_{name}", getattr(self._engine, name))(*given, **options)
-            except ValueError as error:
-                status = 404 if "not found" in str(error) else 409 if "already exists" in str(error) else 400
+            except (KeyError, ValueError) as error:  # the first for a point that is not there
+                missing = isinstance(error, KeyError) or "not found" in str(error)
+                status = 404 if missing else 409 if "already exists" in str(error) else 400
                 raise UnexpectedResponse(status, "", str(error).encode(), httpx.Headers()) from error
-            self.after(name)
-            return result
+        await self.after(name)
+        return result
 
     async def _info(self) -> models.VersionInfo:
         return models.VersionInfo(title="qdrant", version=self.version)
@@ -78,6 +89,9 @@ class LocalServer:
         return next((each.collection_name for each in aliases if each.alias_name == name), name)
 
 
+async def _nothing(_: str) -> None: ...
+
+
 class LocalClient:
     def __init__(self, server: LocalServer) -> None:
         self._server = server
@@ -94,7 +108,6 @@ class LocalManager(QdrantConnectionManager):
         super().__init__(QdrantSettings(url=SecretStr("http://127.0.0.1:9"), timeout=2))
         self.local_server = server or LocalServer()
 
-    async def _client(self, address: HttpAddress) -> AsyncQdrantClient:
+    async def _client(self, address: HttpAddress) -> Any:
         del address
-        client: Any = LocalClient(self.local_server)
-        return client
+        return LocalClient(self.local_server)

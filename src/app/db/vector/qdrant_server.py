@@ -37,6 +37,7 @@ from .qdrant_server_points import (
     batches,
     found_of,
     metadata_of,
+    new_vectors,
     parts,
     payload_of,
     point_of,
@@ -54,6 +55,7 @@ Read = models.Record
 _IDS: Final = 10_000
 """Rows among which one search looks where the server cannot say what is asked for."""
 _NO_PAGE: tuple[list[Read], models.ExtendedPointId | None] = ([], None)
+_ATTEMPTS: Final = 3
 _ORDERING: Final = models.WriteOrdering.MEDIUM  # without it replicas may apply two writes each in its own order
 
 
@@ -129,26 +131,17 @@ class QdrantServerEngine(VectorEngine):
         done: list[str] = []
         ids = list(texts)
         for start in range(0, len(ids), BATCH):
-            part = {point_of(row_id): number for number, row_id in enumerate(ids[start : start + BATCH], start)}
-            read = await self._records(list(part), ["text", "at"])
-            fresh = [each for each in read if payload_of(each)["text"] == texts[ids[part[str(each.id)]]]]
-            if not fresh:
-                continue
-            made = [models.PointVectors(id=each.id, vector=vectors[part[str(each.id)]].tolist()) for each in fresh]
-            same = as_read(fresh)
-            await self._batch(
-                [
-                    models.UpdateVectorsOperation(update_vectors=models.UpdateVectors(points=made, update_filter=same)),
-                    models.SetPayloadOperation(set_payload=models.SetPayload(payload={"at": embedded_at}, filter=same)),
-                ],
-                vectors.shape[1],
-            )
-            now = {
-                str(each.id)
-                for each in await self._records(list(part), ["at"])
-                if payload_of(each)["at"] == embedded_at
-            }
-            done += [ids[number] for point, number in part.items() if point in now]
+            wanted = {point_of(row_id): number for number, row_id in enumerate(ids[start : start + BATCH], start)}
+            for _ in range(_ATTEMPTS):
+                read = await self._records(list(wanted), ["text", "at"])
+                fresh = [each for each in read if payload_of(each)["text"] == texts[ids[wanted[str(each.id)]]]]
+                made = {str(each.id): vectors[wanted[str(each.id)]].tolist() for each in fresh}
+                # Nothing is written where a row has gone meanwhile, which no condition lets the server overlook.
+                if not fresh or await self._batch(new_vectors(made, as_read(fresh), embedded_at), vectors.shape[1]):
+                    break
+            now = await self._records(list(wanted), ["at"])
+            written = {str(each.id) for each in now if payload_of(each)["at"] == embedded_at}
+            done += [ids[number] for point, number in wanted.items() if point in written]
         return done
 
     async def nearest(

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final, TypeVar
 
 from qdrant_client import AsyncQdrantClient, models
@@ -139,9 +138,7 @@ class CollectionAccess:
             return None
         there.contract.check(asked, self._place, write=True)
         if there.contract.provider is None and asked.provider is not None and dimension is not None:
-            # Made by a migration: the first who writes says what it is embedded with.
-            claimed = replace(there.contract, provider=asked.provider, model=asked.model)
-            await self._collections.amend(there, claimed)
+            await self._collections.claim(there, asked)
             there = await self.look()
             if there is None:
                 return None

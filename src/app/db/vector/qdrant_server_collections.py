@@ -8,6 +8,7 @@ A server cannot rename a collection. One that takes another's place keeps its na
 what is staged next is then called otherwise, since its name is in use.
 """
 
+import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from .qdrant_payload import TERMS
 R = TypeVar("R")
 
 _CONTRACT: Final = "manystore"
+_CLAIM: Final = f"{_CONTRACT}_claim_"
 _FIXED: Final = ("provider", "model", "dimension", "distance")
 _OTHER: Final = "_2"
 _NOT_FOUND: Final = 404
@@ -113,6 +115,22 @@ class ServerCollections:
         if changes:
             name = await self._behind(collection.name)
             await self.write(lambda client: client.update_collection(name, metadata=changes))
+
+    async def claim(self, collection: ServerCollection, asked: CollectionContract) -> None:
+        """Say what a collection is embedded with that a migration made. Each embedding has a key of its own for that,
+        so of two who do it at the same time one at least sees the other's, and withdraws.
+        """
+        key = f"{_CLAIM}{hashlib.sha256(asked.embedding.encode()).hexdigest()[:8]}"
+        name = await self._behind(collection.name)
+        claim = {key: [asked.provider, asked.model]}
+        await self.write(lambda client: client.update_collection(name, metadata=claim))
+        now = await self._described(name)
+        if now is not None and now.contract.provider is None:
+            await self.write(lambda client: client.update_collection(name, metadata={key: None}))
+            raise EmbeddingMismatchError(
+                f"the collection {collection.name!r} of {self.server} is written to for the first time, by two stores "
+                f"with different embeddings, of which this one has {asked.embedding}: configure the same for both"
+            )
 
     async def drop(self, name: str) -> bool:
         there = await self.find(name)
@@ -240,4 +258,8 @@ def _metadata(contract: CollectionContract) -> dict[str, Any]:
 def _contract(metadata: Mapping[str, Any]) -> CollectionContract:
     prefix = f"{_CONTRACT}_"
     later = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    return CollectionContract.from_json({**json.loads(metadata[_CONTRACT]), **later})
+    contract = CollectionContract.from_json({**json.loads(metadata[_CONTRACT]), **later})
+    claims = [value for key, value in metadata.items() if key.startswith(_CLAIM)]
+    if contract.provider is None and len(claims) == 1:
+        contract = replace(contract, provider=claims[0][0], model=claims[0][1])
+    return contract

@@ -1,7 +1,7 @@
 """Rows as points of a Qdrant server: what is sent in one request, what comes back, and how wide a search is."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from qdrant_client import models
@@ -46,6 +46,19 @@ def points_of(rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: 
     return [
         models.PointStruct(id=point_of(row.id), vector=vector, payload=row_payload(row, embedded_at))
         for row, vector in zip(rows, vectors.tolist(), strict=True)
+    ]
+
+
+def new_vectors(
+    vectors: Mapping[str, list[float]], condition: models.Filter, embedded_at: str
+) -> list[models.UpdateOperation]:
+    """Give the points that meet the condition other vectors, and the time of it."""
+    points = [models.PointVectors(id=point, vector=vector) for point, vector in vectors.items()]
+    return [
+        models.UpdateVectorsOperation(
+            update_vectors=models.UpdateVectors(points=points, update_filter=condition),
+        ),
+        models.SetPayloadOperation(set_payload=models.SetPayload(payload={"at": embedded_at}, filter=condition)),
     ]
 
 
