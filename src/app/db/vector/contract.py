@@ -41,7 +41,9 @@ class CollectionContract:
     ready: bool = False
     """Of a staged collection: that it is complete. From then on `replace_by` is only ever finished, never undone."""
     moving_to: str | None = None
-    """The embedding of the collection that is about to take the place of this one, which takes no more writes."""
+    """The embedding of the collection that is about to take the place of this one, which takes no more writes. Nobody
+    keeps such a contract in memory, so that all see at once when the other has taken its place.
+    """
     store: str | None = field(default=None, compare=False)
     """Who asks, for messages: the names of the store and of its embedding in the configuration. Not remembered."""
     entry: str | None = field(default=None, compare=False)

@@ -52,6 +52,8 @@ class VectorEngine(ABC):
 
     settles: float = 0.0
     """Seconds for which another process may still go by a contract that was amended."""
+    loading: bool = False
+    """Whether a load of many rows is under way, after which `loaded` is called: an index can wait for that."""
 
     def __init__(self, manager: ConnectionManager[Any], collection: str, distance: Distance, asked: Asked) -> None:
         self.manager = manager
@@ -129,6 +131,10 @@ class VectorEngine(ABC):
     @abstractmethod
     async def update_metadata(self, predicate: Predicate, changes: Mapping[str, Any]) -> int:
         """Set top-level keys of the metadata of what matches; return how many rows did. `changes` is checked."""
+
+    async def loaded(self) -> None:
+        """Make what was put off while `loading`, which is over."""
+        self.loading = False
 
     @abstractmethod
     async def drop(self) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -11,7 +11,7 @@ from ...core.constants import Distance
 from ...core.errors import EmbeddingMismatchError, MissingDependencyError, StoreUnavailableError
 from ..query import Predicate
 from ..query.evaluate import matches
-from .contract import STAGED, CollectionContract, staged_name
+from .contract import CollectionContract
 from .engine import Found
 from .fusion import RANK_CONSTANT
 from .payload import Row, make_row
@@ -44,8 +44,9 @@ _DISTANCES = {
 
 
 class QdrantCollection:
-    def __init__(self, collections: "Collections", name: str, dimension: int | None) -> None:
-        self.dimension = dimension
+    def __init__(self, collections: "Collections", name: str, contract: CollectionContract) -> None:
+        self.contract = contract
+        self.dimension = contract.dimension
         self._collections = collections
         self._name = name
         self._shard = collections.shard(name)
@@ -56,26 +57,21 @@ class QdrantCollection:
         cls, collections: "Collections", name: str, asked: CollectionContract, *, write: bool = False
     ) -> "QdrantCollection | None":
         """The collection, its contract checked; None when there is none."""
-        contract = known(collections, name)
+        contract = stored_contract(collections, name)
         if contract is None:
             return None
         contract.check(asked, _place(collections, name), write=write)
-        return cls(collections, name, contract.dimension)
+        return cls(collections, name, contract)
 
     @classmethod
     def find_or_make(cls, collections: "Collections", name: str, asked: CollectionContract) -> "QdrantCollection":
         collection = cls.find(collections, name, asked, write=True)
         if collection is None:
             collections.create(name, asked.to_json(), partial(_make_shard, asked))
-            return cls(collections, name, asked.dimension)
-        if asked.provider is not None:
-
-            def claimed(contract: CollectionContract) -> CollectionContract:
-                if contract.provider is not None:
-                    return contract
-                return replace(contract, provider=asked.provider, model=asked.model)
-
-            amend(collections, name, claimed)
+            return cls(collections, name, asked)
+        if asked.provider is not None and collection.contract.provider is None:
+            collection.contract = replace(collection.contract, provider=asked.provider, model=asked.model)
+            collections.amend(name, collection.contract.to_json())
         return collection
 
     def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:
@@ -239,66 +235,21 @@ class QdrantCollection:
         self._collections.wrote(self._name, 1)
 
 
-def known(collections: "Collections", name: str) -> CollectionContract | None:
-    """How a collection was made. A switch to a staged one that was broken off is finished before."""
+_SHOWN: Final[Any] = list(SHOWN)
+
+
+def stored_contract(collections: "Collections", name: str) -> CollectionContract | None:
     stored = collections.contract(name)
-    if stored is None and _is_ready(collections, name):
-        collections.rename(staged_name(name), name)
-        stored = collections.contract(name)
-    if stored is None:
-        return None
     try:
-        contract = CollectionContract.from_json(stored)
+        return None if stored is None else CollectionContract.from_json(stored)
     except (TypeError, KeyError, ValueError) as error:
         raise StoreUnavailableError(
             f"{_place(collections, name)} has a contract that cannot be read: {error!r}"
         ) from error
-    if contract.replaces == name:
-        contract = replace(contract, replaces=None, ready=False)
-        collections.amend(name, contract.to_json())
-    return contract
-
-
-def amend(
-    collections: "Collections", name: str, change: Callable[[CollectionContract], CollectionContract]
-) -> CollectionContract | None:
-    contract = known(collections, name)
-    if contract is None:
-        return None
-    changed = change(contract)
-    if changed != contract:
-        collections.amend(name, changed.to_json())
-    return changed
-
-
-def replace_by(collections: "Collections", name: str, staged: str) -> None:
-    """Mark the staged collection, remove this one, and have the other renamed: `known` does what is left of it."""
-    amend(collections, staged, lambda contract: replace(contract, replaces=name, ready=True))
-    if collections.contract(staged) is not None:
-        collections.drop(name)
-    known(collections, name)
-
-
-def drop(collections: "Collections", name: str) -> bool:
-    """A staged collection that is ready to take its place would do so, and goes first."""
-    if collections.contract(name) is None:
-        known(collections, name)
-    elif _is_ready(collections, name):
-        collections.drop(staged_name(name))
-    return collections.drop(name)
-
-
-def _is_ready(collections: "Collections", name: str) -> bool:
-    """Whether a staged collection is to take the place of the one of this name."""
-    waiting = None if name.endswith(STAGED) else collections.contract(staged_name(name))
-    return waiting is not None and bool(waiting.get("ready")) and waiting.get("replaces") == name
 
 
 def _place(collections: "Collections", name: str) -> str:
     return f"the collection {name!r} in {collections.path}"
-
-
-_SHOWN: Final[Any] = list(SHOWN)
 
 
 def _make_shard(contract: CollectionContract, path: str) -> engine.EdgeShard:
