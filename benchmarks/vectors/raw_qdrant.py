@@ -31,7 +31,7 @@ class RawQdrantEdge(Side):
         await self._run(self._shard.close)
         self._thread.shutdown()
 
-    async def load(self, corpus: Corpus) -> None:
+    async def load(self, corpus: Corpus, rows: Sequence[int]) -> None:
         self._number += 1
         path = self._path / str(self._number)
         path.mkdir(parents=True)
@@ -39,7 +39,7 @@ class RawQdrantEdge(Side):
         self._shard = await self._run(lambda: engine.EdgeShard.create(str(path), engine.EdgeConfig(vectors=vectors)))
         index = engine.UpdateOperation.create_field_index("bucket", engine.PayloadSchemaType.Integer)
         await self._run(lambda: self._shard.update(index))
-        await self.upsert(corpus, range(len(corpus.vectors)))
+        await self.upsert(corpus, rows)
 
     async def upsert(self, corpus: Corpus, rows: Sequence[int]) -> None:
         texts, metadatas, ids = corpus.texts, corpus.metadatas, corpus.ids
@@ -63,7 +63,7 @@ class RawQdrantEdge(Side):
         for start in range(0, len(rows), _BATCH):
             await self._run(lambda part=rows[start : start + _BATCH]: write(part))  # type: ignore[misc]
 
-    async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[Any]:
+    async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[str]:
         condition = None
         if bucket is not None:
             field = engine.FieldCondition("bucket", range=engine.RangeFloat(gte=bucket, lte=bucket))
@@ -81,7 +81,7 @@ class RawQdrantEdge(Side):
             )
             for each in await self._run(search)
         ]
-        return [document.id for document in found]
+        return [str(document.id) for document in found]
 
     async def clear(self) -> None:
         await self._run(self._shard.close)
