@@ -1,7 +1,9 @@
-"""qdrant-edge by hand: points in batches, in a thread of their own, as an asynchronous application has to."""
+"""qdrant-edge by hand: points in batches, in a thread of their own, as an asynchronous application has to.
+
+Each key of the metadata is indexed, since ours can be filtered by any.
+"""
 
 import asyncio
-import json
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,8 +39,10 @@ class RawQdrantEdge(Side):
         path.mkdir(parents=True)
         vectors = engine.EdgeVectorParams(size=corpus.vectors.shape[1], distance=engine.Distance.Cosine)
         self._shard = await self._run(lambda: engine.EdgeShard.create(str(path), engine.EdgeConfig(vectors=vectors)))
-        index = engine.UpdateOperation.create_field_index("bucket", engine.PayloadSchemaType.Integer)
-        await self._run(lambda: self._shard.update(index))
+        for key, value in corpus.metadatas[0].items():
+            kind = engine.PayloadSchemaType.Integer if isinstance(value, int) else engine.PayloadSchemaType.Keyword
+            index = engine.UpdateOperation.create_field_index(f"metadata.{key}", kind)
+            await self._run(lambda index=index: self._shard.update(index))  # type: ignore[misc]
         await self.upsert(corpus, rows)
 
     async def upsert(self, corpus: Corpus, rows: Sequence[int]) -> None:
@@ -52,8 +56,7 @@ class RawQdrantEdge(Side):
                     {
                         "id": ids[n],
                         "text": texts[n],
-                        "metadata": json.dumps(metadatas[n]),
-                        "bucket": metadatas[n]["bucket"],
+                        "metadata": metadatas[n],
                     },
                 )
                 for n in part
@@ -66,7 +69,7 @@ class RawQdrantEdge(Side):
     async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[str]:
         condition = None
         if bucket is not None:
-            field = engine.FieldCondition("bucket", range=engine.RangeFloat(gte=bucket, lte=bucket))
+            field = engine.FieldCondition("metadata.bucket", range=engine.RangeFloat(gte=bucket, lte=bucket))
             condition = engine.Filter(must=[field])
 
         def search() -> list[Any]:
@@ -76,9 +79,7 @@ class RawQdrantEdge(Side):
             return list(self._shard.search(request))
 
         found = [
-            Document(
-                id=each.payload["id"], page_content=each.payload["text"], metadata=json.loads(each.payload["metadata"])
-            )
+            Document(id=each.payload["id"], page_content=each.payload["text"], metadata=each.payload["metadata"])
             for each in await self._run(search)
         ]
         return [str(document.id) for document in found]
