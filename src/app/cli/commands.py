@@ -48,6 +48,9 @@ def _root(
 def ingest_command(
     paths: Annotated[list[Path], typer.Argument(help="Text and Markdown files, or directories of them.")],
     store: Store = "documents",
+    rechunk: Annotated[
+        bool, typer.Option("--rechunk", help="Cut and embed anew what an older version has cut otherwise.")
+    ] = False,
     config: Config = None,
 ) -> None:
     """Split, embed and store files. What has not changed since the last time is passed over."""
@@ -55,7 +58,7 @@ def ingest_command(
     async def work() -> IngestReport:
         async with DataLayer.from_config(config) as data:
             with progress_bar() as progress:
-                return await ingest(data.vector_store(store), paths, progress=advance(progress))
+                return await ingest(data.vector_store(store), paths, progress=advance(progress), rechunk=rechunk)
 
     print_report(run(work(), resumes=True))
 

@@ -29,6 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _CONTRACT = "contract.json"
 _SHARD = "shard"
 _UNFINISHED = ".new-"
+_REPLACEMENT = ".replacement.json"
 _FLUSH_AFTER = 10_000  # points; without it the log of a killed process takes over a second per 20,000 to read again
 
 
@@ -117,19 +118,47 @@ class Collections:
         """Delete a collection with all it holds; False when there is none."""
         if self.contract(name) is None:
             return False
-        shard = self._shards.pop(name, None)
-        if shard is not None:
-            shard.close()
-        del self._contracts[name]
-        self._unflushed.pop(name, None)
-        self._indexed.pop(name, None)
+        self._let_go(name)
         removed = self.path / f"{_UNFINISHED}{name}"
         shutil.rmtree(removed, ignore_errors=True)
         self._home(name).rename(removed)
         shutil.rmtree(removed, ignore_errors=True)
         return True
 
-    def remove_unfinished(self) -> None:
+    def replace(self, name: str, staged: str, contract: Mapping[str, Any]) -> None:
+        """Give one collection the name of another, which goes, and a contract.
+
+        What is to be done is written down first, so that the next opening finishes what a killed process has begun.
+        """
+        for each in (name, staged):
+            self._let_go(each)
+        write_json(self.path / _REPLACEMENT, {"name": name, "staged": staged, "contract": dict(contract)})
+        self._finish_replacement()
+
+    def _finish_replacement(self) -> None:
+        journal = self.path / _REPLACEMENT
+        if not journal.is_file():
+            return
+        told = json.loads(journal.read_text(encoding="utf-8"))
+        name, home, staged = told["name"], self._home(told["name"]), self._home(told["staged"])
+        removed = self.path / f"{_UNFINISHED}{name}"
+        if staged.is_dir():
+            if home.is_dir():
+                shutil.rmtree(removed, ignore_errors=True)
+                home.rename(removed)
+            try:
+                staged.rename(home)
+            except OSError:
+                removed.rename(home)
+                journal.unlink()
+                raise
+        self.amend(name, told["contract"])
+        journal.unlink()
+        shutil.rmtree(removed, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Finish, or remove, what a killed process left unfinished."""
+        self._finish_replacement()
         for each in self.path.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(each, ignore_errors=True)
 
@@ -140,6 +169,16 @@ class Collections:
                 shard.close()
         finally:
             self._lock.release()
+
+    def _let_go(self, name: str) -> None:
+        """Close a collection, and know nothing of it."""
+        shard = self._shards.pop(name, None)
+        if shard is not None:
+            shard.flush()
+            shard.close()
+        self._contracts.pop(name, None)
+        self._unflushed.pop(name, None)
+        self._indexed.pop(name, None)
 
     def _home(self, name: str) -> Path:
         return self.path / check_collection_name(name)
@@ -179,7 +218,7 @@ class QdrantEngine(OwnerThread[Collections]):
         except OSError as error:
             raise StoreUnavailableError(f"cannot open the embedded vectors in {path}: {error}") from error
         collections = Collections(path, lock)
-        collections.remove_unfinished()
+        collections.finish()
         return collections
 
     def _close(self, resource: Collections) -> None:

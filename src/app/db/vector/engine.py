@@ -42,12 +42,18 @@ class VectorEngine(ABC):
     """One collection on one engine. The first write makes it, with its contract; until then reading finds nothing.
 
     Every operation checks the contract of a collection that is there, once it is known not to have changed from
-    memory. Vectors are float32 arrays, finite, and under cosine of length 1. Errors leave it as ours, `raise … from`
-    the driver's. Any number of tasks, loops and (where the engine admits them) processes use a collection at once.
+    memory; one that changes anything does so as a write (`check(…, write=True)`). Vectors are float32 arrays, finite,
+    and under cosine of length 1. Errors leave it as ours, `raise … from` the driver's. Any number of tasks, loops and
+    (where the engine admits them) processes use a collection at once.
     """
 
     most: int = 10_000
     """The largest k, and number of candidates, that the engine answers."""
+
+    settles: float = 0.0
+    """Seconds for which another process may still go by a contract that was amended."""
+    loading: bool = False
+    """Whether a load of many rows is under way, after which `loaded` is called: an index can wait for that."""
 
     def __init__(self, manager: ConnectionManager[Any], collection: str, distance: Distance, asked: Asked) -> None:
         self.manager = manager
@@ -126,9 +132,38 @@ class VectorEngine(ABC):
     async def update_metadata(self, predicate: Predicate, changes: Mapping[str, Any]) -> int:
         """Set top-level keys of the metadata of what matches; return how many rows did. `changes` is checked."""
 
+    async def loaded(self) -> None:
+        """Make what was put off while `loading`, which is over."""
+        self.loading = False
+
     @abstractmethod
     async def drop(self) -> bool:
-        """Delete the collection and its contract; False when there is none."""
+        """Delete the collection and its contract; False when there is none. It checks nothing.
+
+        A staged collection that is `ready` to take its place goes first, or it would.
+        """
+
+    @abstractmethod
+    async def contract(self) -> CollectionContract | None:
+        """What the collection remembers, whatever is asked of it; None where there is none."""
+
+    @abstractmethod
+    async def amend(self, change: Callable[[CollectionContract], CollectionContract]) -> CollectionContract | None:
+        """Change what the collection remembers, reading and writing it in one step; return it, or None where there is
+        no collection. Writes that had begun are done when it returns, and those of this engine go by it from then on;
+        those of other processes after `settles` seconds.
+        """
+
+    @abstractmethod
+    async def replace_by(self, staged: str) -> None:
+        """Give the name of this collection to the one that is called `staged` (`contract.staged_name`), and delete
+        this one with its rows. Nothing has written to this one since its contract said `moving_to`.
+
+        Whoever looks for the collection finds the one or the other, whole, and never none. Killed at any moment it is
+        undone, or finished by a second call, or by whoever looks: where an engine has no such step, it marks the staged
+        one `ready` first, and who finds nothing of this name, but a staged one that is ready, finishes the switch
+        before anything else. The contract that remains has neither `replaces` nor `ready`.
+        """
 
 
 def check_dimension(collection: str, dimension: int | None, vector: "NDArray[np.float32]") -> None:

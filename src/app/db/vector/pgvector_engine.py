@@ -25,7 +25,8 @@ from .pgvector_rows import (
     Binary,
     BinaryDumper,
     decode_vector,
-    iso,
+    distance_of,
+    found,
     text_array,
     vector_array,
     vector_parameter,
@@ -52,6 +53,7 @@ _BUILD_TIMEOUT: Final = 3_600.0
 
 class PgVectorEngine(VectorEngine):
     most = 10_000
+    settles = _LOOK_AGAIN
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class PgVectorEngine(VectorEngine):
     ) -> None:
         super().__init__(manager, check_collection_name(collection), distance, asked)
         self._manager = manager
+        self._place = f"the collection {collection!r} in PostgreSQL"
         self._recall = recall
         self._filterable = tuple(filterable)
         """Paths that this engine has not looked after yet."""
@@ -90,12 +93,13 @@ class PgVectorEngine(VectorEngine):
         await self._found_or_made(dimension)
 
     async def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:
-        table = await self._found_or_made(vectors.shape[1])
         rows, vectors = distinct(rows, vectors)
         for start in range(0, len(rows), _BLOCK):
             part, part_vectors = rows[start : start + _BLOCK], vectors[start : start + _BLOCK]
-            await self._write(lambda c, r=part, v=part_vectors: store(c, table, r, v, embedded_at))  # type: ignore[misc]
-        await self._count_in(len(rows), table)
+            table = await self._found_or_made(vectors.shape[1])
+            await self._write(lambda c, t=table, r=part, v=part_vectors: store(c, t, r, v, embedded_at))  # type: ignore[misc]
+        if len(rows):
+            await self._count_in(len(rows), table)
 
     async def replace(
         self,
@@ -149,14 +153,14 @@ class PgVectorEngine(VectorEngine):
             rows = await self._fetch(text, predicate, given, k, settings=settings)
             if len(rows) < k and predicate != ALL:
                 rows = await self._fetch(sql.nearest(table, exact=True, vectors=vectors), predicate, given, k)
-        rows.sort(key=_distance)  # an IVFFlat index gives them in nearly their order
+        rows.sort(key=distance_of)  # an IVFFlat index gives them in nearly their order
         return [self._row(table, row) for row in rows]
 
     async def matching_text(self, text: str, k: int, predicate: Predicate) -> list[Found]:
         table = await self._with_words()
         if table is None:
             return []
-        return [_found(row, row[5]) for row in await self._fetch(sql.matching_text(table), predicate, text, k)]
+        return [found(row, row[5]) for row in await self._fetch(sql.matching_text(table), predicate, text, k)]
 
     async def hybrid(
         self, vector: "NDArray[np.float32]", text: str, k: int, predicate: Predicate, *, candidates: int
@@ -168,7 +172,7 @@ class PgVectorEngine(VectorEngine):
         given = vector_parameter(vector, half=table.half)
         settings = {} if self._index is None else self._index.settings(self._recall, candidates)
         rows = await self._fetch(sql.hybrid(table), predicate, given, text, candidates, k, settings=settings)
-        return [_found(row, row[5]) for row in rows]
+        return [found(row, row[5]) for row in rows]
 
     async def retrieve(self, ids: Sequence[str], *, vectors: bool = False) -> list[Found]:
         table = await self._found()
@@ -213,7 +217,7 @@ class PgVectorEngine(VectorEngine):
 
     async def update_metadata(self, predicate: Predicate, changes: Mapping[str, Any]) -> int:
         """In blocks, each read under lock and written in one transaction: JSON text keeps the order of its keys."""
-        table = await self._found()
+        table = await self._found(write=True)
         if table is None:
             return 0
         keys = [row[0] for row in await self._fetch(sql.ids(table), predicate)]
@@ -231,12 +235,31 @@ class PgVectorEngine(VectorEngine):
         return total
 
     async def drop(self) -> bool:
-        table = await self._found(again=True)
-        if table is None:
-            return False
-        await self._write(lambda connection: execute(connection, f"DROP TABLE IF EXISTS {table.quoted}"))
+        async def work(connection: Connection) -> bool:
+            table = await VectorTable.find(connection, self.collection)
+            if table is None:
+                return False
+            await connection.execute(f"DROP TABLE IF EXISTS {table.quoted}".encode())
+            return True
+
         self._forget()
-        return True
+        return await self._write(work)
+
+    async def amend(self, change: Callable[[CollectionContract], CollectionContract]) -> CollectionContract | None:
+        table = await self._long(lambda connection: VectorTable.amend(connection, self.collection, change))
+        self._forget()
+        return None if table is None else table.contract
+
+    async def replace_by(self, staged: str) -> None:
+        await self._long(lambda connection: VectorTable.replace(connection, self.collection, staged))
+        self._forget()
+
+    async def loaded(self) -> None:
+        self.loading = False
+        table = await self._found(again=True)
+        if table is not None:
+            self._written = INDEX_FROM if self._index is None else self._index.rows
+            await self._count_in(0, table)
 
     async def create_index(self, kind: IndexKind = "hnsw", lists: int | None = None) -> None:
         """Build the index now; by itself that is done once there are 5,000 rows."""
@@ -245,7 +268,7 @@ class PgVectorEngine(VectorEngine):
             self._index = await self._long(lambda connection: build_index(connection, table, kind=kind, lists=lists))
 
     async def _delete(self, text: Callable[[VectorTable], str], predicate: Predicate, *given: Any) -> int:
-        table = await self._found()
+        table = await self._found(write=True)
         if table is None:
             return 0
         statement, parameters = self._wheres.statement(text(table), predicate, *given)
@@ -254,7 +277,11 @@ class PgVectorEngine(VectorEngine):
     async def _count_in(self, rows: int, table: VectorTable) -> None:
         """Have the index built when there is enough, and measured again when there is twice as much."""
         self._written += rows
-        if not table.can_be_indexed or self._written < (INDEX_FROM if self._index is None else self._index.rows):
+        if (
+            self.loading
+            or not table.can_be_indexed
+            or self._written < (INDEX_FROM if self._index is None else self._index.rows)
+        ):
             return
         number = await self.count(ALL)
         self._written = 0
@@ -266,10 +293,13 @@ class PgVectorEngine(VectorEngine):
         self._looked = 0.0
         self._has_words = False
 
-    async def _found(self, *, again: bool = False) -> VectorTable | None:
-        """The collection, its contract checked. None is not remembered, so another process may make it at any time."""
+    async def _found(self, *, again: bool = False, write: bool = False) -> VectorTable | None:
+        """The collection, its contract checked. None is not remembered, so another process may make it at any time; nor
+        is one that is about to be replaced.
+        """
         asked = await self.asked(None)
-        if again or self._table is None or time.monotonic() - self._looked > _LOOK_AGAIN:
+        known = self._table is not None and self._table.contract.moving_to is None
+        if again or not known or time.monotonic() - self._looked > _LOOK_AGAIN:
 
             async def look(connection: Connection) -> tuple[VectorTable | None, VectorIndex | None]:
                 table = await VectorTable.find(connection, self.collection)
@@ -278,7 +308,11 @@ class PgVectorEngine(VectorEngine):
             self._table, self._index = await self._on(look, write=False)
             self._looked = time.monotonic()
         if self._table is not None:
-            self._table.contract.check(asked, f"the collection {self.collection!r} in PostgreSQL")
+            try:
+                self._table.contract.check(asked, self._place, write=write)
+            except AppError:
+                self._forget()  # it may be made anew as it is asked for
+                raise
         return self._table
 
     async def _with_words(self) -> VectorTable | None:
@@ -290,14 +324,14 @@ class PgVectorEngine(VectorEngine):
 
     async def _found_or_made(self, dimension: int) -> VectorTable:
         asked = await self.asked(dimension)
-        table = await self._found()
+        table = await self._found(write=True)
         if table is None:
             table = self._table = await self._write(lambda c: VectorTable.make(c, self.collection, asked))
-        table.contract.check(asked, f"the collection {self.collection!r} in PostgreSQL")
+        table.contract.check(asked, self._place, write=True)
         if table.contract.provider is None and asked.provider is not None:
             whose = table
             table = self._table = await self._write(lambda connection: whose.adopted(connection, asked))
-            table.contract.check(asked, f"the collection {self.collection!r} in PostgreSQL")
+            table.contract.check(asked, self._place, write=True)
         if self._filterable:
             paths, self._filterable, there = self._filterable, (), table
             await self._long(lambda connection: index_metadata(connection, there, paths))
@@ -305,7 +339,7 @@ class PgVectorEngine(VectorEngine):
 
     def _row(self, table: VectorTable, row: Sequence[Any]) -> Found:
         vector = decode_vector(row[6], half=table.half) if len(row) > len(COLUMNS) else None
-        return _found(row, table.measure(row[5]), vector)
+        return found(row, table.measure(row[5]), vector)
 
     async def _fetch(
         self, template: str, predicate: Predicate, *given: Any, settings: Mapping[str, str] | None = None
@@ -316,7 +350,7 @@ class PgVectorEngine(VectorEngine):
             connection.adapters.register_dumper(Binary, BinaryDumper)
             if not settings:
                 return await fetch(connection, statement, parameters)
-            if isinstance(connection, OurConnection) and not self._pooled:
+            if isinstance(connection, OurConnection) and not getattr(self._manager, "pooled", False):
                 if connection.told != settings:
                     for name, value in settings.items():
                         await fetch(connection, "SELECT set_config($1, $2, false)", (name, value))
@@ -328,10 +362,6 @@ class PgVectorEngine(VectorEngine):
                 return await fetch(connection, statement, parameters)
 
         return await self._on(work, write=False)
-
-    @property
-    def _pooled(self) -> bool:
-        return bool(getattr(self._manager, "pooled", False))
 
     async def _write(self, work: Callable[[Connection], Awaitable[R]]) -> R:
         async def with_arrays(connection: Connection) -> R:
@@ -367,11 +397,3 @@ class PgVectorEngine(VectorEngine):
                 "extension `vector` there, version 0.8 or later"
             )
         return translated(self.collection, {f"{self.collection}_pkey": ("id",)}, error)
-
-
-def _distance(row: Sequence[Any]) -> float:
-    return float(row[5])
-
-
-def _found(row: Sequence[Any], measure: float, vector: "NDArray[np.float32] | None" = None) -> Found:
-    return Found(row[0], row[1], row[2], decode_json(row[3]), iso(row[4]), float(measure), vector)

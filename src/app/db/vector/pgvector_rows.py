@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
+from ..backends._json import decode_json
 from ..backends._postgres_json import encode_nested
+from .engine import Found
 from .payload import Row
 
 if TYPE_CHECKING:
@@ -136,3 +138,11 @@ def _micros(moment: str) -> bytes:
 
 def iso(moment: Any) -> str:
     return moment.astimezone(UTC).isoformat() if isinstance(moment, datetime) else str(moment)
+
+
+def distance_of(row: Sequence[Any]) -> float:
+    return float(row[5])
+
+
+def found(row: Sequence[Any], measure: float, vector: "NDArray[np.float32] | None" = None) -> Found:
+    return Found(row[0], row[1], row[2], decode_json(row[3]), iso(row[4]), float(measure), vector)

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import psycopg
@@ -109,8 +109,7 @@ class VectorTable:
         if row is None:
             return None
         try:
-            known = dict(json.loads(row[0])["manystore"])
-            contract = CollectionContract(**{**known, "distance": Distance(known["distance"])})
+            contract = CollectionContract.from_json(json.loads(row[0])["manystore"])
         except (TypeError, KeyError, ValueError) as error:
             raise StoreUnavailableError(
                 f"the table {name} is no collection of vectors (its comment does not say how it was made): "
@@ -143,8 +142,56 @@ class VectorTable:
             if found is None or found.contract.provider is not None:
                 return found or self
             known = replace(found.contract, provider=contract.provider, model=contract.model)
-            table = replace(found, contract=known)
-            await connection.execute(table.comment().encode())
+            return await found.remembering(connection, known)
+
+    @classmethod
+    async def amend(
+        cls, connection: Connection, name: str, change: Callable[[CollectionContract], CollectionContract]
+    ) -> Self | None:
+        """Change what the collection remembers. Where it takes no more writes, those that have begun end first."""
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            found = await cls.find(connection, name)
+            if found is None:
+                return None
+            contract = change(found.contract)
+            if contract.moving_to is not None:
+                await connection.execute(f"LOCK TABLE {found.quoted} IN SHARE ROW EXCLUSIVE MODE".encode())
+            return await found.remembering(connection, contract)
+
+    @classmethod
+    async def replace(cls, connection: Connection, name: str, staged: str) -> None:
+        """Drop a collection, and give its name and who may use it to another, in one transaction."""
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            found = await cls.find(connection, staged)
+            if found is None:
+                return  # it was done
+            grants = await connection.execute(
+                "SELECT privilege_type, "
+                "CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END "
+                "FROM pg_class c, aclexplode(c.relacl) WHERE c.oid = to_regclass(%s)",
+                (quote(name),),
+            )
+            for privilege, whom in await grants.fetchall():
+                await connection.execute(f"GRANT {privilege} ON TABLE {found.quoted} TO {whom}".encode())
+            await connection.execute(f"DROP TABLE IF EXISTS {quote(name)}".encode())
+            indexes = await connection.execute(
+                "SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
+                "WHERE i.indrelid = %s::regclass",
+                (found.quoted,),
+            )
+            for (index,) in await indexes.fetchall():
+                if index.startswith(f"{staged}_"):
+                    new = quote(name + index.removeprefix(staged))
+                    await connection.execute(f"ALTER INDEX {quote(index)} RENAME TO {new}".encode())
+            await connection.execute(f"ALTER TABLE {found.quoted} RENAME TO {quote(name)}".encode())
+            await replace(found, name=name).remembering(connection, replace(found.contract, replaces=None, ready=False))
+
+    async def remembering(self, connection: Connection, contract: CollectionContract) -> Self:
+        """The same with another contract, which the table has from now on."""
+        table = replace(self, contract=contract)
+        await connection.execute(table.comment().encode())
         return table
 
     def _ddl(self) -> Sequence[str]:
@@ -165,7 +212,7 @@ class VectorTable:
 
     def comment(self) -> str:
         """The statement that has the table remember its contract."""
-        told = literal(json.dumps({"manystore": asdict(self.contract)}))
+        told = literal(json.dumps({"manystore": self.contract.to_json()}))
         return f"COMMENT ON TABLE {self.quoted} IS {told}"
 
 

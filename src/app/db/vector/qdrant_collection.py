@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -44,35 +44,34 @@ _DISTANCES = {
 
 
 class QdrantCollection:
-    def __init__(self, collections: "Collections", name: str, dimension: int | None) -> None:
-        self.dimension = dimension
+    def __init__(self, collections: "Collections", name: str, contract: CollectionContract) -> None:
+        self.contract = contract
+        self.dimension = contract.dimension
         self._collections = collections
         self._name = name
         self._shard = collections.shard(name)
         self._indexed = collections.indexed(name)
 
     @classmethod
-    def find(cls, collections: "Collections", name: str, asked: CollectionContract) -> "QdrantCollection | None":
+    def find(
+        cls, collections: "Collections", name: str, asked: CollectionContract, *, write: bool = False
+    ) -> "QdrantCollection | None":
         """The collection, its contract checked; None when there is none."""
-        stored = collections.contract(name)
-        if stored is None:
+        contract = stored_contract(collections, name)
+        if contract is None:
             return None
-        place = f"the collection {name!r} in {collections.path}"
-        try:
-            contract = CollectionContract(**{**stored, "distance": Distance(stored["distance"])})
-        except (TypeError, KeyError, ValueError) as error:
-            raise StoreUnavailableError(f"{place} has a contract that cannot be read: {error!r}") from error
-        contract.check(asked, place)
-        return cls(collections, name, contract.dimension)
+        contract.check(asked, _place(collections, name), write=write)
+        return cls(collections, name, contract)
 
     @classmethod
     def find_or_make(cls, collections: "Collections", name: str, asked: CollectionContract) -> "QdrantCollection":
-        collection = cls.find(collections, name, asked)
+        collection = cls.find(collections, name, asked, write=True)
         if collection is None:
-            collections.create(name, asdict(asked), partial(_make_shard, asked))
-            collection = cls(collections, name, asked.dimension)
-        elif asked.provider is not None and (collections.contract(name) or asdict(asked))["provider"] is None:
-            collections.amend(name, asdict(asked))
+            collections.create(name, asked.to_json(), partial(_make_shard, asked))
+            return cls(collections, name, asked)
+        if asked.provider is not None and collection.contract.provider is None:
+            collection.contract = replace(collection.contract, provider=asked.provider, model=asked.model)
+            collections.amend(name, collection.contract.to_json())
         return collection
 
     def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:
@@ -237,6 +236,20 @@ class QdrantCollection:
 
 
 _SHOWN: Final[Any] = list(SHOWN)
+
+
+def stored_contract(collections: "Collections", name: str) -> CollectionContract | None:
+    stored = collections.contract(name)
+    try:
+        return None if stored is None else CollectionContract.from_json(stored)
+    except (TypeError, KeyError, ValueError) as error:
+        raise StoreUnavailableError(
+            f"{_place(collections, name)} has a contract that cannot be read: {error!r}"
+        ) from error
+
+
+def _place(collections: "Collections", name: str) -> str:
+    return f"the collection {name!r} in {collections.path}"
 
 
 def _make_shard(contract: CollectionContract, path: str) -> engine.EdgeShard:

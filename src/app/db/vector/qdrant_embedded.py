@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...connections._qdrant_embedded import Collections, check_collection_name
@@ -12,7 +13,7 @@ from ..query.evaluate import matches
 from .contract import CollectionContract
 from .engine import Asked, Found, VectorEngine, check_dimension
 from .payload import Row
-from .qdrant_collection import BATCH, PAGE, QdrantCollection
+from .qdrant_collection import BATCH, PAGE, QdrantCollection, stored_contract
 from .qdrant_filter import Condition, compile_filter, document_is, has_ids
 from .qdrant_payload import point_id
 from .term_filter import Compiled
@@ -35,12 +36,7 @@ class QdrantEdgeEngine(VectorEngine):
         self._manager = manager
 
     async def open(self) -> CollectionContract | None:
-        asked = await self.asked(None)
-
-        def look(collection: QdrantCollection) -> CollectionContract:
-            return CollectionContract(asked.provider, asked.model, collection.dimension, asked.distance)
-
-        return await self._read(look, None)
+        return await self._read(lambda collection: collection.contract, None)
 
     async def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:
         for start in range(0, len(rows), BATCH):
@@ -139,6 +135,32 @@ class QdrantEdgeEngine(VectorEngine):
         engine = await self._manager.engine()
         return await engine.write(lambda collections: collections.drop(self.collection))
 
+    async def contract(self) -> CollectionContract | None:
+        engine = await self._manager.engine()
+        return await engine.read(lambda collections: stored_contract(collections, self.collection))
+
+    async def amend(self, change: Callable[[CollectionContract], CollectionContract]) -> CollectionContract | None:
+        def job(collections: Collections) -> CollectionContract | None:
+            known = stored_contract(collections, self.collection)
+            if known is None:
+                return None
+            known = change(known)
+            collections.amend(self.collection, known.to_json())
+            return known
+
+        engine = await self._manager.engine()
+        return await engine.write(job)
+
+    async def replace_by(self, staged: str) -> None:
+        def job(collections: Collections) -> None:
+            known = stored_contract(collections, staged)
+            if known is not None:
+                contract = replace(known, replaces=None, ready=False)
+                collections.replace(self.collection, staged, contract.to_json())
+
+        engine = await self._manager.engine()
+        await engine.write(job)
+
     async def _search(
         self, predicate: Predicate, search: Callable[[QdrantCollection, Condition], list[Found]]
     ) -> list[Found]:
@@ -188,7 +210,7 @@ class QdrantEdgeEngine(VectorEngine):
         engine = await self._manager.engine()
 
         def job(collections: Collections) -> R:
-            collection = QdrantCollection.find(collections, self.collection, contract)
+            collection = QdrantCollection.find(collections, self.collection, contract, write=write)
             if collection is None:
                 return absent
             if compiled is not None:

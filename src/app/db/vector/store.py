@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
+from copy import copy
 from datetime import datetime
 from functools import cached_property
 from pathlib import PurePath
@@ -22,9 +23,9 @@ from ..models.values import utc_now
 from ..query import ALL, Filter, to_predicate
 from ..query.predicates import always
 from .base import DocumentMetadata, VectorDB
-from .contract import CollectionContract
+from .contract import STAGED, CollectionContract
 from .embeddings.model import EmbeddingModel
-from .engine import Found, VectorEngine
+from .engine import Asked, Found, VectorEngine
 from .payload import check_metadata, read_rows, row_of
 from .providers.embedding_provider import EmbeddingFactory
 from .similarity import directed, diverse, similarity
@@ -67,8 +68,15 @@ class CollectionVectorStore(VectorDB):
         self.filterable = tuple(filterable)
         for path in self.filterable:
             to_predicate({path: None})  # refuses what is no path
+        if collection.endswith(STAGED):
+            raise ConfigurationError(
+                f"{collection!r}: names that end in {STAGED!r} are those of unfinished collections"
+            )
         self.name = name or collection
         self.collection = self.check_collection(collection)
+        self.chunker: str | None = None
+        """The rules by which what is written is cut, where it is; a collection that is made remembers them."""
+        self._asked: Asked | None = None
         self.distance = Distance(distance)
         self._connection = connection
         self._embedding = embedding if isinstance(embedding, EmbeddingModel | None) else EmbeddingModel.of(embedding)
@@ -304,10 +312,27 @@ class CollectionVectorStore(VectorDB):
     def as_retriever(self, search_kwargs: Mapping[str, Any] | None = None, **options: Any) -> "VectorStoreRetriever":
         return self.as_langchain().as_retriever(search_kwargs=dict(search_kwargs or {}), **options)
 
+    def engine_on(self, collection: str, asked: Asked) -> VectorEngine:
+        """Another engine as this store has it: on a collection of that name, which is asked for another contract."""
+        other = copy(self)
+        vars(other).pop("engine", None)
+        other.collection, other._asked = collection, asked  # noqa: SLF001 - a copy of this
+        return other.engine
+
     async def _contract(self, dimension: int | None = None) -> CollectionContract:
+        if self._asked is not None:
+            return await self._asked(dimension)
         await self.embedding.load()
         embedding = self.embedding
-        return CollectionContract(embedding.provider, embedding.model, dimension or embedding.dimension, self.distance)
+        return CollectionContract(
+            embedding.provider,
+            embedding.model,
+            dimension or embedding.dimension,
+            self.distance,
+            chunker=self.chunker,
+            store=self.name,
+            entry=embedding.name,
+        )
 
     async def _embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         return directed(self.distance, await self.embedding.array(texts))

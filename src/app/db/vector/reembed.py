@@ -1,0 +1,247 @@
+"""A collection embedded anew, with another model or measured otherwise, while it goes on to be used.
+
+The new collection is made beside the old one, page by page; what is there already is passed over, so that a run that
+was stopped goes on where it was. Then it catches up with what was written meanwhile, the old one takes no more writes,
+the rest is caught up with, and the new one takes the old one's place.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ...core.errors import ConfigurationError, OutcomeUnknownError
+from ...core.utils.logger import get_logger
+from ..models.values import utc_now
+from ..query import ALL
+from .comparison import row_from, surplus, unlike
+from .contract import CollectionContract, staged_name
+from .embeddings.model import EmbeddingModel
+from .engine import Found
+from .similarity import directed
+from .store import CollectionVectorStore
+
+logger = get_logger(__name__)
+
+__all__ = ["Estimate", "Progress", "ReembedReport", "estimate", "reembed"]
+
+Progress = Callable[[str, int, int], None]
+"""Called now and then with what is being done, how many rows are, and how many there are."""
+
+_BLOCK = 1_000
+"""Texts that are embedded in one call: what a killed run may embed twice."""
+_LITTLE = 200
+"""Rows that may be left to catch up with when the old collection is closed to writes."""
+_MOST_PASSES = 10
+_CHARACTERS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What is left to embed, of `rows` in all."""
+
+    rows: int
+    texts: int
+    characters: int
+
+    @property
+    def tokens(self) -> int:
+        """About: a token has four characters in English, and fewer in other languages. Providers count their own."""
+        return -(-self.characters // _CHARACTERS_PER_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class ReembedReport:
+    """From which embedding to which; `embedded` and `removed` are rows of the new collection, in this run."""
+
+    before: str
+    after: str
+    rows: int
+    embedded: int
+    removed: int
+
+
+async def estimate(store: CollectionVectorStore, embedding: EmbeddingModel) -> Estimate:
+    """What `reembed` would have to embed. Reads the whole collection, and writes nothing; embeds one text at most, to
+    measure a vector.
+    """
+    work = _Reembedding(store, embedding, None)
+    state = await work.look()
+    if state is _State.DONE:
+        return Estimate(await work.old.count(ALL), 0, 0)
+    rows = texts = characters = 0
+    async for page in work.old.pages(ALL):
+        rows += len(page)
+        left = await unlike(page, work.staged) if state is _State.BEGUN else page
+        texts += len(left)
+        characters += sum(len(each.text) for each in left)
+    return Estimate(rows, texts, characters)
+
+
+async def reembed(
+    store: CollectionVectorStore,
+    embedding: EmbeddingModel,
+    *,
+    progress: Progress | None = None,
+    settles: float | None = None,
+) -> ReembedReport:
+    """Embed the store's collection with `embedding`, and measure it as the store does, whatever it is made with now.
+
+    Until the switch the collection is searched, and nearly until then written, as before. Where it fails, is cancelled
+    or killed, a second call goes on; towards the embedding that the collection has already, it takes back what another
+    began. One call at a time: another that is under way is noticed before the switch, and ends one of the two.
+    `settles` is how long writers are waited for that have not seen yet that the collection takes no more, in seconds;
+    by itself it is as long as the engine's other users may go without looking.
+    """
+    work = _Reembedding(store, embedding, progress)
+    if await work.begin():
+        await work.build()
+        await work.switch(work.old.settles if settles is None else settles)
+    else:
+        work.rows = await work.old.count(ALL)
+    return ReembedReport(work.before.embedding, work.target.embedding, work.rows, work.embedded, work.removed)
+
+
+class _State(Enum):
+    NEW = "nothing is there yet, or what belongs to another re-embedding"
+    BEGUN = "a part of the new collection is there"
+    READY = "a new collection is about to take the old one's place, and has to"
+    DONE = "the collection is embedded so"
+
+
+class _Reembedding:
+    before: CollectionContract
+    target: CollectionContract
+
+    def __init__(self, store: CollectionVectorStore, embedding: EmbeddingModel, progress: Progress | None) -> None:
+        self._store = store
+        self._embedding = embedding
+        self._progress = progress
+        self.old = store.engine_on(store.collection, self._any)
+        self.staged = store.engine_on(staged_name(store.collection), self._asked)
+        self.rows = self.embedded = self.removed = 0
+
+    async def look(self) -> _State:
+        before = await self.old.contract()
+        if before is None:
+            raise ConfigurationError(f"there is no collection {self.old.collection!r}: there is nothing to embed anew")
+        self.before = before
+        await self._embedding.load()
+        self.target = CollectionContract(
+            self._embedding.provider,
+            self._embedding.model,
+            await self._embedding.measure(),
+            self._store.distance,
+            chunker=before.chunker,
+            replaces=self.old.collection,
+        )
+        there = await self.staged.contract()
+        if there is not None and there.replaces != self.old.collection:
+            raise ConfigurationError(
+                f"the collection {self.staged.collection!r} is in the way and none of ours: give it another name"
+            )
+        if there is not None and there.ready:
+            return _State.READY
+        if _alike(before, self.target):
+            return _State.DONE
+        return _State.BEGUN if there is not None and _alike(there, self.target) else _State.NEW
+
+    async def begin(self) -> bool:
+        """Clear away what belongs to another re-embedding; False when nothing is to do."""
+        state = await self.look()
+        if state is _State.READY:
+            await self.old.replace_by(self.staged.collection)
+            return await self.begin()
+        if state is not _State.BEGUN:
+            await self.staged.drop()
+        if self.before.moving_to is not None:
+            await self.old.amend(_open)
+        return state is not _State.DONE
+
+    async def build(self) -> None:
+        """Until little is left that the new collection has not, or writers are as fast as this."""
+        self.staged.loading = True
+        for number in range(_MOST_PASSES):
+            if await self._catch_up("catching up" if number else "embedding") <= _LITTLE:
+                break
+        self._report("indexing", 0, 0)
+        await self.staged.loaded()
+
+    async def switch(self, settles: float) -> None:
+        closed = await self.old.amend(lambda each: replace(each, moving_to=self.target.embedding))
+        try:
+            self._report("waiting for writers", 0, 0)
+            await asyncio.sleep(settles)
+            await self.old.amend(lambda each: each)  # waits for those that began before they could know
+            await self._catch_up("the last of it")
+            made = await self.staged.amend(lambda each: replace(each, chunker=closed.chunker if closed else None))
+            await self._check_unchanged(closed)
+        except BaseException:
+            await self.old.amend(lambda each: _open(each) if each == closed else each)
+            raise
+        if made is None:
+            await self.old.drop()  # it is empty, and the next write makes it anew
+        else:
+            await self.old.replace_by(self.staged.collection)
+        logger.info("re-embedded the collection %s with %s", self.old.collection, self.target.embedding)
+
+    async def _check_unchanged(self, closed: CollectionContract | None) -> None:
+        if closed is None or await self.old.contract() != closed:
+            raise OutcomeUnknownError(
+                f"the collection {self.old.collection!r} was changed by somebody else while it was re-embedded: "
+                "if another re-embedding is under way, let it end, and run this one again"
+            )
+
+    async def _catch_up(self, phase: str) -> int:
+        """Have the new collection as the old one is; return how many rows that took. Reads both from end to end."""
+        total, seen, changed = await self.old.count(ALL), 0, 0
+        waiting: list[Found] = []
+        self._report(phase, 0, total)
+        async for page in self.old.pages(ALL):
+            seen += len(page)
+            waiting += await unlike(page, self.staged)
+            if len(waiting) >= _BLOCK:
+                changed += await self._embed(waiting)
+                waiting = []
+            self._report(phase, seen - len(waiting), total)
+        changed += await self._embed(waiting)
+        self._report(phase, seen, total)
+        self.rows = seen
+        async for ids in surplus(self.staged, self.old):
+            gone = await self.staged.delete(ids)
+            self.removed += gone
+            changed += gone
+        return changed
+
+    async def _embed(self, rows: list[Found]) -> int:
+        if rows:
+            vectors = directed(self._store.distance, await self._embedding.array([each.text for each in rows]))
+            await self.staged.upsert([row_from(each) for each in rows], vectors, utc_now().isoformat())
+            self.embedded += len(rows)
+        return len(rows)
+
+    async def _any(self, dimension: int | None) -> CollectionContract:
+        """The old collection is used as it is made, whatever the store is configured for."""
+        del dimension
+        return CollectionContract(None, None, None, self.before.distance)
+
+    async def _asked(self, dimension: int | None) -> CollectionContract:
+        del dimension
+        return self.target
+
+    def _report(self, phase: str, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(phase, done, total)
+
+
+def _alike(one: CollectionContract, other: CollectionContract) -> bool:
+    return (one.provider, one.model, one.dimension, one.distance) == (
+        other.provider,
+        other.model,
+        other.dimension,
+        other.distance,
+    )
+
+
+def _open(contract: CollectionContract) -> CollectionContract:
+    return replace(contract, moving_to=None)
