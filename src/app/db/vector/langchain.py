@@ -1,6 +1,7 @@
 """A vector store of ours as LangChain's: one object with sync and async methods."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from langchain_core.documents import Document
@@ -21,8 +22,8 @@ class LangChainVectorStore(VectorStore):
     """LangChain's interface over any VectorDB.
 
     The sync methods run on a loop of their own in another thread, so they may be called from anywhere, also from
-    inside a running loop (which they block, as every sync method does). `filter` (or `filter_criteria`) takes the filter
-    language, `score_threshold` a similarity. An option that is none is refused: a misspelt filter would find everything.
+    inside a running loop (which they block, as every sync method does). `filter` (or `filter_criteria`) takes the
+    filter language, `score_threshold` a similarity. What is no option is refused: a misspelt filter would find all.
     """
 
     def __init__(self, store: VectorDB) -> None:
@@ -65,6 +66,8 @@ class LangChainVectorStore(VectorStore):
         return await self.store.get_by_ids(ids)
 
     async def asimilarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
+        if "score_threshold" not in kwargs:
+            return await self.store.search_similar(query, k, _filter(kwargs))
         return [document for document, _ in await self.asimilarity_search_with_score(query, k, **kwargs)]
 
     async def asimilarity_search_with_score(
@@ -222,7 +225,7 @@ def _filter(options: Mapping[str, Any]) -> Filter:
     return given
 
 
-def _check(options: Mapping[str, Any], known: Set[str]) -> None:
+def _check(options: Mapping[str, Any], known: AbstractSet[str]) -> None:
     unknown = sorted(options.keys() - known)
     if unknown:
         raise ConfigurationError(f"there is no option {', '.join(unknown)} here, but {', '.join(sorted(known))}")
