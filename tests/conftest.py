@@ -75,6 +75,7 @@ def _only_own_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MANYSTORE_CONFIG", raising=False)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setattr(current, "_default", None)  # the layer of another test is in another directory
+    monkeypatch.setattr(current, "_had_own", False)
 
 
 @pytest.fixture

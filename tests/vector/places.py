@@ -20,6 +20,8 @@ from app.db.vector.embeddings.model import EmbeddingModel
 from app.db.vector.providers.db_provider import VectorDBRegistry
 from app.db.vector.store import CollectionVectorStore
 
+from .qdrant_local import LocalManager
+
 
 class Place:
     """One empty engine."""
@@ -39,6 +41,11 @@ def _qdrant_embedded(request: pytest.FixtureRequest, path: Path) -> Place:
     return Place(VectorDBType.QDRANT, QdrantConnectionManager(data_dir=path))
 
 
+def _qdrant_local(request: pytest.FixtureRequest, path: Path) -> Place:
+    del request, path
+    return Place(VectorDBType.QDRANT, LocalManager())
+
+
 def _pgvector(request: pytest.FixtureRequest, path: Path) -> Place:
     """A schema of its own, which goes with the server: fixtures of any scope have one."""
     del path
@@ -53,4 +60,5 @@ def _pgvector(request: pytest.FixtureRequest, path: Path) -> Place:
 PLACES: Mapping[str, Callable[[pytest.FixtureRequest, Path], Place]] = {
     "pgvector": _pgvector,
     "qdrant-embedded": _qdrant_embedded,
+    "qdrant-local": _qdrant_local,
 }

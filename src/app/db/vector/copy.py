@@ -116,7 +116,7 @@ async def copy(
 
 async def _check(made: CollectionContract, target: CollectionVectorStore, there: CollectionContract | None) -> None:
     """Refuse a copy that the target's collection, or the target, could not use."""
-    asked = await target._contract(made.dimension)  # noqa: SLF001 - what it would make
+    asked = await target._contract()  # noqa: SLF001 - what it would make
     for other, whose in (
         (there, f"the target's collection {target.collection!r} is"),
         (asked, f"the store {target.name!r} is configured to be"),
