@@ -172,14 +172,10 @@ def test_hostile_values_are_values_like_any_other(run: Run, store: CollectionVec
         f"value {number}": {"title": value, "list": [value], "body": {"a": f"x{value}"}, value: value}
         for number, value in enumerate(VALUES)
     }
-    conditions = [
-        condition
-        for value in VALUES
-        for condition in (
-            *({"title": {operator: value}} for operator in ("$eq", "$ne", "$contains", "$startswith", "$lt")),
-            *({"list": {"$contains": value}}, {"title": {"$in": [value, "one"]}}, {"body.a": {"$contains": value}}),
-        )
-    ]
+    every = ({"title": {operator: value}} for value in VALUES for operator in ("$eq", "$contains"))
+    some = ({"title": {operator: value}} for value in VALUES[::4] for operator in ("$ne", "$startswith", "$lt"))
+    lists = ({"list": {"$contains": value}, "title": {"$in": [value, "one"]}} for value in VALUES)
+    conditions = [*every, *some, *lists]
     run(compared(store, more, conditions))
 
 
