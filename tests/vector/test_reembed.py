@@ -10,7 +10,7 @@ import pytest
 from app.core.constants import Distance
 from app.core.errors import AppError, ConfigurationError, EmbeddingMismatchError
 from app.db.query import ALL
-from app.db.vector import pgvector_engine
+from app.db.vector import chroma_engine, pgvector_engine, qdrant_server_access
 from app.db.vector import reembed as module
 from app.db.vector.comparison import content_hash
 from app.db.vector.contract import CollectionContract, staged_name
@@ -150,7 +150,8 @@ async def test_no_write_is_lost_and_no_answer_wrong_meanwhile(
     store: CollectionVectorStore, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The two models make vectors of one length, so that nothing but the contract tells them apart."""
-    monkeypatch.setattr(pgvector_engine, "_LOOK_AGAIN", 0.2)
+    for engine in (chroma_engine, pgvector_engine, qdrant_server_access):
+        monkeypatch.setattr(engine, "_LOOK_AGAIN", 0.2)
     monkeypatch.setattr(module, "_BLOCK", 10)
     await fill(store, 60)
     writer, reader = place.store(Planned()), place.store(Planned())
@@ -232,6 +233,11 @@ async def test_another_target_begins_anew_and_the_own_takes_it_back(
     there = await staged_contract(store)
     assert there is not None
     assert (there.model, there.dimension) == ("third", 3)
+    assert await store.drop_collection()
+    assert await staged_contract(store) is None
+    await fill(store)
+    with pytest.raises(AppError, match="stopped"):
+        await reembed(store, model(other), settles=0)
     await store.engine.amend(lambda each: replace(each, moving_to="as a killed run leaves it"))
     report = await reembed(store, model(Planned()), settles=0)
     assert (report.before, report.after, report.embedded) == ("Planned/planned", "Planned/planned", 0)
