@@ -1,6 +1,7 @@
 """Stores on every engine, each in a place of its own."""
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,22 @@ import pytest
 from app.connections.qdrant import QdrantConnectionManager
 from app.db.vector.store import CollectionVectorStore
 
+from ..servers.faults import Process, free_port
 from .places import PLACES, Place
 from .planned import Planned
+
+
+@pytest.fixture(scope="session")
+def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of one server for the whole run; each place has a database of its own there."""
+    directory = tmp_path_factory.mktemp("chroma-server")
+    port = free_port()
+    chroma = str(Path(sys.executable).with_name("chroma"))
+    arguments = ["--path", str(directory / "data"), "--host", "127.0.0.1", "--port", str(port)]
+    process = Process([chroma, "run", *arguments], port, directory)
+    process.start()
+    yield port
+    process.kill()
 
 
 @pytest.fixture(params=PLACES)

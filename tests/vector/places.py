@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from app.config.settings import PostgresSettings
 from app.connections.base import ConnectionManager
+from app.connections.chromadb import ChromaDBConnectionManager
 from app.connections.postgres import PostgresConnectionManager
 from app.connections.qdrant import QdrantConnectionManager
 from app.core.constants import VectorDBType
@@ -20,6 +21,7 @@ from app.db.vector.embeddings.model import EmbeddingModel
 from app.db.vector.providers.db_provider import VectorDBRegistry
 from app.db.vector.store import CollectionVectorStore
 
+from .chroma_server import in_own_database
 from .qdrant_local import LocalManager
 
 
@@ -57,7 +59,19 @@ def _pgvector(request: pytest.FixtureRequest, path: Path) -> Place:
     return Place(VectorDBType.PGVECTOR, PostgresConnectionManager(PostgresSettings(url=url)))
 
 
+def _chroma_directory(request: pytest.FixtureRequest, path: Path) -> Place:
+    del request
+    return Place(VectorDBType.CHROMADB, ChromaDBConnectionManager(data_dir=path))
+
+
+def _chroma_http(request: pytest.FixtureRequest, path: Path) -> Place:
+    del path
+    return Place(VectorDBType.CHROMADB, in_own_database(request.getfixturevalue("chroma_server")))
+
+
 PLACES: Mapping[str, Callable[[pytest.FixtureRequest, Path], Place]] = {
+    "chroma-directory": _chroma_directory,
+    "chroma-http": _chroma_http,
     "pgvector": _pgvector,
     "qdrant-embedded": _qdrant_embedded,
     "qdrant-local": _qdrant_local,

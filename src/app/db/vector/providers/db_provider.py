@@ -16,6 +16,7 @@ from .embedding_provider import EmbeddingFactory
 VectorDBRegistry: Registry[type[VectorDB]] = Registry(
     "vector store",
     {
+        VectorDBType.CHROMADB: ".db.vector.chromadb:ChromaVectorStore",
         VectorDBType.PGVECTOR: ".db.vector.pgvector:PgVectorStore",
         VectorDBType.QDRANT: ".db.vector.qdrant:QdrantVectorStore",
     },

@@ -1,0 +1,132 @@
+"""The collections of Chroma by name, with their contracts. All of it is steps (`chroma_steps.py`) of its client.
+
+Chroma renames a collection only to a name that is free. So the one that takes another's place is marked as ready
+before the other goes, and whoever finds nothing of a name, but one that is ready for it, renames that first.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from ...core.constants import Distance
+from ...core.errors import ConfigurationError, EmbeddingMismatchError, StoreUnavailableError
+from .chroma_collection import ChromaCollection
+from .chroma_rows import DESCRIPTION
+from .chroma_steps import Steps, chroma_errors, read, write
+from .contract import STAGED, CollectionContract, staged_name
+
+_SPACES: Final = {Distance.COSINE: "cosine", Distance.L2: "l2", Distance.INNER_PRODUCT: "ip"}
+
+
+def find(client: Any, name: str) -> Steps[ChromaCollection | None]:
+    there = yield from _get(client, name)
+    if there is None and not name.endswith(STAGED):
+        there = yield from _finish(client, name)
+    return None if there is None else ChromaCollection(there, _contract(there))
+
+
+def make(client: Any, name: str, asked: CollectionContract) -> Steps[ChromaCollection]:
+    """Make it, unless another does at the same time. Its contract is not checked."""
+    if asked.dimension is None:
+        raise EmbeddingMismatchError("a collection is made with a dimension")
+    try:
+        made = yield write(
+            client.create_collection,
+            name=name,
+            embedding_function=None,
+            configuration={"hnsw": {"space": _SPACES[asked.distance]}},
+            metadata={DESCRIPTION: json.dumps(asked.to_json())},
+        )
+    except chroma_errors.ChromaError:
+        # It is there by now, which the engine and its server say with different errors.
+        found = yield from find(client, name)
+        if found is None:
+            raise
+        return found
+    return ChromaCollection(made, asked)
+
+
+def amend(
+    client: Any, name: str, change: Callable[[CollectionContract], CollectionContract]
+) -> Steps[ChromaCollection | None]:
+    found = yield from find(client, name)
+    if found is None:
+        return None
+    found.contract = change(found.contract)
+    yield from _describe(found.there, found.contract)
+    return found
+
+
+def replace_by(client: Any, name: str, staged: str) -> Steps[None]:
+    there = yield from _get(client, staged)
+    if there is None:
+        return
+    contract = _contract(there)
+    if not contract.ready:
+        yield from _describe(there, replace(contract, replaces=name, ready=True))
+    yield from _delete(client, name)
+    yield from _finish(client, name)
+
+
+def drop(client: Any, name: str) -> Steps[bool]:
+    ready = None if name.endswith(STAGED) else (yield from _ready(client, name))
+    if ready is not None:
+        yield from _delete(client, ready.name)
+    gone = yield from _delete(client, name)
+    return gone or ready is not None
+
+
+def _get(client: Any, name: str) -> Steps[Any]:
+    try:
+        return (yield read(client.get_collection, name=name, embedding_function=None))
+    except chroma_errors.NotFoundError:
+        return None
+
+
+def _delete(client: Any, name: str) -> Steps[bool]:
+    try:
+        yield write(client.delete_collection, name=name)
+    except chroma_errors.NotFoundError:
+        return False
+    return True
+
+
+def _ready(client: Any, name: str) -> Steps[Any]:
+    """The collection that is to take the place of this one, where it is complete."""
+    there = yield from _get(client, staged_name(name))
+    return there if there is not None and _contract(there).ready else None
+
+
+def _finish(client: Any, name: str) -> Steps[Any]:
+    """Give the name, which is free, to the collection that is ready for it; None where there is none."""
+    there = yield from _ready(client, name)
+    if there is None:
+        return (yield from _get(client, name))  # another may have finished it in between
+    try:
+        yield from _describe(there, replace(_contract(there), replaces=None, ready=False), name)
+    except chroma_errors.ChromaError:
+        found = yield from _get(client, name)
+        if found is None:
+            raise
+        return found
+    return there
+
+
+def _describe(there: Any, contract: CollectionContract, name: str | None = None) -> Steps[None]:
+    metadata = {**(there.metadata or {}), DESCRIPTION: json.dumps(contract.to_json())}
+    yield write(there.modify, name=name, metadata=metadata)
+
+
+def _contract(there: Any) -> CollectionContract:
+    known = (there.metadata or {}).get(DESCRIPTION)
+    if known is None:
+        raise ConfigurationError(
+            f"the Chroma collection {there.name!r} was made by another program: name another one in the configuration"
+        )
+    try:
+        return CollectionContract.from_json(json.loads(known))
+    except (TypeError, KeyError, ValueError) as error:
+        raise StoreUnavailableError(
+            f"the Chroma collection {there.name!r} has a contract that cannot be read: {type(error).__name__}"
+        ) from error

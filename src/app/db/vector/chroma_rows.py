@@ -1,0 +1,121 @@
+"""How a row lies in Chroma: its id, its text as the document, and flat metadata that a filter can ask for.
+
+`row` has the metadata as JSON text, `doc` the document's id; the other keys follow from the row's terms and numbers:
+`^city` is the kind of what is at a path (`t`, `n`, `l`, `d`, `b:0`, `b:1`, and `i` for an integer that no float64
+equals), `=city` a text (or such an integer), `<year` a number, `tags~t:new` an element of a list.
+
+Terms are no list in one key, though Chroma has lists since 1.5: each element costs three times what a key costs.
+"""
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ...core.errors import StoreUnavailableError
+from .engine import Found
+from .payload import Row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ROW: Final = "row"
+DOCUMENT: Final = "doc"
+DESCRIPTION: Final = "manystore"
+"""Under this key a collection's own metadata has the contract, as JSON text."""
+
+_EMPTY: Final = "\0"  # Chroma takes no empty id, and no id of ours has U+0000
+
+
+def chroma_id(row_id: str) -> str:
+    return row_id or _EMPTY
+
+
+def own_id(chroma: str) -> str:
+    return "" if chroma == _EMPTY else chroma
+
+
+def kind_key(path: str) -> str:
+    return f"^{path}"
+
+
+def text_key(path: str) -> str:
+    return f"={path}"
+
+
+def number_key(path: str) -> str:
+    return f"<{path}"
+
+
+def row_metadata(row: Row, embedded_at: str) -> dict[str, Any]:
+    kept: dict[str, Any] = {ROW: f'{{"at":{json.dumps(embedded_at)},"metadata":{row.metadata}}}'}
+    kept[DOCUMENT] = row.document_id
+    for term in row.terms:
+        path, mark, rest = split_term(term)
+        if mark == "~":
+            kept[term] = True
+        elif mark == "^":
+            kept.setdefault(kind_key(path), rest)  # what equals nothing else says more
+        elif rest.startswith("b:"):
+            kept[kind_key(path)] = rest
+        elif rest.startswith("t:"):
+            kept[text_key(path)] = rest
+        elif not is_float(rest):
+            kept[kind_key(path)] = "i"
+            kept[text_key(path)] = rest
+    for path, number in row.numbers.items():
+        kept[number_key(path)] = ordered(number)
+    return kept
+
+
+def split_term(term: str) -> tuple[str, str, str]:
+    """Path, mark and the rest of a term of `payload.py`; a path has none of the marks."""
+    place = min(at for at in map(term.find, "=~^") if at > 0)
+    return term[:place], term[place], term[place + 1 :]
+
+
+def is_float(term: str) -> bool:
+    """Whether the number of a term is some float64's, which is spelt with a point or an exponent."""
+    return not term.removeprefix("n:").removeprefix("-").isdigit()
+
+
+def ordered(number: float) -> int:
+    """A float64 as a signed integer of the same order.
+
+    Chroma reads floats from JSON, in filters and over HTTP, with the last bit wrong now and then; integers are exact.
+    """
+    bits: int = struct.unpack(">q", struct.pack(">d", number + 0.0))[0]  # -0.0 is 0.0
+    return bits if bits >= 0 else -1 - (bits & (2**63 - 1))
+
+
+def changed_keys(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """What to write so that a row has `new` and nothing else: Chroma keeps the keys that a write does not name."""
+    return {**dict.fromkeys((old or {}).keys() - new.keys()), **new}
+
+
+def read_row(kept: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """When it was embedded, and the metadata."""
+    try:
+        row = json.loads((kept or {})[ROW])
+        return row["at"], row["metadata"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreUnavailableError(
+            "the collection has a row that this library did not write: delete it, or use another collection"
+        ) from error
+
+
+def found_in(answer: Mapping[str, Any], scores: Sequence[float] | None = None) -> list[Found]:
+    """The rows of an answer to `get`, or of a query's first answer."""
+    import numpy as np  # noqa: PLC0415 - loaded by what made the vectors
+
+    vectors = answer.get("embeddings")
+    found: list[Found] = []
+    for place, (each, kept) in enumerate(zip(answer["ids"], answer["metadatas"], strict=True)):
+        at, metadata = read_row(kept)
+        text = answer["documents"][place] or ""
+        vector: NDArray[np.float32] | None = None
+        if vectors is not None:
+            vector = np.asarray(vectors[place], dtype=np.float32)
+        score = 0.0 if scores is None else scores[place]
+        found.append(Found(own_id(each), kept[DOCUMENT], text, metadata, at, score, vector))
+    return found

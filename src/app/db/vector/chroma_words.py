@@ -1,0 +1,63 @@
+"""Ranks texts by words (BM25: Robertson and Zaragoza, 2009), for an engine that only says which texts have a word."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from .engine import Found
+
+MOST_WORDS: Final = 32
+MOST_TEXTS: Final = 1_000
+"""How many texts are read to be ranked; of more, those with the rarest words."""
+
+_K1: Final = 1.2
+_B: Final = 0.75
+_WORD: Final = re.compile(r"\w+")
+
+
+def words_of(text: str) -> list[str]:
+    """The different words of a question, the first MOST_WORDS of them."""
+    return list(dict.fromkeys(_WORD.findall(text.lower())))[:MOST_WORDS]
+
+
+def pattern(word: str) -> dict[str, Any]:
+    """As Chroma's `where_document`."""
+    return {"$regex": rf"(?i)\b{re.escape(word)}\b"}
+
+
+class Ranking:
+    def __init__(self, rows: int) -> None:
+        """`rows` is how many there are in all, which says how rare a word is."""
+        self._rows = rows
+        self._weights: dict[str, float] = {}
+        self._promise: dict[str, float] = {}
+        self._texts: list[tuple[Found, list[str]]] = []
+
+    def add(self, word: str, ids: Sequence[str]) -> None:
+        weight = math.log(1 + (self._rows - len(ids) + 0.5) / (len(ids) + 0.5)) if len(ids) <= self._rows else 0.0
+        self._weights[word] = weight
+        for each in ids:
+            self._promise[each] = self._promise.get(each, 0.0) + weight
+
+    def keep(self, ids: set[str]) -> None:
+        self._promise = {each: promise for each, promise in self._promise.items() if each in ids}
+
+    def candidates(self, most: int) -> list[str]:
+        return sorted(self._promise, key=lambda each: (-self._promise[each], each))[:most]
+
+    def read(self, found: Sequence[Found]) -> None:
+        self._texts += [(each, _WORD.findall(each.text.lower())) for each in found]
+
+    def best(self, k: int) -> list[Found]:
+        if not self._texts:
+            return []
+        usual = sum(len(words) for _, words in self._texts) / len(self._texts)
+        scored = [replace(each, score=self._score(words, usual)) for each, words in self._texts]
+        return sorted(scored, key=lambda each: (-each.score, each.id))[:k]
+
+    def _score(self, words: Sequence[str], usual: float) -> float:
+        length = _K1 * (1 - _B + _B * len(words) / usual)
+        counts = ((weight, words.count(word)) for word, weight in self._weights.items())
+        return sum(weight * count * (_K1 + 1) / (count + length) for weight, count in counts if count)
