@@ -1,5 +1,6 @@
 """A collection in Chroma, in a directory or on a server: which steps an operation takes."""
 
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -57,19 +58,18 @@ class ChromaVectorEngine(VectorEngine):
         where = manager.address or manager.path
         self._place = f"the collection {collection!r} of Chroma at {where}"
         self._recall = recall
-        self._remembers = 0.0 if manager.address is None else _LOOK_AGAIN
-        self.settles = self._remembers + (manager.settings.timeout if self._remembers else 0.0)
-        self._known: tuple[Any, ChromaCollection, float] | None = None
-        """A server's collection, the client that found it, and when."""
+        # Nobody else has the directory open.
+        self._remembers = math.inf if manager.address is None else _LOOK_AGAIN
+        self.settles = 0.0 if manager.address is None else _LOOK_AGAIN + manager.settings.timeout
         self._index: MeasuredIndex | None = None
         self._counted = 0.0
         self._measuring = False
 
     async def open(self) -> CollectionContract | None:
         asked = await self.asked(None)
-        self._known = None
 
         def look(client: Any) -> Steps[CollectionContract | None]:
+            catalog.forget(client, self.collection)
             found = yield from self._find(client, asked)
             return None if found is None else found.contract
 
@@ -282,26 +282,19 @@ class ChromaVectorEngine(VectorEngine):
                 yield from catalog.amend(
                     client, self.collection, lambda each: replace(each, provider=provider, model=model, chunker=chunker)
                 )
-                self._known = None
             return (yield from work(found))
 
         self._counted = 0.0
         return await self._run(steps, write=True)
 
     def _find(self, client: Any, asked: CollectionContract, *, write: bool = False) -> Steps[ChromaCollection | None]:
-        """The collection, its contract checked. A server's is remembered, unless it is about to be replaced."""
-        known = self._known
-        if known is not None and known[0] is client and time.monotonic() - known[2] < self._remembers:
-            found: ChromaCollection | None = known[1]
-        else:
-            found = yield from catalog.find(client, self.collection)
-            lasts = found is not None and found.contract.moving_to is None
-            self._known = (client, found, time.monotonic()) if found is not None and lasts and self._remembers else None
+        """The collection, its contract checked."""
+        found = yield from catalog.remembered(client, self.collection, self._remembers)
         if found is not None:
             try:
                 found.contract.check(asked, self._place, write=write)
             except AppError:
-                self._known = None  # it may be made anew as it is asked for
+                catalog.forget(client, self.collection)  # it may be made anew as it is asked for
                 raise
         return found
 
@@ -310,20 +303,22 @@ class ChromaVectorEngine(VectorEngine):
         try:
             return await self._run(steps, write=True)
         finally:
-            self._known = self._index = None
+            self._index = None
             self._counted = 0.0
 
     async def _run(self, steps: Callable[[Any], Steps[R]], *, write: bool = False) -> R:
+        def twice(client: Any) -> Steps[R]:
+            try:
+                return (yield from steps(client))
+            except chroma_errors.NotFoundError:
+                # It was dropped, or another took its name, since it was found: by whatever process.
+                catalog.forget(client, self.collection)
+                return (yield from steps(client))
+
         client = self._manager.live or await self._manager.connect()
         try:
-            try:
-                return await self._taken(client, steps, write=write)
-            except chroma_errors.NotFoundError:
-                # It was dropped, or another took its name, since a step before: by whatever process.
-                self._known = None
-                return await self._taken(client, steps, write=write)
+            return await self._taken(client, twice, write=write)
         except chroma_errors.ChromaError as error:
-            self._known = None
             # Not its text, which may have values of the user's.
             reason = f"{self._place}: Chroma refused it ({type(error).__name__}, {error.code()})"
             if write and error.code() >= HTTPStatus.INTERNAL_SERVER_ERROR:
