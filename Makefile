@@ -45,6 +45,7 @@ bench: ## Measure against the bare drivers and other layers; ARGS=--quick takes 
 
 bench-vectors: ## Measure vector stores against bare engines and LangChain's stores; ARGS="pgvector --number 5000"
 	@VENV=.venv-bench .ci/setup bench
+	@VENV=.venv-langchain-postgres .ci/setup bench-langchain-postgres
 	@.venv-bench/bin/python -m benchmarks.vectors $(ARGS)
 
 docs: ## Build the documentation in site/
@@ -54,5 +55,5 @@ docs: ## Build the documentation in site/
 	@echo "The documentation is in site/index.html"
 
 clean: ## Remove what the targets made: environments, caches, site
-	@rm -rf .venv .venv-bench .venv-torch .mypy_cache .pytest_cache .ruff_cache .hypothesis dist site
+	@rm -rf .venv .venv-bench .venv-langchain-postgres .venv-torch .mypy_cache .pytest_cache .ruff_cache .hypothesis dist site
 	@find src tests docs benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

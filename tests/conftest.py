@@ -4,17 +4,21 @@ import asyncio
 import gc
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
+from app.config.settings import MongoDBSettings
+from app.connections.mongodb import MongoDBConnectionManager
 from app.core import current
 
 from .connections.embedded.engines import make_engine
+from .records.mongodb_wire import Wire, listening
 from .redis_server import RedisServer
 
 
@@ -56,6 +60,20 @@ def postgres_schemas(postgres_server: str) -> Iterator[Callable[[], str]]:
             connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
 
 
+@pytest.fixture
+async def wire() -> AsyncIterator[Wire]:
+    """A listener that keeps the commands which `mongodb` sends."""
+    async with listening() as wire:
+        yield wire
+
+
+@pytest.fixture
+async def mongodb(wire: Wire) -> AsyncIterator[MongoDBConnectionManager]:
+    manager = MongoDBConnectionManager(MongoDBSettings(url=SecretStr(f"mongodb://127.0.0.1:{wire.port}/")))
+    yield manager
+    await manager.close()
+
+
 @pytest.fixture(autouse=True)
 def _own_garbage(request: pytest.FixtureRequest) -> Iterator[None]:
     """What pymongo leaves open, such as the socket of a refused connection, is let go of where it was made.
@@ -75,6 +93,7 @@ def _only_own_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MANYSTORE_CONFIG", raising=False)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setattr(current, "_default", None)  # the layer of another test is in another directory
+    monkeypatch.setattr(current, "_had_own", False)
 
 
 @pytest.fixture

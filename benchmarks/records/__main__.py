@@ -2,20 +2,16 @@
 
 import argparse
 import asyncio
-import os
-import platform
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
+from ..page import head, write
 from .measure import Plan, Results, pin, run_all, unpin
 from .report import table, verdicts
 from .stores import STORES
 
-_BEGIN = "<!-- results -->\n"
-_END = "<!-- end of results -->\n"
 _PACKAGES = (
     *("pydantic", "aiosqlite", "psycopg", "redis", "hiredis", "pymongo", "sqlalchemy", "asyncpg"),
     *("advanced-alchemy", "sqlmodel", "tortoise-orm", "beanie", "pydantic-mongo", "redis-om"),
@@ -46,7 +42,7 @@ def main() -> None:
     if options.rounds:
         plan = Plan(options.rounds, plan.operations, plan.bulk_rounds, plan.bulk_tasks)
     wanted = set(options.sides.split(",")) if options.sides else set()
-    parts = [_head()]
+    parts = [head("bench", _PACKAGES)]
     missed: list[str] = []
     for store in options.stores or STORES:
         start = time.monotonic()
@@ -59,30 +55,7 @@ def main() -> None:
     text = "\n\n".join(parts) + "\n"
     print(text)
     if options.write:
-        page = options.write.read_text("utf-8")
-        before, rest = page.split(_BEGIN)
-        options.write.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{rest.partition(_END)[2]}", "utf-8")
-
-
-def _head() -> str:
-    given = " ".join(sys.argv[1:])
-    command = f'make bench ARGS="{given}"' if given else "make bench"
-    machine = f"{os.cpu_count()} cores ({_processor()}), {platform.system()} {platform.release()}"
-    load = " ".join(f"{each:.1f}" for each in os.getloadavg())
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    return (
-        f"Made by `{command}` on {time.strftime('%Y-%m-%d')}, on {machine} with a load of {load} before;\n"
-        f"Python {platform.python_version()}, {packages}."
-    )
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        write(options.write, text)
 
 
 if __name__ == "__main__":

@@ -1,78 +1,69 @@
-"""LangChain's own stores, as their pages have them."""
+"""What LangChain's own stores have in common here: vectors that were made before, and ids that are UUIDs."""
 
-import uuid
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
-from langchain_chroma import Chroma
-from langchain_qdrant import QdrantVectorStore
-from qdrant_client import QdrantClient, models
+from langchain_core.embeddings import Embeddings
 
 from .data import Corpus, K, Vectors
-from .side import Known, Side
+from .side import Side
+
+
+class Known(Embeddings):
+    """Each text has the vector that was made before."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._vectors = dict(zip(corpus.texts, corpus.vectors, strict=True))
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        vectors: list[list[float]] = [self._vectors[text].tolist() for text in texts]
+        return vectors
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([text])[0]
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        return self.embed_documents(texts)
+
+    async def aembed_query(self, text: str) -> list[float]:
+        return self.embed_query(text)
 
 
 class LangChainSide(Side):
-    name = "langchain"
+    most: int | None = None
+    """Rows that the store takes in one call."""
 
-    def __init__(self, make: Callable[[Known, int], Any], condition: Callable[[int], Any]) -> None:
-        self._make = make
-        self._condition = condition
+    @abstractmethod
+    async def make(self, embedding: Known, dimension: int) -> Any:
+        """The store over an empty collection."""
+
+    async def made(self) -> None:
+        """After the load."""
+
+    @abstractmethod
+    def condition(self, bucket: int) -> Any: ...
 
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
 
-    async def load(self, corpus: Corpus) -> None:
-        self._store = self._make(Known(corpus), corpus.vectors.shape[1])
-        await self.upsert(corpus, range(len(corpus.vectors)))
+    async def load(self, corpus: Corpus, rows: Sequence[int]) -> None:
+        self._ids = dict(zip(corpus.texts, corpus.ids, strict=True))
+        self._store = await self.make(Known(corpus), corpus.vectors.shape[1])
+        await self.upsert(corpus, rows)
+        await self.made()
 
     async def upsert(self, corpus: Corpus, rows: Sequence[int]) -> None:
-        texts, metadatas, ids = corpus.texts, corpus.metadatas, corpus.ids
-        self._ids = {texts[n]: ids[n] for n in rows} | getattr(self, "_ids", {})
-        await self._store.aadd_texts(
-            [texts[n] for n in rows], [metadatas[n] for n in rows], ids=[_uuid(ids[n]) for n in rows]
-        )
+        step = self.most or len(rows)
+        for start in range(0, len(rows), step):
+            part = slice(start, min(start + step, len(rows)))
+            await self._store.aadd_texts(corpus.texts[part], corpus.metadatas[part], ids=corpus.uuids[part])
 
-    async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[Any]:
-        options = {} if bucket is None else {"filter": self._condition(bucket)}
+    async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[str]:
+        options = {} if bucket is None else {"filter": self.condition(bucket)}
         found = await self._store.asimilarity_search_by_vector(vector.tolist(), K, **options)
         return [self._ids[document.page_content] for document in found]
 
     async def clear(self) -> None:
-        self._ids = {}
-
-
-def _uuid(text: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
-
-
-def qdrant(directory: Path) -> LangChainSide:
-    """In its local mode, which keeps the collection in a directory."""
-    number = iter(range(1_000))
-
-    def make(embedding: Known, dimension: int) -> Any:
-        client = QdrantClient(path=str(directory / f"langchain-{next(number)}"))
-        client.create_collection("it", models.VectorParams(size=dimension, distance=models.Distance.COSINE))
-        return QdrantVectorStore(client, "it", embedding)
-
-    def condition(bucket: int) -> Any:
-        match = models.FieldCondition(key="metadata.bucket", match=models.MatchValue(value=bucket))
-        return models.Filter(must=[match])
-
-    return LangChainSide(make, condition)
-
-
-def chroma(directory: Path) -> LangChainSide:
-    number = iter(range(1_000))
-
-    def make(embedding: Known, _: int) -> Any:
-        return Chroma(
-            "langchain",
-            embedding,
-            persist_directory=str(directory / f"chroma-{next(number)}"),
-            collection_metadata={"hnsw:space": "cosine"},
-        )
-
-    return LangChainSide(make, lambda bucket: {"bucket": bucket})
+        """Each load makes a collection of its own."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
 
 from app.core.constants import VectorDBType
 from app.db import DataLayer
@@ -13,17 +13,16 @@ from app.db.vector.providers.db_provider import VectorDBRegistry
 from app.db.vector.store import CollectionVectorStore
 
 from .data import Corpus, K, Vectors
-from .side import Side, Unused
+from .side import Side
 
 
 class Ours(Side):
     name = "manystore"
 
-    def __init__(self, engine: VectorDBType, connection: dict[str, Any], directory: Path, **options: Any) -> None:
+    def __init__(self, engine: VectorDBType, connection: dict[str, Any], directory: Path) -> None:
         self._engine = engine
         self._connection = connection
         self._directory = directory
-        self._options = options
 
     async def open(self) -> None:
         self._data = DataLayer.from_config(
@@ -34,29 +33,45 @@ class Ours(Side):
             }
         )
         await self._data.__aenter__()
+        self.want(0.95)
+
+    def want(self, recall: float) -> None:
+        """Search from now on with a store that has this setting, in the same collection."""
         made: Any = VectorDBRegistry.get(self._engine)
-        embedding = EmbeddingModel.of(Unused(), provider="benchmark")
-        store = made(self._data.connection("vectors"), embedding, collection="ours", **self._options)
+        embedding = EmbeddingModel.of(_Unused(), provider="benchmark")
+        store = made(self._data.connection("vectors"), embedding, collection="ours", recall=recall)
         assert isinstance(store, CollectionVectorStore)
         self._store = store
+        self._recall = recall
+
+    @property
+    def width(self) -> int | None:
+        """How wide the last search was, where the engine has an index of which it reads a part."""
+        index = getattr(self._store.engine, "_index", None)
+        return None if index is None else index.width(self._recall, K)
 
     async def close(self) -> None:
         await self._data.__aexit__(None, None, None)
 
-    async def load(self, corpus: Corpus) -> None:
-        await self._store.add_vectors(_documents(corpus, range(len(corpus.vectors))), corpus.vectors)
+    async def load(self, corpus: Corpus, rows: Sequence[int]) -> None:
+        await self.upsert(corpus, rows)
 
     async def upsert(self, corpus: Corpus, rows: Sequence[int]) -> None:
-        await self._store.add_vectors(_documents(corpus, rows), corpus.vectors[list(rows)])
+        await self._store.add_vectors(corpus.documents[: len(rows)], corpus.vectors[: len(rows)])
 
-    async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[Any]:
+    async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[str]:
         where = None if bucket is None else {"bucket": bucket}
-        return [document.id for document, _ in await self._store.search_by_vector(vector, K, where)]
+        return [str(document.id) for document, _ in await self._store.search_by_vector(vector, K, where)]
 
     async def clear(self) -> None:
         await self._store.drop_collection()
 
 
-def _documents(corpus: Corpus, rows: Sequence[int]) -> list[Document]:
-    texts, metadatas, ids = corpus.texts, corpus.metadatas, corpus.ids
-    return [Document(id=ids[n], page_content=texts[n], metadata=metadatas[n]) for n in rows]
+class _Unused(Embeddings):
+    """All vectors are given."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        raise NotImplementedError
+
+    def embed_query(self, text: str) -> list[float]:
+        raise NotImplementedError

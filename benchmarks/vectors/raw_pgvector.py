@@ -1,12 +1,13 @@
 """psycopg and pgvector by hand: binary COPY, an HNSW index after the load, prepared statements on one connection."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import psycopg
 import psycopg.types.json
 from langchain_core.documents import Document
 from pgvector.psycopg import register_vector_async
+
+from app.db.vector.pgvector_index import INDEX_FROM
 
 from .data import Corpus, K, Vectors
 from .side import Side
@@ -21,7 +22,7 @@ class RawPgvector(Side):
 
     def __init__(self, url: str, width: int = 100) -> None:
         self._url = url
-        self.width = width
+        self._width = width
 
     async def open(self) -> None:
         self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
@@ -31,16 +32,21 @@ class RawPgvector(Side):
     async def close(self) -> None:
         await self._connection.close()
 
-    async def load(self, corpus: Corpus) -> None:
+    async def load(self, corpus: Corpus, rows: Sequence[int]) -> None:
         dimension = corpus.vectors.shape[1]
         await self._connection.execute(
             "CREATE TABLE raw (id text PRIMARY KEY, content text, metadata jsonb, "
             f"embedding vector({dimension}))".encode()
         )
-        await self._copy("raw", corpus, range(len(corpus.vectors)))
-        await self._connection.execute("CREATE INDEX ON raw USING hnsw (embedding vector_cosine_ops)")
-        await self._connection.execute(f"SET hnsw.ef_search = {self.width}".encode())
+        await self._copy("raw", corpus, rows)
+        if len(rows) >= INDEX_FROM:
+            await self._connection.execute("CREATE INDEX ON raw USING hnsw (embedding vector_cosine_ops)")
         await self._connection.execute("SET hnsw.iterative_scan = strict_order")
+        await self.widen(self._width)
+
+    async def widen(self, width: int) -> None:
+        self._width = width
+        await self._connection.execute(f"SET hnsw.ef_search = {width}".encode())
 
     async def upsert(self, corpus: Corpus, rows: Sequence[int]) -> None:
         async with self._connection.transaction():
@@ -53,7 +59,7 @@ class RawPgvector(Side):
                 "content = excluded.content, metadata = excluded.metadata, embedding = excluded.embedding".encode()
             )
 
-    async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[Any]:
+    async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[str]:
         where = "" if bucket is None else "WHERE metadata -> 'bucket' = to_jsonb(%(bucket)s::int) "
         cursor = await self._connection.execute(
             f"SELECT id, content, metadata, embedding <=> %(vector)s FROM raw {where}"
@@ -63,7 +69,7 @@ class RawPgvector(Side):
             binary=True,
         )
         found = [Document(id=row[0], page_content=row[1], metadata=row[2]) for row in await cursor.fetchall()]
-        return [document.id for document in found]
+        return [str(document.id) for document in found]
 
     async def clear(self) -> None:
         await self._connection.execute("DROP TABLE IF EXISTS raw")

@@ -1,7 +1,9 @@
-"""qdrant-edge by hand: points in batches, in a thread of their own, as an asynchronous application has to."""
+"""qdrant-edge by hand: points in batches, in a thread of their own, as an asynchronous application has to.
+
+Each key of the metadata is indexed, since ours can be filtered by any.
+"""
 
 import asyncio
-import json
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,15 +33,17 @@ class RawQdrantEdge(Side):
         await self._run(self._shard.close)
         self._thread.shutdown()
 
-    async def load(self, corpus: Corpus) -> None:
+    async def load(self, corpus: Corpus, rows: Sequence[int]) -> None:
         self._number += 1
         path = self._path / str(self._number)
         path.mkdir(parents=True)
         vectors = engine.EdgeVectorParams(size=corpus.vectors.shape[1], distance=engine.Distance.Cosine)
         self._shard = await self._run(lambda: engine.EdgeShard.create(str(path), engine.EdgeConfig(vectors=vectors)))
-        index = engine.UpdateOperation.create_field_index("bucket", engine.PayloadSchemaType.Integer)
-        await self._run(lambda: self._shard.update(index))
-        await self.upsert(corpus, range(len(corpus.vectors)))
+        for key, value in corpus.metadatas[0].items():
+            kind = engine.PayloadSchemaType.Integer if isinstance(value, int) else engine.PayloadSchemaType.Keyword
+            index = engine.UpdateOperation.create_field_index(f"metadata.{key}", kind)
+            await self._run(lambda index=index: self._shard.update(index))  # type: ignore[misc]
+        await self.upsert(corpus, rows)
 
     async def upsert(self, corpus: Corpus, rows: Sequence[int]) -> None:
         texts, metadatas, ids = corpus.texts, corpus.metadatas, corpus.ids
@@ -52,8 +56,7 @@ class RawQdrantEdge(Side):
                     {
                         "id": ids[n],
                         "text": texts[n],
-                        "metadata": json.dumps(metadatas[n]),
-                        "bucket": metadatas[n]["bucket"],
+                        "metadata": metadatas[n],
                     },
                 )
                 for n in part
@@ -63,10 +66,10 @@ class RawQdrantEdge(Side):
         for start in range(0, len(rows), _BATCH):
             await self._run(lambda part=rows[start : start + _BATCH]: write(part))  # type: ignore[misc]
 
-    async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[Any]:
+    async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[str]:
         condition = None
         if bucket is not None:
-            field = engine.FieldCondition("bucket", range=engine.RangeFloat(gte=bucket, lte=bucket))
+            field = engine.FieldCondition("metadata.bucket", range=engine.RangeFloat(gte=bucket, lte=bucket))
             condition = engine.Filter(must=[field])
 
         def search() -> list[Any]:
@@ -76,12 +79,10 @@ class RawQdrantEdge(Side):
             return list(self._shard.search(request))
 
         found = [
-            Document(
-                id=each.payload["id"], page_content=each.payload["text"], metadata=json.loads(each.payload["metadata"])
-            )
+            Document(id=each.payload["id"], page_content=each.payload["text"], metadata=each.payload["metadata"])
             for each in await self._run(search)
         ]
-        return [document.id for document in found]
+        return [str(document.id) for document in found]
 
     async def clear(self) -> None:
         await self._run(self._shard.close)

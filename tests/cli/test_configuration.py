@@ -15,7 +15,6 @@ Manystore = Callable[..., subprocess.CompletedProcess[str]]
 
 SECRET = "hunter2swordfish"
 USER = "repositories: {user: {connection: mongodb}}"
-DOCUMENTS = "vector_stores: {documents: {connection: qdrant}}"
 SERVERS = Path(__file__).parents[2] / "config" / "servers.yaml"
 VARIABLES = {
     "MONGODB_URI": f"mongodb://user:{SECRET}@127.0.0.1:9/",
@@ -128,7 +127,6 @@ def test_check_masks_every_secret_and_connects_to_nothing(manystore: Manystore, 
         (f"connections:\n  mongodb: {{url: embedded}}\n{USER}", ["silently wrong"]),
         (f"connections: {{mongodb: {{url: 'mongodb://u:{SECRET}/@h'}}}}\n{USER}",
          ["connections.mongodb", "not one that the MongoDB driver understands"]),
-        (f"connections: {{qdrant: {{url: 'http://h'}}}}\n{DOCUMENTS}", ["vector_stores.documents", "later version"]),
     ],
 )  # fmt: skip
 def test_check_names_what_is_wrong(manystore: Manystore, tmp_path: Path, yaml: str, words: list[str]) -> None:

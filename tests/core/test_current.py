@@ -44,6 +44,7 @@ def _empty_slot(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(current, "_DEFAULT_BUILDER", f"{__name__}:build")
     monkeypatch.setattr(current, "_open", type(current._open)())
     monkeypatch.setattr(current, "_default", None)
+    monkeypatch.setattr(current, "_had_own", False)
     built.clear()
     yield
     built.clear()
@@ -111,6 +112,28 @@ def test_a_layer_that_was_closed_or_collected_does_not_count() -> None:
     del second
     gc.collect()
     assert Thing.who() == "I am default"
+
+
+def test_no_default_takes_the_place_of_a_layer_that_was_closed() -> None:
+    """What still runs would use another store than before."""
+    first = opened("first")
+    first.closed = True
+    current.closed(first)
+    with pytest.raises(ConfigurationError, match=r"closed: .* open a new one with DataLayer\.from_config"):
+        current.layer()
+    with pytest.raises(ConfigurationError, match="closed"):
+        Thing.who()
+    assert built == []
+    second = opened("second")
+    assert current.layer() is second
+
+
+def test_a_default_that_is_there_stays_beside_other_layers() -> None:
+    default = built_default()
+    layer = opened("own")
+    assert current.layer() is layer
+    current.closed(layer)
+    assert current.layer() is default
 
 
 def test_the_entered_layer_comes_first() -> None:

@@ -15,6 +15,7 @@ from app.core import current
 from app.core.constants import VectorDBType
 from app.core.errors import ConfigurationError, NotRegisteredError
 from app.db import DataLayer, RepositoryRegistry
+from app.db.relational import get_db
 from app.db.repositories.signup_session_repository import SignupSessionRepository
 from app.db.repositories.user_repository import UserRepository
 from app.db.vector.providers.db_provider import VectorStoreFactory
@@ -44,6 +45,27 @@ def in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(current, "_default", None)
     monkeypatch.setattr(current, "_open", weakref.WeakSet())
     return tmp_path
+
+
+async def test_a_task_that_outlives_its_layer_opens_no_other_store(in_empty_directory: Path) -> None:
+    is_closed = asyncio.Event()
+
+    async def late() -> None:
+        await is_closed.wait()
+        with pytest.raises(ConfigurationError, match="closed"):
+            await UserRepository().count()
+        with pytest.raises(ConfigurationError, match="closed"):
+            async with get_db():
+                pass
+
+    async with DataLayer.from_config({"data_dir": "own"}):
+        assert await UserRepository().count() == 0
+        task = asyncio.create_task(late())
+    is_closed.set()
+    await task
+    # In a thread that knows nothing of the layer that was entered.
+    await asyncio.get_running_loop().run_in_executor(None, asyncio.run, late())
+    assert [each.name for each in in_empty_directory.iterdir()] == ["own"]
 
 
 def test_asyncio_run_three_times_on_the_default(in_empty_directory: Path) -> None:

@@ -13,6 +13,8 @@ class FakeQdrant:
     def __init__(self, api_key: str | None = None) -> None:
         self.api_key = api_key
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.bodies: list[tuple[str, str, bytes]] = []
+        """The method, the target and the body of each request."""
 
     def answer(self, path: str, headers: dict[str, str]) -> tuple[int, Any]:
         self.requests.append((path, headers))
@@ -31,9 +33,11 @@ def serving(application: FakeQdrant) -> Serve:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head.strip().split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-            await reader.readexactly(int(headers.get("content-length", 0)))
-            status, body = application.answer(first.split()[1], headers)
-            content = json.dumps(body).encode()
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            method, target, _ = first.split()
+            application.bodies.append((method, target, body))
+            status, answer = application.answer(target, headers)
+            content = json.dumps(answer).encode()
             writer.write(f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n".encode())
             writer.write(f"Content-Length: {len(content)}\r\n\r\n".encode() + content)
             await writer.drain()

@@ -22,6 +22,7 @@ from app.db.vector.providers.db_provider import VectorDBRegistry
 from app.db.vector.store import CollectionVectorStore
 
 from .chroma_server import in_own_database
+from .qdrant_local import LocalManager
 
 
 class Place:
@@ -40,6 +41,11 @@ class Place:
 def _qdrant_embedded(request: pytest.FixtureRequest, path: Path) -> Place:
     del request
     return Place(VectorDBType.QDRANT, QdrantConnectionManager(data_dir=path))
+
+
+def _qdrant_local(request: pytest.FixtureRequest, path: Path) -> Place:
+    del request, path
+    return Place(VectorDBType.QDRANT, LocalManager())
 
 
 def _pgvector(request: pytest.FixtureRequest, path: Path) -> Place:
@@ -68,4 +74,5 @@ PLACES: Mapping[str, Callable[[pytest.FixtureRequest, Path], Place]] = {
     "chroma-http": _chroma_http,
     "pgvector": _pgvector,
     "qdrant-embedded": _qdrant_embedded,
+    "qdrant-local": _qdrant_local,
 }

@@ -207,15 +207,17 @@ async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     await manager.close()
 
 
-async def test_a_store_on_a_server_is_for_a_later_version(tmp_path: Path) -> None:
+async def test_a_server_has_no_engine_in_this_process(tmp_path: Path) -> None:
     settings = QdrantSettings(url=SecretStr("http://user:s3cret@127.0.0.1:9"))
     manager = QdrantConnectionManager(settings, data_dir=tmp_path)
-    with pytest.raises(UnsupportedOperationError, match="come with a later version") as raised:
-        store_on(manager, Planned())
-    with pytest.raises(UnsupportedOperationError):
+    with pytest.raises(UnsupportedOperationError, match="is a Qdrant server") as raised:
         await manager.engine()
     assert "s3cret" not in f"{raised.value}{manager.get_connection_info()}{manager!r}"
     assert not manager.connected
+    store = store_on(manager, Planned())
+    with pytest.raises(StoreUnavailableError, match="cannot be reached") as unreachable:
+        await store.count()
+    assert "s3cret" not in f"{unreachable.value}{store.get_vector_db_config()}"
 
 
 async def test_a_missing_package_names_the_extra(

@@ -123,6 +123,7 @@ async def test_a_store_with_just_these_works_and_refuses_the_rest() -> None:
             "search_with_scores": ("q",),
             "search_by_vector": ([1.0],),
             "search_diverse": ("q",),
+            "search_diverse_by_vector": ([1.0],),
             "get_by_ids": (["1"],),
             "delete": (["1"],),
             "delete_where": ({"a": 1},),

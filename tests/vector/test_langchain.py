@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
-from langchain_tests.integration_tests import VectorStoreIntegrationTests
+from langchain_tests.integration_tests import RetrieversIntegrationTests, VectorStoreIntegrationTests
 
 from app.core.errors import ConfigurationError, InvalidFilterError
 from app.db.vector.langchain import LangChainVectorStore
@@ -27,6 +28,25 @@ class TestLangChainsOwn(VectorStoreIntegrationTests):
         wait(place.manager.disconnect())  # what sync methods opened; that of a test's loop closes with it
         if not place.manager.closes_with_loop:
             place.manager.abandon()
+
+
+class TestLangChainsOwnForRetrievers(RetrieversIntegrationTests):
+    @pytest.fixture(autouse=True, params=PLACES)
+    def filled(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+        place = PLACES[request.param](request, tmp_path)
+        self._store = place.store(Planned())
+        self._store.as_langchain().add_texts([f"text {n}" for n in range(5)])
+        yield
+        place.manager.abandon()
+
+    @property
+    def retriever_constructor(self) -> Any:
+        """As applications make it; a retriever over a store has k among its options for searching."""
+        return lambda k=4: self._store.as_retriever(search_kwargs={"k": k})
+
+    @property
+    def retriever_query_example(self) -> str:
+        return "text 3"
 
 
 @pytest.fixture
@@ -60,6 +80,13 @@ async def test_a_retriever_with_a_threshold_takes_our_scores(filled: CollectionV
     )
     assert [each.id for each in await retriever.ainvoke("east")] == ["east", "north-east"]
     assert [each.id for each in retriever.invoke("east")] == ["east", "north-east"]
+    adapter = filled.as_langchain()
+    for found in (
+        await adapter.asimilarity_search("east", score_threshold=0.8),
+        await adapter.asimilarity_search_by_vector([1.0, 0.0, 0.0, 0.0], score_threshold=0.8),
+        [each for each, _ in adapter.similarity_search_with_relevance_scores("east", score_threshold=0.8)],
+    ):
+        assert [each.id for each in found] == ["east", "north-east"]
 
 
 async def test_maximal_marginal_relevance_prefers_variety(filled: CollectionVectorStore) -> None:
@@ -86,6 +113,8 @@ def test_sync_methods_work_from_many_threads_without_a_loop(
 async def test_by_vector_and_from_texts(filled: CollectionVectorStore) -> None:
     adapter = filled.as_langchain()
     assert [each.id for each in adapter.similarity_search_by_vector([0.0, 1.0, 0.0, 0.0], k=1)] == ["north"]
+    nearest = adapter.max_marginal_relevance_search_by_vector([1.0, 0.1, 0.0, 0.0], k=2, fetch_k=4, lambda_mult=0.1)
+    assert [each.id for each in nearest] == ["east", "west"]
     more = await LangChainVectorStore.afrom_texts(
         ["south"], filled.embedding.langchain, [{"n": 9}], ids=["south"], store=filled
     )

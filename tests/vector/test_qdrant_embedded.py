@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from app.connections.qdrant import QdrantConnectionManager
+from app.core.errors import OutcomeUnknownError
 from app.db.query import to_predicate
 from app.db.vector import qdrant_collection
 from app.db.vector.qdrant_collection import QdrantCollection
@@ -88,3 +89,26 @@ async def test_numbers_are_found_exactly_after_the_collection_is_opened_again(tm
             assert same.metadata == {"v": number}
             assert await store.count({"v": {"$gte": number, "$lte": number}}) == 1
             assert await store.count({"v": {"$lt": number}}) == sum(each < number for each in numbers)
+
+
+async def test_a_collection_that_cannot_be_replaced_stays(
+    manager: QdrantConnectionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = store_on(manager, Planned()), store_on(manager, Planned(), collection="other")
+    await store.save_and_embed(None, [doc("old")])
+    await other.save_and_embed(None, [doc("new"), doc("newer")])
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == "other":
+            raise OSError("held by a virus scanner")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        with pytest.raises(OutcomeUnknownError, match="virus scanner"):
+            await store.engine.replace_by("other")
+    assert (await store.count(), await other.count()) == (1, 2)
+    await store.engine.replace_by("other")
+    await store.engine.replace_by("other")
+    assert (await store.count(), await other.count()) == (2, 0)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from .. import __version__
 from ..config import load
@@ -18,16 +18,18 @@ from ..db.query.predicates import Filter
 from ..db.vector.ingest import IngestReport, ingest
 from .check import check
 from .check import print_report as print_check
-from .console import Config, complain, console, fail, health_json, health_table, print_passage, run
+from .console import Config, complain, console, fail, health_json, health_table, print_passage, progress_bar, run
 from .db import app as db_app
 from .demo import demo as run_demo
 from .migrate import app as migrate_app
+from .vectors import app as vectors_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
 app.add_typer(migrate_app, name="migrate")
 app.add_typer(db_app, name="db")
+app.add_typer(vectors_app, name="vectors")
 
 STARTER = Path(__file__).with_name("starter.yaml")
 
@@ -48,6 +50,9 @@ def _root(
 def ingest_command(
     paths: Annotated[list[Path], typer.Argument(help="Text and Markdown files, or directories of them.")],
     store: Store = "documents",
+    rechunk: Annotated[
+        bool, typer.Option("--rechunk", help="Cut and embed anew what an older version has cut otherwise.")
+    ] = False,
     config: Config = None,
 ) -> None:
     """Split, embed and store files. What has not changed since the last time is passed over."""
@@ -55,7 +60,7 @@ def ingest_command(
     async def work() -> IngestReport:
         async with DataLayer.from_config(config) as data:
             with progress_bar() as progress:
-                return await ingest(data.vector_store(store), paths, progress=advance(progress))
+                return await ingest(data.vector_store(store), paths, progress=advance(progress), rechunk=rechunk)
 
     print_report(run(work(), resumes=True))
 
@@ -145,11 +150,6 @@ def config_check_command(config: Config = None) -> None:
 def demo_command() -> None:
     """A signup conversation, a user, documents and questions, on the embedded default."""
     run(run_demo())
-
-
-def progress_bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
 
 
 def advance(progress: Progress) -> Callable[[int, int, Path], None]:

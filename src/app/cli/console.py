@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..connections.base import ConnectionHealth
@@ -68,6 +69,11 @@ class Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         _errors.print(f"[yellow]warning:[/] {escape(record.getMessage())}")
+
+
+def progress_bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def health_json(health: Mapping[str, ConnectionHealth]) -> dict[str, Any]:

@@ -148,7 +148,7 @@ class Collections:
                 home.rename(removed)
             try:
                 staged.rename(home)
-            except OSError:
+            except OSError:  # nobody may find nothing there, and make it
                 removed.rename(home)
                 journal.unlink()
                 raise

@@ -57,18 +57,13 @@ class QdrantConnectionManager(ServerConnectionManager["Client"]):
 
     async def engine(self) -> QdrantEngine:
         """Return the embedded engine, opening it on first use; UnsupportedOperationError where this is a server."""
-        self.refuse_a_server()
+        if self.address is not None:
+            raise UnsupportedOperationError(
+                f"the connection {self.name!r} is a Qdrant server, which has no engine in this process"
+            )
         client = self.live or await self.connect()
         assert isinstance(client, QdrantEngine)  # noqa: S101 - by its address
         return client
-
-    def refuse_a_server(self) -> None:
-        """UnsupportedOperationError where this is one: vectors need the embedded engine."""
-        if self.address is not None:
-            raise UnsupportedOperationError(
-                f"the connection {self.name!r} is a Qdrant server, and this version keeps vectors in embedded Qdrant "
-                f"only: set its url to {EMBEDDED!r}; vectors on a server come with a later version"
-            )
 
     async def _open(self) -> "Client":
         if self.address is None:

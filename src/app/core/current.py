@@ -1,7 +1,8 @@
 """Which DataLayer a call means that names none: the slot for it lives here so that no layer imports upward.
 
 The order is: the one entered in this context, else the one open layer of the process (a context variable that a
-server's lifespan sets is not seen by its handlers), else a default that is built on first use.
+server's lifespan sets is not seen by its handlers), else a default that is built on first use. The default is for
+programs that open none: what still runs when an application has closed its own would write to another store unnoticed.
 """
 
 import threading
@@ -30,6 +31,8 @@ class Layer(Protocol):
 _entered: ContextVar[Layer | None] = ContextVar("manystore_layer", default=None)
 _open: weakref.WeakSet[Layer] = weakref.WeakSet()
 _default: Layer | None = None
+_had_own = False
+"""Whether a layer that the application opened has been closed."""
 _lock = threading.RLock()
 
 
@@ -51,15 +54,20 @@ def opened(layer: Layer) -> None:
 
 
 def closed(layer: Layer) -> None:
-    global _default  # noqa: PLW0603 - the slot is process-wide by design
+    global _default, _had_own  # noqa: PLW0603 - the slot is process-wide by design
     with _lock:
         _open.discard(layer)
         if _default is layer:
             _default = None
+        else:
+            _had_own = True
 
 
 def layer() -> Layer:
-    """Return the layer that is meant here; ConfigurationError when several are open and none is in context."""
+    """Return the layer that is meant here.
+
+    ConfigurationError when several are open and none is in context, and when the application has closed its own.
+    """
     global _default  # noqa: PLW0603 - the slot is process-wide by design
     entered = _entered.get()
     if entered is not None and not entered.closed:
@@ -74,6 +82,11 @@ def layer() -> Layer:
                 "use `async with data:`, or call the method on the layer that is meant"
             )
         if _default is None or _default.closed:
+            if _had_own:
+                raise ConfigurationError(
+                    "the DataLayer that this process had open is closed: let what uses it end before it is closed, or "
+                    "open a new one with DataLayer.from_config(...)"
+                )
             _default = cast("Callable[[], Layer]", import_target(_DEFAULT_BUILDER))()
         return _default
 

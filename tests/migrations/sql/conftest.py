@@ -84,7 +84,7 @@ class Database:
             return cursor.fetchall() if cursor.description else []
 
     def shape(self) -> list[Any]:
-        """Everything that the database says of its tables and indexes, but for Alembic's own and the ledger."""
+        """What the database says of its tables, indexes and types, but for Alembic's own and the ledger."""
         if self.store == "sqlite":
             indexes = "SELECT 'index', tbl_name, name, replace(sql, '\"', ''), '', '' FROM sqlite_master"
             columns = (
@@ -92,7 +92,11 @@ class Database:
                 " FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
             )
             tables = "SELECT 'table', name, type, strict, wr, ncol FROM pragma_table_list"
-            sql = f"{indexes} WHERE type = 'index' UNION ALL {columns} UNION ALL {tables}"
+            references = (
+                'SELECT \'reference\', m.name, f."from", f."table", f."to", f.on_delete'
+                " FROM sqlite_master m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table'"
+            )
+            sql = f"{indexes} WHERE type = 'index' UNION ALL {columns} UNION ALL {tables} UNION ALL {references}"
         else:
             indexes = (
                 "SELECT 'index', tablename, indexname, indexdef,"
@@ -104,7 +108,16 @@ class Database:
                 " coalesce(collation_name, '') || is_nullable, coalesce(column_default, '')"
                 " FROM information_schema.columns WHERE table_schema = current_schema()"
             )
-            sql = f"{indexes} UNION ALL {columns}"
+            constraints = (
+                "SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), '', ''"
+                " FROM pg_constraint WHERE connamespace = current_schema()::regnamespace"
+            )
+            types = (
+                "SELECT 'type', typname, string_agg(enumlabel, ' ' ORDER BY enumsortorder), '', '', ''"
+                " FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid"
+                " WHERE typnamespace = current_schema()::regnamespace GROUP BY typname"
+            )
+            sql = f"{indexes} UNION ALL {columns} UNION ALL {constraints} UNION ALL {types}"
         own = ("manystore_migrations", "alembic_version", "sqlite_schema", "sqlite_temp_schema")
         return sorted((row for row in self.execute(sql) if row[1] not in own), key=repr)
 

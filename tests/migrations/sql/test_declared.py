@@ -79,3 +79,25 @@ async def test_a_column_ceases_to_be_unique(database: Database, declared: Any) -
     declared(people(sa.Column("name", sa.String(10))))
     await evolve(database)
     database.execute("INSERT INTO people (id, name) VALUES (1, 'Ada'), (2, 'Ada')")
+
+
+async def test_a_named_type_comes_and_goes_with_the_column(database: Database, declared: Any) -> None:
+    declared(people())
+    await evolve(database)
+    before = database.shape()
+    if database.store == "postgres":
+        database.execute("CREATE TYPE colour AS ENUM ('RED', 'GREEN')")  # as by `create_all`
+    declared(people(sa.Column("colour", sa.Enum(Colour))))
+    await evolve(database)
+    after = database.shape()
+    database.execute("INSERT INTO people (id, colour) VALUES (1, 'GREEN')")
+    async with database.opened() as (_, migrator):
+        await migrator.down()
+        assert database.shape() == before
+        await migrator.up()
+    assert database.shape() == after
+    declared(people(sa.Column("colour", sa.Enum(Colour)), sa.Column("second", sa.Enum(Colour))))
+    await evolve(database)
+    async with database.opened() as (_, migrator):
+        await migrator.down()
+    assert database.shape() == after

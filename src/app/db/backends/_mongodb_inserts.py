@@ -1,25 +1,22 @@
 """Storing documents: all or none, new ones or in the place of those that are there."""
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from pymongo import ReturnDocument, UpdateOne
-from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
 
 from ...core.errors import AppError, DuplicateRecordError, UnsupportedOperationError
 from ..query.operations import Document, Insert, OnConflict, Upsert
 from ..query.predicates import ALL, And, Compare, Op, Predicate, both
 from ._mongodb_access import Access, Collection, Stored
+from ._mongodb_bulk import Bulk
 from ._mongodb_errors import write_errors
-from ._mongodb_transaction import atomically
 from ._mongodb_values import EXPIRES, KEY
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
 _ATTEMPTS = 3
-_Encode: TypeAlias = "Callable[[Document], Stored]"
+_Encode: TypeAlias = Callable[[Document], Stored]
 
 
 async def insert(access: Access, collection: Collection, operation: Insert) -> tuple[Document, ...]:
@@ -43,18 +40,12 @@ def _encoder(access: Access, ttl: float | None) -> _Encode:
 
 
 async def _insert_all(access: Access, collection: Collection, documents: tuple[Document, ...], encode: _Encode) -> None:
-    """Each is encoded when it is this call's turn: what waits is gone through by every garbage collection."""
     if len(documents) == 1:
         await access.write(lambda: collection.insert_one(encode(documents[0]), session=access.session))
         return
 
-    async def work(session: AsyncClientSession | None) -> None:
-        await access.write(lambda: collection.insert_many([*map(encode, documents)], ordered=False, session=session))
-
-    if access.transaction is not None:
-        await work(access.session)
-    elif access.has_transactions:
-        await atomically(access.manager, work)
+    if access.transaction is not None or access.has_transactions:
+        await Bulk("insert", len(documents), lambda: [*map(encode, documents)]).write(access, collection)
     else:
         await _insert_or_undo(access, collection, documents, encode)
 
@@ -126,26 +117,20 @@ async def upsert(access: Access, collection: Collection, operation: Upsert) -> l
     if len(operation.documents) == 1:
         stored = [await _upsert_one(access, collection, operation, operation.documents[0])]
         return stored if operation.returning else 1
-    if access.transaction is not None:
-        await access.purge()
-        await _upsert_all(access, collection, operation, access.session)
-    elif access.has_transactions:
-        await access.purge()
-
-        async def work(session: AsyncClientSession) -> None:
-            await _upsert_all(access, collection, operation, session)
-
-        try:
-            await atomically(access.manager, work)
-        except DuplicateRecordError as error:
-            if set(error.fields) != set(operation.on):
-                raise
-            await atomically(access.manager, work)  # another was stored meanwhile, which is seen now
-    else:
+    if access.transaction is None and not access.has_transactions:
         raise UnsupportedOperationError(
             f"{access.schema.name}: a single MongoDB server cannot upsert several documents all or none: start it as a "
             "replica set of one, or upsert them one by one"
         )
+    await access.purge()
+    upserted = _upserts(access, operation)
+    bulk = Bulk("update", len(operation.documents), lambda: [*map(upserted, operation.documents)])
+    try:
+        await bulk.write(access, collection)
+    except DuplicateRecordError as error:
+        if access.transaction is not None or set(error.fields) != set(operation.on):
+            raise
+        await bulk.write(access, collection)  # another was stored meanwhile, which is seen now
     return await _read_back(access, collection, operation) if operation.returning else len(operation.documents)
 
 
@@ -153,14 +138,14 @@ async def _upsert_one(access: Access, collection: Collection, operation: Upsert,
     """One step. The server takes two that come together for two new ones, and the loser begins again."""
     if access.transaction is not None:
         await access.purge()
-    query, update = _upserts(access, operation)(document)
+    update = _upserts(access, operation)(document)
     attempt = 0
     while True:
         attempt += 1
         try:
             stored = await access.write(
                 lambda: collection.find_one_and_update(
-                    query, update, upsert=True, return_document=ReturnDocument.AFTER, session=access.session
+                    update["q"], update["u"], upsert=True, return_document=ReturnDocument.AFTER, session=access.session
                 )
             )
         except DuplicateRecordError as error:
@@ -172,24 +157,13 @@ async def _upsert_one(access: Access, collection: Collection, operation: Upsert,
             return access.documents.decode(stored or {})
 
 
-async def _upsert_all(
-    access: Access, collection: Collection, operation: Upsert, session: AsyncClientSession | None
-) -> None:
-    upserted = _upserts(access, operation)
-    await access.write(
-        lambda: collection.bulk_write(
-            [UpdateOne(*upserted(each), upsert=True) for each in operation.documents], ordered=False, session=session
-        )
-    )
-
-
-def _upserts(access: Access, operation: Upsert) -> "Callable[[Document], tuple[Stored, Any]]":
-    """What makes a filter and an update of each document, when it is the call's turn as in `_insert_all`."""
+def _upserts(access: Access, operation: Upsert) -> _Encode:
+    """What makes an update of each document, as the command `update` has it."""
     documents, expiry = access.documents, access.expiry(operation.ttl)
     by_key = operation.on == (access.schema.key,) and operation.guard == ALL and not access.schema.expires
-    kept = (KEY, *map(documents.stored_name, operation.keep))
+    kept = [*map(documents.stored_name, operation.keep)]
 
-    def upserted(document: Document) -> tuple[Stored, Any]:
+    def upserted(document: Document) -> Stored:
         values, absent = documents.assignments(document)
         if expiry:
             values.update(expiry)
@@ -198,21 +172,22 @@ def _upserts(access: Access, operation: Upsert) -> "Callable[[Document], tuple[S
         else:
             query = access.filter(both(_same(access, operation, document), operation.guard))
         if access.schema.open:
-            return query, _replacement(access, values, kept)
-        at_insert: Stored = {}
+            return {"q": query, "u": _replacement(access, values, (KEY, *kept)), "upsert": True}
+        key = values.pop(KEY)
+        at_insert: Stored = {} if KEY in query else {KEY: key}
         for name in kept:
             if name in values:
-                at_insert[name] = values.pop(name)
-        for name in query:
-            at_insert.pop(name, None)
+                value = values.pop(name)
+                if name not in query:
+                    at_insert[name] = value
         update: Stored = {"$set": values} if values else {}
-        if at_insert:
-            update["$setOnInsert"] = at_insert
+        if at_insert or not values:  # a document without any operator would be put in the place of the stored one
+            update["$setOnInsert"] = at_insert or {KEY: key}
         if absent:
             dropped = [name for name in absent if name not in kept]
             if dropped:
                 update["$unset"] = dict.fromkeys(dropped, "")
-        return query, update
+        return {"q": query, "u": update, "upsert": True}
 
     return upserted
 
@@ -224,7 +199,7 @@ def _same(access: Access, operation: Upsert, document: Document) -> Predicate:
     return And(tuple(Compare(name, Op.EQ, document[name]) for name in names))
 
 
-def _replacement(access: Access, values: Stored, kept: tuple[str, ...]) -> list[Stored]:
+def _replacement(access: Access, values: Stored, kept: Sequence[str]) -> list[Stored]:
     """The whole document, so that fields which the model does not name go too; what is kept is taken from the old."""
     document: Stored = {
         name: {"$ifNull": [f"${name}", {"$literal": value}]} if name in kept else {"$literal": value}

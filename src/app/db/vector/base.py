@@ -111,6 +111,17 @@ class VectorDB(ABC):
         """Choose k of the nearest `candidates` by maximal marginal relevance: 1 is nearness alone, 0 variety alone."""
         raise self._unsupported("search_diverse")
 
+    async def search_diverse_by_vector(
+        self,
+        vector: "Sequence[float] | NDArray[np.float32]",
+        k: int = 5,
+        filter_criteria: Filter = None,
+        *,
+        candidates: int = 20,
+        relevance: float = 0.5,
+    ) -> "list[Document]":
+        raise self._unsupported("search_diverse_by_vector")
+
     async def add(self, docs: "Sequence[Document]") -> list[str]:
         """Store new documents; DuplicateRecordError, and none is stored, where a row has one of the ids already.
 

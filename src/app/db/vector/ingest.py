@@ -7,14 +7,17 @@ left half-written is not, and is written again. There is no marker that could sa
 
 import asyncio
 import os
+import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...core.errors import EmbeddingMismatchError
 from .base import DocumentMetadata, VectorDB
 from .sources import MARKDOWN, Skipped, SourceNotFoundError, find_sources, read_source
 from .split import RULES, Chunk, split_text
+from .store import CollectionVectorStore
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -37,15 +40,23 @@ class IngestReport:
 
 
 async def ingest(
-    store: VectorDB, paths: Iterable[str | os.PathLike[str]], *, progress: Progress | None = None
+    store: VectorDB,
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    progress: Progress | None = None,
+    rechunk: bool = False,
 ) -> IngestReport:
     """Split, embed and store the text and Markdown files under the paths.
 
     An unchanged file is left alone; of a changed one the new chunks are written before the old ones go. A file that has
     no text any more (empty, binary, too large) loses its chunks; one that is gone or cannot be read keeps them, until
-    `delete_by_document_id`. Raises SourceNotFoundError, before anything is read, when a path does not exist.
+    `delete_by_document_id`. Raises SourceNotFoundError, before anything is read, when a path does not exist; and
+    EmbeddingMismatchError where the collection remembers that its texts were cut by other rules than this version has,
+    unless `rechunk` has the files cut and embedded anew.
     """
     files, skipped = await asyncio.to_thread(find_sources, list(paths))
+    if isinstance(store, CollectionVectorStore):
+        await _check_chunker(store, rechunk=rechunk)
     counts = {"added": 0, "updated": 0, "unchanged": 0}
     chunks = 0
     for number, path in enumerate(files, start=1):
@@ -60,7 +71,27 @@ async def ingest(
             chunks += written
         if progress is not None:
             progress(number, len(files), path)
+    if isinstance(store, CollectionVectorStore):
+        await _remember_chunker(store)
     return IngestReport(**counts, skipped=tuple(skipped), chunks=chunks)
+
+
+async def _check_chunker(store: CollectionVectorStore, *, rechunk: bool) -> None:
+    known = await store.engine.contract()
+    if known is not None and known.chunker not in (None, RULES) and not rechunk:
+        raise EmbeddingMismatchError(
+            f"the texts of the collection {store.collection!r} were cut by the rules {known.chunker}, and this version "
+            f"cuts by {RULES}: ingest all of its sources again to have them cut alike, which embeds them anew "
+            f"(`manystore ingest PATHS --store {shlex.quote(store.name)} --rechunk`)"
+        )
+    store.chunker = RULES
+
+
+async def _remember_chunker(store: CollectionVectorStore) -> None:
+    """Where the collection was there before, or had other rules: those hold until all files are cut by the new ones."""
+    known = await store.engine.contract()
+    if known is not None and known.chunker != RULES:
+        await store.engine.amend(lambda each: replace(each, chunker=RULES))
 
 
 async def _ingest_one(store: VectorDB, path: Path, text: str) -> tuple[str, int]:

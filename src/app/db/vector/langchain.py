@@ -1,23 +1,29 @@
 """A vector store of ours as LangChain's: one object with sync and async methods."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
-from langchain_core.vectorstores import VectorStore
+from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 
 from ...core.errors import ConfigurationError
 from ..query import Filter
 from .base import VectorDB
 from .portal import wait
 
+_FILTERS: Final = frozenset({"filter", "filter_criteria"})
+_SEARCH: Final = _FILTERS | {"k", "score_threshold", "fetch_k", "lambda_mult"}
+_RETRIEVER: Final = frozenset({"search_type", "search_kwargs", "tags", "metadata", "name"})
+
 
 class LangChainVectorStore(VectorStore):
     """LangChain's interface over any VectorDB.
 
     The sync methods run on a loop of their own in another thread, so they may be called from anywhere, also from
-    inside a running loop (which they block, as every sync method does). `filter` takes the filter language.
+    inside a running loop (which they block, as every sync method does). `filter` (or `filter_criteria`) takes the
+    filter language, `score_threshold` a similarity. What is no option is refused: a misspelt filter would find all.
     """
 
     def __init__(self, store: VectorDB) -> None:
@@ -31,6 +37,7 @@ class LangChainVectorStore(VectorStore):
     # Async: the real ones.
 
     async def aadd_documents(self, documents: list[Document], **kwargs: Any) -> list[str]:
+        _check(kwargs, {"ids", "batch_size"})  # LangChain's indexing gives its own batch size
         return await self.store.save_and_embed(None, _with_ids(documents, kwargs.get("ids")))
 
     async def aadd_texts(
@@ -39,38 +46,53 @@ class LangChainVectorStore(VectorStore):
         metadatas: list[dict[str, Any]] | None = None,
         *,
         ids: list[str] | None = None,
-        **kwargs: Any,  # noqa: ARG002 - LangChain's signature
+        **kwargs: Any,
     ) -> list[str]:
-        return await self.aadd_documents(_documents(texts, metadatas), ids=ids)
+        return await self.aadd_documents(_documents(texts, metadatas), ids=ids, **kwargs)
 
     async def adelete(self, ids: list[str] | None = None, **kwargs: Any) -> bool | None:
         """Delete by ids, or by `filter`; without either everything goes only when `everything=True` says so."""
-        if ids is not None:
-            await self.store.delete(ids)
+        everything = kwargs.pop("everything", False)
+        filter_ = _filter(kwargs)
+        if ids is None:
+            await self.store.delete_where(filter_, everything=everything is True)
+        elif filter_ is not None or everything:
+            raise ConfigurationError("pass ids or a filter, and not both")
         else:
-            await self.store.delete_where(_filter(kwargs), everything=bool(kwargs.get("everything")))
+            await self.store.delete(ids)
         return True
 
     async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         return await self.store.get_by_ids(ids)
 
     async def asimilarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
-        return await self.store.search_similar(query, k, _filter(kwargs))
+        if "score_threshold" not in kwargs:
+            return await self.store.search_similar(query, k, _filter(kwargs))
+        return [document for document, _ in await self.asimilarity_search_with_score(query, k, **kwargs)]
 
     async def asimilarity_search_with_score(
         self, query: str, k: int = 4, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """Scores are similarities in [0, 1], the same as LangChain's relevance scores."""
-        return await self.store.search_with_scores(query, k, _filter(kwargs))
+        least = kwargs.pop("score_threshold", None)
+        return await self.store.search_with_scores(query, k, _filter(kwargs), min_score=least)
 
     async def asimilarity_search_by_vector(self, embedding: list[float], k: int = 4, **kwargs: Any) -> list[Document]:
-        found = await self.store.search_by_vector(embedding, k, _filter(kwargs))
+        least = kwargs.pop("score_threshold", None)
+        found = await self.store.search_by_vector(embedding, k, _filter(kwargs), min_score=least)
         return [document for document, _ in found]
 
     async def amax_marginal_relevance_search(
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
     ) -> list[Document]:
         return await self.store.search_diverse(query, k, _filter(kwargs), candidates=fetch_k, relevance=lambda_mult)
+
+    async def amax_marginal_relevance_search_by_vector(
+        self, embedding: list[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
+    ) -> list[Document]:
+        return await self.store.search_diverse_by_vector(
+            embedding, k, _filter(kwargs), candidates=fetch_k, relevance=lambda_mult
+        )
 
     async def _asimilarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **kwargs: Any
@@ -112,10 +134,21 @@ class LangChainVectorStore(VectorStore):
     ) -> list[Document]:
         return wait(self.amax_marginal_relevance_search(query, k, fetch_k, lambda_mult, **kwargs))
 
+    def max_marginal_relevance_search_by_vector(
+        self, embedding: list[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
+    ) -> list[Document]:
+        return wait(self.amax_marginal_relevance_search_by_vector(embedding, k, fetch_k, lambda_mult, **kwargs))
+
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         return self.similarity_search_with_score(query, k, **kwargs)
+
+    def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
+        _check(kwargs, _RETRIEVER)
+        _check(kwargs.get("search_kwargs", {}), _SEARCH)
+        _filter({name: value for name, value in kwargs.get("search_kwargs", {}).items() if name in _FILTERS})
+        return super().as_retriever(**kwargs)
 
     @classmethod
     def from_texts(
@@ -148,6 +181,7 @@ class LangChainVectorStore(VectorStore):
 
     @classmethod
     def _over(cls, embedding: Embeddings, options: Mapping[str, Any]) -> "LangChainVectorStore":
+        _check(options, {"store"})
         store = options.get("store")
         if not isinstance(store, VectorDB):
             raise ConfigurationError(
@@ -183,5 +217,15 @@ def _with_ids(documents: Sequence[Document], ids: Sequence[str | None] | None) -
 
 
 def _filter(options: Mapping[str, Any]) -> Filter:
-    given: Filter = options.get("filter", options.get("filter_criteria"))
+    """The one filter of a search that has no other options left."""
+    _check(options, _FILTERS)
+    if len(options) > 1:
+        raise ConfigurationError("pass filter or filter_criteria, and not both")
+    given: Filter = next(iter(options.values()), None)
     return given
+
+
+def _check(options: Mapping[str, Any], known: AbstractSet[str]) -> None:
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise ConfigurationError(f"there is no option {', '.join(unknown)} here, but {', '.join(sorted(known))}")

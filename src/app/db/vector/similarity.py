@@ -1,7 +1,7 @@
 """How near two vectors are, as every engine's answers say it; and a choice that is near and various."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...core.constants import Distance
 from ...core.errors import InvalidChangeError
@@ -18,6 +18,20 @@ def similarity(distance: Distance, measure: float) -> float:
     if distance == Distance.L2:
         return 1 / (1 + max(measure, 0.0))
     return 1 / (1 + math.exp(-measure)) if measure >= 0 else (e := math.exp(measure)) / (1 + e)
+
+
+def as_array(given: Any, dimensions: int) -> "NDArray[np.float32]":
+    """One vector (1) or rows of them (2) as float32; InvalidChangeError for what is none."""
+    import numpy as np  # noqa: PLC0415 - only those who embed need it
+
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise InvalidChangeError("the vectors have different lengths") from None
+    if array.dtype.kind not in "fiu" or array.ndim != dimensions:
+        raise InvalidChangeError("a vector is a list of numbers")
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused
+        return array.astype(np.float32, copy=False)
 
 
 def directed(distance: Distance, array: "NDArray[np.float32]") -> "NDArray[np.float32]":

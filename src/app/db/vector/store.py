@@ -1,12 +1,11 @@
 """A vector store, whatever the engine: documents in, rows and vectors to the engine, documents out."""
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import copy
-from datetime import datetime
 from functools import cached_property
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ...connections.base import ConnectionManager
 from ...connections.factory import ConnectionFactory
@@ -20,15 +19,17 @@ from ...core.errors import (
     InvalidFilterError,
 )
 from ..models.values import utc_now
-from ..query import ALL, Filter, to_predicate
+from ..query import ALL, Filter, Predicate, to_predicate
 from ..query.predicates import always
+from .arguments import check_ids, check_search
 from .base import DocumentMetadata, VectorDB
 from .contract import STAGED, CollectionContract
-from .embeddings.model import EmbeddingModel
+from .documents import document_of, metadata_of, with_ids
+from .embeddings.model import EmbeddingModel, check_embeddable
 from .engine import Asked, Found, VectorEngine
 from .payload import check_metadata, read_rows, row_of
 from .providers.embedding_provider import EmbeddingFactory
-from .similarity import directed, diverse, similarity
+from .similarity import as_array, directed, diverse, similarity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .langchain import LangChainVectorStore
+
+_FEW: Final = 100_000
+"""Numbers of vectors up to which a thread takes more than it frees the event loop of."""
 
 
 class CollectionVectorStore(VectorDB):
@@ -138,7 +142,7 @@ class CollectionVectorStore(VectorDB):
         taken = await self.engine.retrieve([row.id for row in rows])
         if taken or len({row.id for row in rows}) < len(rows):
             raise DuplicateRecordError(self.collection, ("id",))
-        return await self.save_and_embed(None, _with_ids(docs, [row.id for row in rows]))
+        return await self.save_and_embed(None, with_ids(docs, [row.id for row in rows]))
 
     async def add_vectors(self, docs: "Sequence[Document]", vectors: "NDArray[np.float32]") -> list[str]:
         if len(docs) != len(vectors):
@@ -146,7 +150,7 @@ class CollectionVectorStore(VectorDB):
         if not docs:
             return []
         rows = await read_rows(docs)
-        array = directed(self.distance, _float32(vectors))
+        array = await self._directed(as_array(vectors, 2))
         asked = await self._contract()
         if asked.dimension not in (None, array.shape[1]):
             raise DimensionMismatchError(
@@ -179,21 +183,11 @@ class CollectionVectorStore(VectorDB):
         return [row.id for row in rows]
 
     async def delete_by_document_id(self, document_id: str) -> bool:
-        return bool(await self.engine.delete_document(document_id))
+        return bool(check_ids([document_id])) and bool(await self.engine.delete_document(document_id))
 
     async def get_document_metadata(self, document_id: str) -> DocumentMetadata | None:
-        rows = [found async for page in self.engine.pages(ALL, document_id=document_id) for found in page]
-        if not rows:
-            return None
-        first = min(rows, key=_chunk_index)
-        source = str(first.metadata.get("source_path") or first.metadata.get("source") or "")
-        return DocumentMetadata(
-            document_id=document_id,
-            source_path=source,
-            file_type=str(first.metadata.get("file_type") or PurePath(source).suffix.removeprefix(".")),
-            embedded_at=datetime.fromisoformat(first.embedded_at),
-            custom_metadata=first.metadata,
-        )
+        rows = await self._rows_of(document_id)
+        return metadata_of(document_id, rows) if rows else None
 
     async def search_similar(
         self, query: str, k: int = 5, filter_criteria: Filter = None, *, min_score: float | None = None
@@ -204,9 +198,8 @@ class CollectionVectorStore(VectorDB):
     async def search_with_scores(
         self, query: str, k: int = 5, filter_criteria: Filter = None, *, min_score: float | None = None
     ) -> "list[tuple[Document, float]]":
-        self._check_search(k, filter_criteria)
-        vector = await self.embedding.query_array(query)
-        return await self.search_by_vector(vector, k, filter_criteria, min_score=min_score)
+        predicate = check_search(k, filter_criteria, min_score=min_score)
+        return await self._nearest(await self.embedding.query_array(query), k, predicate, min_score)
 
     async def search_by_vector(
         self,
@@ -216,26 +209,26 @@ class CollectionVectorStore(VectorDB):
         *,
         min_score: float | None = None,
     ) -> "list[tuple[Document, float]]":
-        self._check_search(k, filter_criteria)
-        found = await self.engine.nearest(self._query(vector), min(k, self.engine.most), to_predicate(filter_criteria))
-        scored = [(_document(each), similarity(self.distance, each.score)) for each in found]
-        return scored if min_score is None else [each for each in scored if each[1] >= min_score]
+        return await self._nearest(vector, k, check_search(k, filter_criteria, min_score=min_score), min_score)
 
     async def search_diverse(
         self, query: str, k: int = 5, filter_criteria: Filter = None, *, candidates: int = 20, relevance: float = 0.5
     ) -> "list[Document]":
-        self._check_search(k, filter_criteria)
-        if not 0 <= relevance <= 1:
-            raise InvalidFilterError("relevance lies between 0 and 1")
-        vector = self._query(await self.embedding.query_array(query))
-        number = min(max(candidates, k), self.engine.most)
-        found = await self.engine.nearest(vector, number, to_predicate(filter_criteria), vectors=True)
-        if not found:
-            return []
-        import numpy as np  # noqa: PLC0415 - only those who search need it
+        predicate = check_search(k, filter_criteria, candidates=candidates, relevance=relevance)
+        vector = await self.embedding.query_array(query)
+        return await self._diverse(vector, k, predicate, candidates, relevance)
 
-        vectors = np.stack([each.vector for each in found if each.vector is not None])
-        return [_document(found[place]) for place in diverse(self.distance, vector, vectors, k, relevance)]
+    async def search_diverse_by_vector(
+        self,
+        vector: "Sequence[float] | NDArray[np.float32]",
+        k: int = 5,
+        filter_criteria: Filter = None,
+        *,
+        candidates: int = 20,
+        relevance: float = 0.5,
+    ) -> "list[Document]":
+        predicate = check_search(k, filter_criteria, candidates=candidates, relevance=relevance)
+        return await self._diverse(vector, k, predicate, candidates, relevance)
 
     async def search_hybrid(
         self,
@@ -246,18 +239,18 @@ class CollectionVectorStore(VectorDB):
         text: str | None = None,
         candidates: int = 50,
     ) -> "list[tuple[Document, float]]":
-        self._check_search(k, filter_criteria)
+        predicate = check_search(k, filter_criteria, candidates=candidates)
+        check_embeddable([query if text is None else text])
         vector = self._query(await self.embedding.query_array(query))
         number = min(max(candidates, k), self.engine.most)
-        predicate = to_predicate(filter_criteria)
         found = await self.engine.hybrid(vector, text or query, min(k, number), predicate, candidates=number)
-        return [(_document(each), each.score) for each in found]
+        return [(document_of(each), each.score) for each in found]
 
     async def get_by_ids(self, ids: Sequence[str]) -> "list[Document]":
-        return [_document(each) for each in await self.engine.retrieve(list(ids))]
+        return [document_of(each) for each in await self.engine.retrieve(check_ids(ids))]
 
     async def delete(self, ids: Sequence[str]) -> int:
-        return await self.engine.delete(list(dict.fromkeys(ids)))
+        return await self.engine.delete(list(dict.fromkeys(check_ids(ids))))
 
     async def delete_where(self, filter_criteria: Filter, *, everything: bool = False) -> int:
         predicate = to_predicate(filter_criteria)
@@ -282,7 +275,7 @@ class CollectionVectorStore(VectorDB):
     async def documents(self, filter_criteria: Filter = None) -> "AsyncIterator[Document]":
         async for page in self.engine.pages(to_predicate(filter_criteria)):
             for found in page:
-                yield _document(found)
+                yield document_of(found)
 
     async def document_ids(self, filter_criteria: Filter = None) -> AsyncIterator[str]:
         seen: set[str] = set()
@@ -298,7 +291,7 @@ class CollectionVectorStore(VectorDB):
         import numpy as np  # noqa: PLC0415
 
         async for page in self.engine.pages(to_predicate(filter_criteria), vectors=True):
-            yield [_document(found) for found in page], np.stack([f.vector for f in page if f.vector is not None])
+            yield [document_of(found) for found in page], np.stack([f.vector for f in page if f.vector is not None])
 
     async def drop_collection(self) -> bool:
         """Delete the collection with its contract; the next write makes another. False when there is none."""
@@ -335,19 +328,22 @@ class CollectionVectorStore(VectorDB):
         )
 
     async def _embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-        return directed(self.distance, await self.embedding.array(texts))
+        return await self._directed(await self.embedding.array(texts))
 
     async def _embed_anew(self, document_id: str) -> list[str]:
-        texts = {
-            found.id: found.text async for page in self.engine.pages(ALL, document_id=document_id) for found in page
-        }
+        texts = {found.id: found.text for found in await self._rows_of(document_id)}
         if not texts:
             return []
         return await self.engine.re_embed(texts, await self._embed(list(texts.values())), _now())
 
     def _query(self, vector: "Sequence[float] | NDArray[np.float32]") -> "NDArray[np.float32]":
-        query: NDArray[np.float32] = directed(self.distance, _float32(vector).reshape(1, -1))[0]
+        query: NDArray[np.float32] = directed(self.distance, as_array(vector, 1).reshape(1, -1))[0]
         return query
+
+    async def _directed(self, array: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        if array.size <= _FEW:
+            return directed(self.distance, array)
+        return await asyncio.to_thread(directed, self.distance, array)
 
     def _check_embedding(self, embedding_type: str | None) -> None:
         own = self.embedding
@@ -357,39 +353,33 @@ class CollectionVectorStore(VectorDB):
                 "pass None, or name a store that uses it"
             )
 
-    def _check_search(self, k: int, filter_criteria: Filter) -> None:
-        """Before anything is embedded, which may cost money."""
-        if k < 1:
-            raise InvalidFilterError(f"k is the number of documents wanted, at least 1, and not {k}")
-        to_predicate(filter_criteria)
+    async def _rows_of(self, document_id: str) -> list[Found]:
+        if not check_ids([document_id]):
+            return []
+        return [found async for page in self.engine.pages(ALL, document_id=document_id) for found in page]
 
+    async def _nearest(
+        self, vector: "Sequence[float] | NDArray[np.float32]", k: int, predicate: Predicate, min_score: float | None
+    ) -> "list[tuple[Document, float]]":
+        found = await self.engine.nearest(self._query(vector), min(k, self.engine.most), predicate)
+        scored = [(document_of(each), similarity(self.distance, each.score)) for each in found]
+        return scored if min_score is None else [each for each in scored if each[1] >= min_score]
 
-def _float32(vectors: Any) -> "NDArray[np.float32]":
-    import numpy as np  # noqa: PLC0415 - only those who embed need it
+    async def _diverse(
+        self,
+        given: "Sequence[float] | NDArray[np.float32]",
+        k: int,
+        predicate: Predicate,
+        candidates: int,
+        relevance: float,
+    ) -> "list[Document]":
+        import numpy as np  # noqa: PLC0415 - only those who search need it
 
-    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused
-        return np.asarray(vectors, dtype=np.float32)
+        vector = self._query(given)
+        found = await self.engine.nearest(vector, min(max(candidates, k), self.engine.most), predicate, vectors=True)
+        vectors = np.array([each.vector for each in found]).reshape(-1, len(vector))
+        return [document_of(found[place]) for place in diverse(self.distance, vector, vectors, k, relevance)]
 
 
 def _now() -> str:
     return utc_now().isoformat()
-
-
-def _document(found: Found) -> "Document":
-    from langchain_core.documents import Document  # noqa: PLC0415 - 0.2 s that only results need
-
-    return Document(id=found.id, page_content=found.text, metadata=found.metadata)
-
-
-def _with_ids(docs: "Sequence[Document]", ids: Sequence[str]) -> "list[Document]":
-    from langchain_core.documents import Document  # noqa: PLC0415
-
-    return [
-        Document(id=row_id, page_content=each.page_content, metadata=dict(each.metadata or {}))
-        for each, row_id in zip(docs, ids, strict=True)
-    ]
-
-
-def _chunk_index(found: Found) -> int:
-    index = found.metadata.get("chunk_index")
-    return index if isinstance(index, int) else 0

@@ -1,7 +1,7 @@
 """What Alembic writes into a revision, and what it takes for a difference."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +22,7 @@ from ...backends._sql_table import TABLE, Table
 from ..ledger import LEDGER
 from .description import DESCRIBED
 from .indexes import is_as, present_indexes
+from .named_types import changes, named_type, rendered, without_variants
 
 logger = get_logger(__name__)
 
@@ -74,9 +75,16 @@ def _compare_type(
 
 def _render(kind: str, item: Any, context: AutogenContext) -> str | bool:
     """Types as SQLAlchemy's own, so that a revision means the same whatever becomes of the library."""
-    if kind != "type" or not isinstance(item, TypeEngine) or type(item).__module__.startswith("sqlalchemy."):
+    if kind != "type" or not isinstance(item, TypeEngine):
         return False
     dialect = context.migration_context.dialect
+    given, item = item, without_variants(item, dialect)
+    named = named_type(item, dialect)
+    if named is not None:
+        context.imports.add("from sqlalchemy.dialects import postgresql")
+        return rendered(named)
+    if type(item).__module__.startswith("sqlalchemy."):
+        return False if item is given else _repr_type(item, context)
     while isinstance(item, TypeDecorator):
         item = item.load_dialect_impl(dialect)
     if isinstance(item, UserDefinedType):
@@ -103,8 +111,14 @@ def _process(context: MigrationContext, _revision: Any, directives: list[ops.Mig
     metadata: sa.MetaData = context.opts["target_metadata"]
     tables = {name: table.info[DESCRIBED] for name, table in metadata.tables.items() if DESCRIBED in table.info}
     comments = [one for each in tables.values() for one in _add_index_changes(context, upgrade, each)]
-    downgrade.ops = [*upgrade.reverse().ops, *map(ops.ExecuteSQLOp, comments)]
-    upgrade.ops = [one for each in upgrade.ops for one in _finished(each, tables, context.dialect)]
+    creates, drops = changes(upgrade, metadata, context.dialect)
+    downgrade.ops = [*upgrade.reverse().ops, *_executed(comments), *_executed(drops)]
+    finished = [one for each in upgrade.ops for one in _finished(each, tables, context.dialect)]
+    upgrade.ops = [*_executed(creates), *finished]
+
+
+def _executed(statements: Iterable[str]) -> Iterator[ops.ExecuteSQLOp]:
+    return map(ops.ExecuteSQLOp, map(_escaped, statements))
 
 
 def _add_index_changes(context: MigrationContext, upgrade: ops.UpgradeOps, table: sa.Table) -> Iterator[str]:
@@ -126,7 +140,7 @@ def _add_index_changes(context: MigrationContext, upgrade: ops.UpgradeOps, table
         wanted = {name: index for name, index in wanted.items() if name not in same}
         comment = table.info[TABLE].dialect.index_comment
         described = ((name, present[name].made_by) for name in sorted(there))
-        yield from (_escaped(text) for name, ddl in described if ddl and (text := comment(name, ddl)))
+        yield from (text for name, ddl in described if ddl and (text := comment(name, ddl)))
     # What is dropped goes first, since it may be of a column that is dropped too.
     upgrade.ops[:0] = [ops.DropIndexOp.from_index(each) for _, each in sorted(there.items())]
     upgrade.ops += [ops.CreateIndexOp.from_index(each) for _, each in sorted(wanted.items())]

@@ -1,0 +1,118 @@
+"""All sides of one engine, interleaved, round after round; each round another one begins."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .data import Corpus, K
+from .engines import Engine
+from .timing import Taken, Timed, idle_stall
+
+BUCKET = 7
+UPSERTED = 2_000
+FEW = 4_900
+"""Rows that a collection is loaded with before PostgreSQL has an index on it."""
+RECALLS = (0.8, 0.95, 0.99)
+
+LOAD_FEW = f"load of {FEW:,}"
+LOAD = "load of all"
+UPSERT = f"upsert of {UPSERTED:,}"
+SEARCH = "search"
+FILTERED = "search, 1 % filter"
+IDLE = "idle"
+
+
+@dataclass
+class Seen:
+    """Of one side at one operation, in the order of the rounds."""
+
+    seconds: list[float] = field(default_factory=list)
+    stalls: list[float] = field(default_factory=list)
+    recalls: list[float] = field(default_factory=list)
+    rows: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Results:
+    """By operation and side. Ours is the first side, raw the second."""
+
+    engine: str
+    kind: str
+    sides: list[str]
+    seen: dict[str, dict[str, Seen]] = field(default_factory=dict)
+
+    def at(self, operation: str, side: str) -> Seen:
+        return self.seen.setdefault(operation, {}).setdefault(side, Seen())
+
+    def add(self, operation: str, side: str, taken: Taken, answers: Sequence[set[str]] = ()) -> None:
+        seen = self.at(operation, side)
+        seen.seconds.append(taken.seconds / max(len(answers), 1))
+        if answers:
+            pairs = list(zip(taken.found, answers, strict=True))
+            seen.recalls.append(statistics.mean(len({*found} & right) / K for found, right in pairs))
+            seen.rows.append(statistics.mean(len(found) for found, _ in pairs))
+
+
+async def measure(engine: Engine, given: Corpus, rounds: int) -> Results:
+    """The peers take part in the first round only: they take their time."""
+    both = engine.both
+    results = Results(engine.title, given.kind, [side.name for side in (*both, *engine.peers)])
+    for number in range(rounds):
+        for side in _turn(both, engine.peers, number):
+            await _load(results, LOAD_FEW, side, given, min(FEW, len(given.vectors)))
+            await side.clear()
+    for number in range(2):
+        for side in _turn(both, engine.peers, number):
+            if number:
+                await side.clear()
+            await _load(results, LOAD, side, given, len(given.vectors))
+    for number in range(rounds):
+        order = _turn(both, engine.peers, number)
+        for operation, bucket in ((SEARCH, None), (FILTERED, BUCKET)):
+            await _search(results, operation, engine, order, given, bucket)
+        for side in order:
+            results.add(UPSERT, side.name, await side.upsert(given, UPSERTED))
+    for number in range(rounds):
+        results.at(IDLE, both[0].name).stalls.append(await idle_stall())
+        for side in _turn(both, engine.peers, number):
+            taken = await side.upsert(given, UPSERTED, ticking=True)
+            results.at(UPSERT, side.name).stalls.append(taken.stall)
+            taken = await side.search(given, ticking=True)
+            results.at(SEARCH, side.name).stalls.append(taken.stall)
+    return results
+
+
+async def measure_hard(engine: Engine, given: Corpus, rounds: int) -> Results:
+    """The same search with one setting of recall after the other; the peers have none, and search as they do."""
+    both = engine.both
+    results = Results(engine.title, given.kind, [side.name for side in (*both, *engine.peers)])
+    for side in (*both, *engine.peers):
+        await _load(results, LOAD, side, given, len(given.vectors))
+    for number in range(rounds):
+        for recall in RECALLS:
+            engine.ours.want(recall)
+            await _search(results, f"search, recall {recall:g}", engine, _turn(both, (), number), given, None)
+    for side in engine.peers:
+        results.add("search, as it comes", side.name, await side.search(given), given.answers())
+    return results
+
+
+async def _load(results: Results, operation: str, side: Timed, given: Corpus, rows: int) -> None:
+    taken = await side.load(given, rows)
+    results.add(operation, side.name, taken)
+    results.at(operation, side.name).stalls.append(taken.stall)
+
+
+async def _search(
+    results: Results, operation: str, engine: Engine, order: Sequence[Timed], given: Corpus, bucket: int | None
+) -> None:
+    await engine.ours.search(given.queries[0])  # finds the index, and so its width
+    await engine.as_wide()
+    answers = given.answers(bucket)
+    for side in order:
+        results.add(operation, side.name, await side.search(given, bucket), answers)
+
+
+def _turn(both: Sequence[Timed], peers: Sequence[Timed], number: int) -> list[Timed]:
+    start = number % len(both)
+    return [*both[start:], *both[:start], *(() if number else peers)]

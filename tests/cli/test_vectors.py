@@ -1,0 +1,127 @@
+"""`manystore vectors`, as a person and as a script use it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Manystore = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def manystore(tmp_path: Path) -> Manystore:
+    environment = {"HOME": str(tmp_path / "nobody"), "PATH": os.defpath, "COLUMNS": "160", "NO_COLOR": "1"}
+
+    def run(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-m", "app.cli", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            stdin=stdin,
+        )
+
+    return run
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Callable[[str], None]:
+    def write(embedding: str) -> None:
+        text = f"""
+            connections: {{qdrant: {{url: embedded}}}}
+            vector_stores:
+              documents: {{connection: qdrant, embedding: {embedding}}}
+              other: {{connection: qdrant, embedding: small}}
+            embeddings:
+              default: {{provider: wordllama}}
+              small: {{provider: wordllama, dimension: 64}}
+            """
+        (tmp_path / "config").mkdir(exist_ok=True)
+        (tmp_path / "config" / "default.yaml").write_text(text)
+
+    write("default")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "bread.md").write_text("# Bread\n\nBake the bread in a hot oven.\n")
+    (tmp_path / "notes" / "ships.md").write_text("# Ships\n\nA ship needs wind in its sails.\n")
+    return write
+
+
+def test_from_one_embedding_to_another_and_on_to_another_store(
+    manystore: Manystore, configured: Callable[[str], None]
+) -> None:
+    assert "no collection yet" in manystore("vectors", "info").stdout
+    assert manystore("ingest", "notes").returncode == 0
+
+    asked = manystore("vectors", "reembed", "--to", "small")
+    assert asked.returncode == 1
+    assert "2 of 2 texts to embed with small: " in asked.stdout
+    assert asked.stderr == "error: nobody is there to be asked: give --yes\n"
+
+    ours, terminal = os.openpty()
+    os.write(ours, b"n\n")
+    refused = manystore("vectors", "reembed", "--to", "small", stdin=terminal)
+    os.close(ours)
+    os.close(terminal)
+    assert refused.returncode == 1
+    assert refused.stdout.endswith("Go on? [y/N]: ")
+    assert "2 rows, wordllama/l2_supercat, 256 dimensions" in manystore("vectors", "info").stdout
+
+    done = manystore("vectors", "reembed", "documents", "--to", "small", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "2 rows, 2 of them embedded in this run" in done.stdout
+    assert done.stdout.endswith("set `embedding: small` for `vector_stores.documents` now\n")
+
+    listed = manystore("vectors", "list")
+    assert listed.returncode == 1
+    assert "64 dimensions" in listed.stdout
+    assert "documents: the collection 'documents' has vectors of 64 dimensions" in listed.stderr
+    assert "manystore vectors reembed documents --to default" in listed.stderr
+
+    configured("small")
+    found = manystore("search", "How do I make bread?", "-k", "1")
+    assert "hot oven" in found.stdout, found.stderr
+    again = manystore("vectors", "reembed", "documents", "--to", "small")
+    assert (again.returncode, again.stdout.splitlines()[1]) == (
+        0,
+        "documents is embedded with wordllama/l2_supercat: nothing to do",
+    )
+
+    copied = manystore("vectors", "copy", "--from", "documents", "--to", "other")
+    assert copied.returncode == 0, copied.stderr
+    assert "2 rows written, 0 deleted" in copied.stdout
+    assert "other: 2 rows" in copied.stdout
+    stores = json.loads(manystore("vectors", "list", "--json").stdout)
+    assert stores["ok"] is True
+    assert [each["rows"] for each in stores["stores"]] == [2, 2]
+    assert stores["stores"][1]["contract"] == {
+        "provider": "wordllama",
+        "model": "l2_supercat",
+        "dimension": 64,
+        "distance": "cosine",
+        "chunker": "1:1000:100",
+    }
+
+
+@pytest.mark.usefixtures("configured")
+def test_what_cannot_be_done_is_one_line(manystore: Manystore) -> None:
+    for arguments, says in (
+        (("reembed", "--to", "small", "--yes"), "there is no collection 'documents'"),
+        (("reembed", "--to", "smal", "--yes"), "did you mean 'small'"),
+        (("copy", "--from", "documents", "--to", "documents"), "there is no collection"),
+        (("info", "nothing"), "no vector store named 'nothing'"),
+    ):
+        done = manystore("vectors", *arguments)
+        assert done.returncode == 1
+        assert says in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert manystore("ingest", "notes").returncode == 0
+    done = manystore("vectors", "copy", "--from", "documents", "--to", "other")
+    assert done.returncode == 1
+    assert "name another target" in done.stderr

@@ -1,0 +1,192 @@
+"""A process that is killed at any step of a re-embedding or a copy, and run again, leaves what one run leaves."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+
+from app.config.settings import PostgresSettings
+from app.connections.postgres import PostgresConnectionManager
+from app.connections.qdrant import QdrantConnectionManager
+from app.core.constants import VectorDBType
+from app.db.query import ALL
+from app.db.vector.copy import copy
+from app.db.vector.embeddings.model import EmbeddingModel
+from app.db.vector.providers.db_provider import VectorDBRegistry
+from app.db.vector.reembed import reembed
+from app.db.vector.store import CollectionVectorStore
+
+from .planned import Planned, doc
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import asyncio, os, signal, sys
+import psycopg
+from app.db.vector import pgvector_engine, pgvector_write, qdrant_collection, qdrant_embedded, reembed
+from tests.vector.test_reembed_killed import newer, opened
+from app.db.vector.copy import copy
+
+action, left, *places = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
+steps = left
+
+def step():
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def counted(call):
+    def counting(*given, **named):
+        step()
+        return call(*given, **named)
+    return counting
+
+def audit(event, given):
+    writes = event == "open" and isinstance(given[1], str) and given[1] != "r"
+    if (writes or event in ("os.rename", "os.remove", "os.rmdir")) and any(
+        str(given[0]).startswith(place) for place in places
+    ):
+        step()
+
+qdrant_collection.PAGE = qdrant_embedded.PAGE = pgvector_engine.PAGE = reembed._BLOCK = 2
+for name in ("upsert", "delete"):
+    setattr(qdrant_collection.QdrantCollection, name, counted(getattr(qdrant_collection.QdrantCollection, name)))
+for module in (pgvector_engine, pgvector_write):
+    for name in ("execute", "fetch"):
+        setattr(module, name, counted(getattr(module, name)))
+
+async def main():
+    global left
+    async with opened(places[0]) as store:
+        await store.engine.contract()
+        psycopg.AsyncConnection.execute = counted(psycopg.AsyncConnection.execute)
+        sys.addaudithook(audit)
+        left = steps
+        if action == "reembed":
+            await reembed.reembed(store, newer(), settles=0)
+        else:
+            async with opened(places[1]) as target:
+                await copy(store, target)
+        print(steps - left)
+
+asyncio.run(main())
+"""
+
+
+def newer() -> EmbeddingModel:
+    embeddings = Planned(size=6)
+    embeddings.model = "newer"
+    return EmbeddingModel.of(embeddings)
+
+
+@asynccontextmanager
+async def opened(place: str, embedding: EmbeddingModel | None = None) -> AsyncIterator[CollectionVectorStore]:
+    """A store in a directory, or on a server by its url."""
+    manager: PostgresConnectionManager | QdrantConnectionManager
+    if "://" in place:
+        kind, manager = VectorDBType.PGVECTOR, PostgresConnectionManager(PostgresSettings(url=SecretStr(place)))
+    else:
+        kind, manager = VectorDBType.QDRANT, QdrantConnectionManager(data_dir=Path(place))
+    store_class: Any = VectorDBRegistry.get(kind)
+    async with manager:
+        yield store_class(manager, embedding or EmbeddingModel.of(Planned()))
+
+
+async def fill(place: str) -> None:
+    async with opened(place) as store:
+        docs = [doc(f"text {n}", {"n": n, "document_id": f"d{n // 2}"}, f"row {n}") for n in range(7)]
+        await store.save_and_embed(None, docs)
+
+
+async def state(store: CollectionVectorStore) -> Any:
+    """All that there is, with what lies beside the collection, and without the moments."""
+    rows = [each async for page in store.engine.pages(ALL, vectors=True) for each in page]
+    names: Any
+    if isinstance(store.connection, PostgresConnectionManager):
+        names = await store.connection.execute_query(
+            "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace ORDER BY 1"
+        )
+        names = [row[0] for row in names if not row[0].startswith("pg_toast")]
+    else:
+        manager: Any = store.connection
+        names = await (await manager.engine()).read(lambda each: sorted(file.name for file in each.path.iterdir()))
+    content = sorted((each.id, each.document_id, each.text, each.metadata, _rounded(each.vector)) for each in rows)
+    return await store.engine.contract(), content, names
+
+
+def _rounded(vector: Any) -> list[float]:
+    return [round(float(each), 5) for each in np.asarray(vector)]
+
+
+def run(action: str, killed_at: int, *places: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", SCRIPT, action, str(killed_at), *places]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+
+
+@pytest.fixture(params=["qdrant-embedded", "pgvector"])
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], str]:
+    """An empty place for each number."""
+    if request.param == "pgvector":
+        schemas: Callable[[], str] = request.getfixturevalue("postgres_schemas")
+        return lambda _: schemas()
+    return lambda number: str(tmp_path / str(number))
+
+
+async def test_a_reembedding_killed_at_any_step_is_completed_by_the_next(fresh: Callable[[int], str]) -> None:
+    clean = fresh(0)
+    await fill(clean)
+    counted = run("reembed", 10**6, clean)
+    assert counted.returncode == 0, counted.stderr
+    steps = int(counted.stdout)
+    assert steps > 15
+    async with opened(clean, newer()) as store:
+        expected = await state(store)
+    assert len(expected[1]) == 7
+    for killed_at in sorted({*range(1, steps - 12, steps // 4), *range(steps - 9, steps + 1, 2)}):
+        place = fresh(killed_at)
+        await fill(place)
+        killed = run("reembed", killed_at, place)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        async with opened(place) as store:
+            known = await store.engine.contract()
+            assert known is not None
+            assert await store.engine_on("documents", _asking(known)).count(ALL) == 7, "something was lost"
+            await reembed(store, newer(), settles=0)
+        async with opened(place, newer()) as store:
+            assert await state(store) == expected, killed_at
+
+
+async def test_a_copy_killed_at_any_step_is_completed_by_the_next(
+    postgres_schemas: Callable[[], str], tmp_path: Path
+) -> None:
+    source, clean = postgres_schemas(), str(tmp_path / "clean")
+    await fill(source)
+    counted = run("copy", 10**6, source, clean)
+    assert counted.returncode == 0, counted.stderr
+    async with opened(clean) as store:
+        expected = await state(store)
+    assert len(expected[1]) == 7
+    steps = int(counted.stdout)
+    for killed_at in range(2, steps + 1, steps // 5):
+        place = str(tmp_path / str(killed_at))
+        killed = run("copy", killed_at, source, place)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        async with opened(source) as origin, opened(place) as store:
+            assert (await copy(origin, store)).problems == []
+            assert await state(store) == expected
+        shutil.rmtree(place)
+
+
+def _asking(contract: Any) -> Any:
+    async def asked(_: int | None) -> Any:
+        return contract
+
+    return asked
