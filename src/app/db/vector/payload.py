@@ -14,12 +14,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Any, Final
 
 from ...core.errors import InvalidChangeError
-from ..models.values import check_float, check_integer, check_text
+from ..models.values import INT64, check_float, check_integer, check_text
 from .embeddings.model import check_embeddable
 
 MAX_DEPTH: Final = 32
@@ -32,14 +32,30 @@ _PLAIN_INTEGERS = range(-(2**53), 2**53)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
+    """`values` is the metadata, and `metadata` its JSON; terms and numbers are made for the engines that need them."""
+
     id: str
     document_id: str
     text: str
     metadata: str
-    terms: list[str]
-    numbers: dict[str, float]
+    values: Mapping[str, Any]
+
+    @property
+    def terms(self) -> list[str]:
+        return self._found[0]
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        return self._found[1]
+
+    @cached_property
+    def _found(self) -> tuple[list[str], dict[str, float]]:
+        terms: list[str] = []
+        numbers: dict[str, float] = {}
+        _collect(self.values, "", terms, numbers)
+        return list(dict.fromkeys(terms)), numbers
 
 
 def to_row(document: Any, *, row_id: str | None = None, document_id: str | None = None) -> Row:
@@ -66,10 +82,7 @@ def to_row(document: Any, *, row_id: str | None = None, document_id: str | None 
 
 def make_row(row_id: str, document_id: str, text: str, metadata: Mapping[str, Any]) -> Row:
     """A row of what was checked before."""
-    terms: list[str] = []
-    numbers: dict[str, float] = {}
-    _collect(metadata, "", terms, numbers)
-    return Row(row_id, document_id, text, _encode(metadata), list(dict.fromkeys(terms)), numbers)
+    return Row(row_id, document_id, text, _encode(metadata), metadata)
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +156,10 @@ def _checked(value: Any, place: str, depth: int) -> Any:
             case list():
                 return [_checked(item, f"{place}[{number}]", depth - 1) for number, item in enumerate(value)]
             case dict():
-                return {_key(key, place): _checked(item, f"{place}.{key}", depth - 1) for key, item in value.items()}
+                return {
+                    _key(key, place): item if _is_plain(item) else _checked(item, f"{place}.{key}", depth - 1)
+                    for key, item in value.items()
+                }
     except InvalidChangeError:
         raise
     except ValueError as error:
@@ -152,6 +168,14 @@ def _checked(value: Any, place: str, depth: int) -> Any:
         f"{place}: a {type(value).__name__} is not JSON and would not come back as it went in; "
         "give text, numbers, booleans, None, lists and dicts"
     )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether there is nothing to check: most values of most metadata."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii() and "\0" not in value
+    return value is None or kind is bool or (kind is int and value in INT64)
 
 
 @lru_cache(maxsize=1_000)
