@@ -4,17 +4,21 @@ import asyncio
 import gc
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
+from app.config.settings import MongoDBSettings
+from app.connections.mongodb import MongoDBConnectionManager
 from app.core import current
 
 from .connections.embedded.engines import make_engine
+from .records.mongodb_wire import Wire, listening
 from .redis_server import RedisServer
 
 
@@ -54,6 +58,20 @@ def postgres_schemas(postgres_server: str) -> Iterator[Callable[[], str]]:
         yield make
         for schema in made:
             connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Wire]:
+    """A listener that keeps the commands which `mongodb` sends."""
+    async with listening() as wire:
+        yield wire
+
+
+@pytest.fixture
+async def mongodb(wire: Wire) -> AsyncIterator[MongoDBConnectionManager]:
+    manager = MongoDBConnectionManager(MongoDBSettings(url=SecretStr(f"mongodb://127.0.0.1:{wire.port}/")))
+    yield manager
+    await manager.close()
 
 
 @pytest.fixture(autouse=True)

@@ -79,10 +79,10 @@ class Ours(Side):
         return await self._products.delete(data["id"], hard=True)
 
     async def bulk_insert(self, batch: list[Data]) -> Sequence[Product]:
-        return await self._products.create_many([self.model(**data) for data in batch])
+        return await self._products.create_many(self.model(**data) for data in batch)
 
     async def bulk_upsert(self, batch: list[Data]) -> int:
-        return await self._products.upsert_many([self.model(**data) for data in batch])
+        return await self._products.upsert_many(self.model(**data) for data in batch)
 
 
 class Managed(Ours):

@@ -86,11 +86,44 @@ def test_several_connections_want_a_name(directory: Path) -> None:
     assert "sqlite: applied" in done
     assert "other: applied" in done
     assert "--connection" in migrate("down", "--yes", code=1).output
+    assert "leave one of them out" in migrate("down", "-n", "sqlite", "--to", "base", "--steps", "1", code=2).output
     assert "[other]" in (directory / "alembic.ini").read_text() or "[sqlite]" in (directory / "alembic.ini").read_text()
     (directory / "migrations" / "othre").mkdir()
     assert "othre is called like no connection" in migrate("status", code=1).output
     assert "othre" in runner.invoke(app, ["config", "check"]).output
     assert "nowhere" in migrate("status", "-n", "nowhere", code=1).output
+
+
+def test_a_store_that_is_down_hides_no_other(directory: Path) -> None:
+    (directory / "config" / "default.yaml").write_text(
+        "connections: {postgres: {url: 'postgresql://127.0.0.1:1/app', timeout: 1}, sqlite: {path: app.db}}\n"
+        "repositories: {user: {connection: sqlite}, signup_session: {connection: sqlite}}\n"
+    )
+    migrate("new", "create users", "-n", "sqlite")
+    (directory / "migrations" / "postgres").mkdir()
+    done = migrate("status", code=1)
+    assert "001_create_users" in done.output
+    assert "error: postgres: " in done.output
+    found = json.loads(migrate("status", "--json", code=1).output)
+    assert [each["state"] for each in found["migrations"]] == ["pending"]
+    assert list(found["errors"]) == ["postgres"]
+    problems = json.loads(migrate("check", "--json", code=1).output)["problems"]
+    assert [each.partition(":")[0] for each in problems] == ["sqlite", "postgres"]
+
+
+def test_what_was_applied_before_a_failure_is_said(directory: Path) -> None:
+    migrate("new", "create users")
+    migrate("new", "second", "--empty")
+    path = directory / "migrations" / "sqlite" / "002_second.py"
+    text = path.read_text()
+    path.write_text(text.replace("    pass", "    raise ValueError", 1))
+    done = migrate("up", code=1)
+    assert done.output.startswith("sqlite: applied 001_create_users\nerror: sqlite: 002_second, line ")
+    path.write_text("raise ValueError".join(text.rsplit("pass", 1)))
+    migrate("new", "third", "--empty")
+    migrate("up")
+    done = migrate("down", "--to", "base", "--yes", code=1)
+    assert done.output.startswith("sqlite: took back 003_third\nerror: sqlite: 002_second, line ")
 
 
 def test_a_column_without_a_default_is_warned_of(directory: Path) -> None:

@@ -16,13 +16,7 @@ from app.core.errors import ConfigurationError
 from app.db.repositories.user_repository import UserRepository
 from app.testing.models import Product, Products
 
-from ..records.mongodb_wire import Wire, found, listening
-
-
-@pytest.fixture
-async def wire() -> AsyncIterator[Wire]:
-    async with listening() as wire:
-        yield wire
+from ..records.mongodb_wire import Wire, found
 
 
 @pytest.fixture

@@ -1,14 +1,11 @@
 """The exact commands of migrations to MongoDB, where the stand-in is not MongoDB."""
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from bson import ObjectId
-from pydantic import SecretStr
 
-from app.config.settings import MongoDBSettings
 from app.connections.mongodb import MongoDBConnectionManager
 from app.core.errors import MigrationError, UnsupportedOperationError
 from app.db import DataLayer, F
@@ -21,27 +18,14 @@ from app.db.migrations.store import Replacement
 from app.db.migrations.stores.mongodb import MongoDBMigrationStore
 from app.db.repositories.user_repository import UserRepository
 
-from ..records.mongodb_wire import Command, Wire, listening
+from ..records.mongodb_wire import Command, Wire
 
 MAJORITY = {"w": "majority"}
 
 
 @pytest.fixture
-async def wire() -> AsyncIterator[Wire]:
-    async with listening() as wire:
-        yield wire
-
-
-@pytest.fixture
-async def manager(wire: Wire) -> AsyncIterator[MongoDBConnectionManager]:
-    manager = MongoDBConnectionManager(MongoDBSettings(url=SecretStr(f"mongodb://127.0.0.1:{wire.port}/")))
-    yield manager
-    await manager.close()
-
-
-@pytest.fixture
-def store(manager: MongoDBConnectionManager) -> MongoDBMigrationStore:
-    return MongoDBMigrationStore(manager)
+def store(mongodb: MongoDBConnectionManager) -> MongoDBMigrationStore:
+    return MongoDBMigrationStore(mongodb)
 
 
 def written(wire: Wire) -> Command:
@@ -134,8 +118,8 @@ async def test_what_bson_alone_has_is_moved_as_it_is(wire: Wire, store: MongoDBM
     assert replacement.expected == {"owner": reference, "price": 1, "~price": {"text": "1.1", "tail": "x"}}
 
 
-async def test_the_index_of_a_repository(wire: Wire, manager: MongoDBConnectionManager) -> None:
-    repository = UserRepository(manager)
+async def test_the_index_of_a_repository(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
+    repository = UserRepository(mongodb)
     await repository.count()
     [ensured] = [each for each in wire.take() if "createIndexes" in each]
 
@@ -143,7 +127,7 @@ async def test_the_index_of_a_repository(wire: Wire, manager: MongoDBConnectionM
         def repository(self, name: str) -> Any:
             return repository if name == "user" else DataLayer.from_config({}).repository(name)
 
-    store = MongoDBMigrationStore(manager, schemas_on(Host(), manager))
+    store = MongoDBMigrationStore(mongodb, schemas_on(Host(), mongodb))
     for name in ("email", "username"):
         index = Index(name, unique=True, name=f"{name}_unique")
         await store.handlers[CreateIndex](CreateIndex("users", index))

@@ -27,6 +27,7 @@ class Wire:
         """The test's own answer; None leaves it to `_usual`."""
         self.single = False
         """Whether it is a server of its own instead, without transactions."""
+        self.limits = {"maxBsonObjectSize": 2**24, "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000}
         self.port = 0
 
     def take(self) -> list[Command]:
@@ -65,9 +66,16 @@ class Wire:
 
     def _greeting(self) -> Command:
         member = {} if self.single else {"setName": "rs0", "hosts": [f"127.0.0.1:{self.port}"]}
-        limits = {"maxBsonObjectSize": 2**24, "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000}
         known = {"helloOk": True, "isWritablePrimary": True, "ismaster": True, "logicalSessionTimeoutMinutes": 30}
-        return {"ok": 1, "minWireVersion": 0, "maxWireVersion": 25, "version": "8.0.0", **known, **limits, **member}
+        return {
+            "ok": 1,
+            "minWireVersion": 0,
+            "maxWireVersion": 25,
+            "version": "8.0.0",
+            **known,
+            **self.limits,
+            **member,
+        }
 
 
 def _usual(name: str, command: Command) -> Command:

@@ -1,16 +1,13 @@
 """The exact commands that MongoDB gets, as its manual has them."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from bson import Decimal128, ObjectId
-from pydantic import SecretStr
 
-from app.config.settings import MongoDBSettings
 from app.connections.mongodb import MongoDBConnectionManager
 from app.core.errors import InvalidChangeError
 from app.db import Entity, F, Repository
@@ -20,27 +17,14 @@ from app.db.repositories.signup_session_repository import SignupSessionRepositor
 from app.db.repositories.user_repository import UserRepository
 from app.testing.models import Note, Notes, Product, Products
 
-from .mongodb_wire import Command, Wire, found, listening
+from .mongodb_wire import Command, Wire, found
 
 HEX = "507f1f77bcf86cd799439011"
 
 
 @pytest.fixture
-async def wire() -> AsyncIterator[Wire]:
-    async with listening() as wire:
-        yield wire
-
-
-@pytest.fixture
-async def manager(wire: Wire) -> AsyncIterator[MongoDBConnectionManager]:
-    manager = MongoDBConnectionManager(MongoDBSettings(url=SecretStr(f"mongodb://127.0.0.1:{wire.port}/")))
-    yield manager
-    await manager.close()
-
-
-@pytest.fixture
-async def products(wire: Wire, manager: MongoDBConnectionManager) -> Products:
-    products = Products(manager)
+async def products(wire: Wire, mongodb: MongoDBConnectionManager) -> Products:
+    products = Products(mongodb)
     await products.count()
     wire.take()
     return products
@@ -59,8 +43,8 @@ STORED: dict[str, Any] = {
 NEW = Product(id="1", name="a")
 
 
-async def test_indexes_are_made_once_and_first(wire: Wire, manager: MongoDBConnectionManager) -> None:
-    products = Products(manager)
+async def test_indexes_are_made_once_and_first(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
+    products = Products(mongodb)
     await products.count()
     await products.count()
     created, *others = wire.take()
@@ -78,8 +62,8 @@ async def test_indexes_are_made_once_and_first(wire: Wire, manager: MongoDBConne
     ]
 
 
-async def test_an_index_of_what_is_not_deleted(wire: Wire, manager: MongoDBConnectionManager) -> None:
-    await UserRepository(manager).count()
+async def test_an_index_of_what_is_not_deleted(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
+    await UserRepository(mongodb).count()
     created, _ = wire.take()
     assert created["indexes"] == [
         {"name": f"{name}_unique", "key": {name: 1}, "unique": True, "partialFilterExpression": {"deleted_at": None}}
@@ -93,7 +77,7 @@ class Ware(Entity):
     size: int | None = None
 
 
-async def test_the_condition_of_an_index(wire: Wire, manager: MongoDBConnectionManager) -> None:
+async def test_the_condition_of_an_index(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
     class Wares(Repository[Ware]):
         indexes = (
             Index("code", where=Not(Compare("code", Op.EQ, None)) & F.size.in_([1, 2])),
@@ -101,7 +85,7 @@ async def test_the_condition_of_an_index(wire: Wire, manager: MongoDBConnectionM
             Index("cost", unique=True),
         )
 
-    await Wares(manager).count()
+    await Wares(mongodb).count()
     created, _ = wire.take()
     assert [each.get("partialFilterExpression") for each in created["indexes"]] == [
         {"code": {"$gte": ""}, "size": {"$in": [1, 2]}},
@@ -141,10 +125,10 @@ async def test_several_are_inserted_in_a_transaction(wire: Wire, products: Produ
 
 
 async def test_on_a_single_server_what_was_inserted_is_deleted_again(
-    wire: Wire, manager: MongoDBConnectionManager
+    wire: Wire, mongodb: MongoDBConnectionManager
 ) -> None:
     wire.single = True
-    products = Products(manager)
+    products = Products(mongodb)
     refused = {"index": 1, "code": 11000, "errmsg": "E11000", "keyPattern": {"sku": 1}, "keyValue": {"sku": "x"}}
     wire.answer = lambda command: {"n": 2, "writeErrors": [refused]} if "insert" in command else None
     with pytest.raises(Exception, match="the same sku"):
@@ -190,8 +174,8 @@ async def test_count_and_exists(wire: Wire, products: Products) -> None:
     assert existing["projection"] == {"_id": 1}
 
 
-async def test_update_by_key_is_one_command(wire: Wire, manager: MongoDBConnectionManager) -> None:
-    notes = Notes(manager)
+async def test_update_by_key_is_one_command(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
+    notes = Notes(mongodb)
     await notes.count()
     wire.take()
     assert await notes.update(HEX, {"body": "x"}) is None
@@ -244,8 +228,8 @@ async def test_an_overtaken_write_begins_again(wire: Wire, products: Products) -
     assert wire.take()[-1]["updates"][0]["u"] == {"$set": {"stock": 8}}
 
 
-async def test_upsert_by_key_and_by_a_unique_field(wire: Wire, manager: MongoDBConnectionManager) -> None:
-    notes = Notes(manager)
+async def test_upsert_by_key_and_by_a_unique_field(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
+    notes = Notes(mongodb)
     await notes.count()
     wire.take()
     note = Note(id=HEX, text="t", body="b")
@@ -268,13 +252,13 @@ async def test_upsert_by_key_and_by_a_unique_field(wire: Wire, manager: MongoDBC
     assert "commitTransaction" in committed
 
 
-async def test_delete(wire: Wire, products: Products, manager: MongoDBConnectionManager) -> None:
+async def test_delete(wire: Wire, products: Products, mongodb: MongoDBConnectionManager) -> None:
     assert await products.delete("1")
     assert await products.delete_many({"stock": 0}) == 1
     one, many = wire.take()
     assert one["deletes"] == [{"q": {"_id": "1"}, "limit": 1}]
     assert many["deletes"] == [{"q": {"stock": 0}, "limit": 0}]
-    notes = Notes(manager)
+    notes = Notes(mongodb)
     await notes.count()
     wire.take()
     await notes.delete("1")
@@ -283,8 +267,8 @@ async def test_delete(wire: Wire, products: Products, manager: MongoDBConnection
     assert marked["updates"][0]["u"]["$set"].keys() == {"deleted_at", "updated_at"}
 
 
-async def test_sessions_expire_and_count_on_the_server(wire: Wire, manager: MongoDBConnectionManager) -> None:
-    sessions = SignupSessionRepository(manager)
+async def test_sessions_expire_and_count_on_the_server(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
+    sessions = SignupSessionRepository(mongodb)
     await sessions.create_session("s", {"step": 1, "a.b": {"$x": 2}})
     created, inserted = wire.take()
     ttl = {"name": "_expires_at_ttl", "key": {"_expires_at": 1}, "expireAfterSeconds": 0}
@@ -309,8 +293,8 @@ async def test_sessions_expire_and_count_on_the_server(wire: Wire, manager: Mong
     assert refreshed["updates"][0]["u"]["$set"].keys() == {"_expires_at"}
 
 
-async def test_what_has_expired_gives_way(wire: Wire, manager: MongoDBConnectionManager) -> None:
-    sessions = SignupSessionRepository(manager)
+async def test_what_has_expired_gives_way(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
+    sessions = SignupSessionRepository(mongodb)
     taken = {"index": 0, "code": 11000, "errmsg": "E11000", "keyPattern": {"_id": 1}, "keyValue": {"_id": "s"}}
     answers = iter([{"n": 0, "writeErrors": [taken]}, {"n": 1}])
     wire.answer = lambda command: next(answers) if "insert" in command else None
@@ -352,11 +336,11 @@ async def test_explain(wire: Wire, products: Products) -> None:
     assert (await products.query().explain())["index"] is None
 
 
-async def test_numbers_that_bson_has_not(wire: Wire, manager: MongoDBConnectionManager) -> None:
+async def test_numbers_that_bson_has_not(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
     class Wares(Repository[Ware]):
         pass
 
-    repo = Wares(manager)
+    repo = Wares(mongodb)
     await repo.create(Ware(id="1", cost=Decimal("1.50")))
     await repo.create(Ware(id="2", cost=Decimal("1" * 40)))
     await repo.find({"cost": {"$lt": Decimal("2.5")}}, order_by="-cost")

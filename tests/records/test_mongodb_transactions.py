@@ -1,14 +1,11 @@
 """Transactions of MongoDB, and what the server refuses: what is sent, and what an application hears."""
 
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from pymongo.errors import OperationFailure
 
-from app.config.settings import MongoDBSettings
 from app.connections.mongodb import MongoDBConnectionManager
 from app.core.errors import (
     AppError,
@@ -23,28 +20,15 @@ from app.core.errors import (
 from app.db.backends import Capability
 from app.testing.models import Notes, Product, Products
 
-from .mongodb_wire import Command, Wire, found, listening
+from .mongodb_wire import Command, Wire, found
 from .test_mongodb_commands import STORED
 
 PLANTED = "planted-value"
 
 
 @pytest.fixture
-async def wire() -> AsyncIterator[Wire]:
-    async with listening() as wire:
-        yield wire
-
-
-@pytest.fixture
-async def manager(wire: Wire) -> AsyncIterator[MongoDBConnectionManager]:
-    manager = MongoDBConnectionManager(MongoDBSettings(url=SecretStr(f"mongodb://127.0.0.1:{wire.port}/")))
-    yield manager
-    await manager.close()
-
-
-@pytest.fixture
-async def products(wire: Wire, manager: MongoDBConnectionManager) -> Products:
-    products = Products(manager)
+async def products(wire: Wire, mongodb: MongoDBConnectionManager) -> Products:
+    products = Products(mongodb)
     await products.count()
     wire.take()
     return products
@@ -144,9 +128,9 @@ async def test_an_unknown_commit_says_so(wire: Wire, products: Products) -> None
     assert PLANTED not in chain(caught.value)
 
 
-async def test_a_single_server_refuses_before_any_write(wire: Wire, manager: MongoDBConnectionManager) -> None:
+async def test_a_single_server_refuses_before_any_write(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
     wire.single = True
-    products = Products(manager)
+    products = Products(mongodb)
     await products.count()
     assert Capability.TRANSACTIONS not in products.capabilities
     wire.take()
@@ -229,14 +213,14 @@ async def test_what_the_server_refuses(wire: Wire, products: Products, code: int
 
 
 @pytest.mark.parametrize(("code", "match"), [(85, "dropIndexes"), (86, "dropIndexes"), (11000, "migrate")])
-async def test_indexes_that_cannot_be(wire: Wire, manager: MongoDBConnectionManager, code: int, match: str) -> None:
+async def test_indexes_that_cannot_be(wire: Wire, mongodb: MongoDBConnectionManager, code: int, match: str) -> None:
     wire.answer = failing("createIndexes", code=code)
     with pytest.raises(MigrationError, match=match) as caught:
-        await Products(manager).count()
+        await Products(mongodb).count()
     assert PLANTED not in chain(caught.value)
     assert names(wire.take()) == ["createIndexes"]
     wire.answer = lambda _: None
-    products = Products(manager)
+    products = Products(mongodb)
     await products.count()
     assert names(wire.take()) == ["createIndexes", "aggregate"]
 

@@ -1,35 +1,19 @@
 """The commands that MongoDB gets for many records at once."""
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from bson import ObjectId
-from pydantic import SecretStr
 
-from app.config.settings import MongoDBSettings
 from app.connections.mongodb import MongoDBConnectionManager
 from app.db import Entity, Repository
 from app.db.backends import Index
 from app.testing.models import Draft
 
-from .mongodb_wire import Wire, listening
+from .mongodb_wire import Wire
 
 HEX = "507f1f77bcf86cd799439011"
-
-
-@pytest.fixture
-async def wire() -> AsyncIterator[Wire]:
-    async with listening() as wire:
-        yield wire
-
-
-@pytest.fixture
-async def manager(wire: Wire) -> AsyncIterator[MongoDBConnectionManager]:
-    manager = MongoDBConnectionManager(MongoDBSettings(url=SecretStr(f"mongodb://127.0.0.1:{wire.port}/")))
-    yield manager
-    await manager.close()
 
 
 class Drafts(Repository[Draft]):
@@ -48,10 +32,10 @@ class Wares(Repository[Ware]):
 
 @pytest.mark.parametrize("on", ["id", "code"])
 async def test_several_upserts_of_what_has_a_second_place(
-    wire: Wire, manager: MongoDBConnectionManager, on: str
+    wire: Wire, mongodb: MongoDBConnectionManager, on: str
 ) -> None:
     """A Decimal that BSON has not has its text beside it, which goes with it."""
-    wares = Wares(manager)
+    wares = Wares(mongodb)
     await wares.count()
     wire.take()
     long = Decimal("1" * 40)
@@ -69,8 +53,8 @@ async def test_several_upserts_of_what_has_a_second_place(
         assert [each["u"]["$setOnInsert"] for each in updates] == [{"_id": ObjectId(HEX)}, key]
 
 
-async def test_several_upserts_keep_the_time_of_creation(wire: Wire, manager: MongoDBConnectionManager) -> None:
-    drafts = Drafts(manager)
+async def test_several_upserts_keep_the_time_of_creation(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
+    drafts = Drafts(mongodb)
     await drafts.count()
     wire.take()
     await drafts.upsert_many([Draft(id="1", title="a"), Draft(id="2", title="b")])

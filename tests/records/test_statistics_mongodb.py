@@ -3,7 +3,6 @@
 The stand-in knows no `$indexStats`, so answers about the use of indexes are written here.
 """
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,17 +11,16 @@ import pytest
 from app.db import DataLayer
 from app.db.statistics.base import IndexStatistics, StoreState, StoreStatistics
 
-from .mongodb_wire import Command, Wire, found, listening
+from .mongodb_wire import Command, Wire, found
 
 SINCE = datetime(2026, 11, 1, tzinfo=UTC)
 LATER = datetime(2026, 11, 2, tzinfo=UTC)
 
 
 @pytest.fixture
-async def wire() -> AsyncIterator[Wire]:
-    async with listening() as wire:
-        wire.answer = answer
-        yield wire
+def wire(wire: Wire) -> Wire:
+    wire.answer = answer
+    return wire
 
 
 async def told(wire: Wire) -> StoreStatistics:

@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import uuid4
 
-from chromadb.api.async_fastapi import AsyncFastAPI
 from pydantic import SecretStr
 
 from app.config.settings import ChromaDBSettings
@@ -25,9 +24,8 @@ class _InOneDatabase(ChromaDBConnectionManager):
 
     async def _open(self) -> Any:
         client: Any = await super()._open()
-        server: AsyncFastAPI = client._server
         if not self._made:
-            await server.create_database(self._database)
+            await client._server.create_database(self._database)
             self._made = True
         client.database = self._database
         return client

@@ -13,6 +13,7 @@ from langchain_tests.integration_tests import RetrieversIntegrationTests, Vector
 
 from app.core.errors import ConfigurationError, InvalidFilterError
 from app.db.vector.langchain import LangChainVectorStore
+from app.db.vector.portal import wait
 from app.db.vector.store import CollectionVectorStore
 
 from .places import PLACES
@@ -24,7 +25,9 @@ class TestLangChainsOwn(VectorStoreIntegrationTests):
     def vectorstore(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
         place = PLACES[request.param](request, tmp_path)
         yield place.store(self.get_embeddings()).as_langchain()
-        place.manager.abandon()
+        wait(place.manager.disconnect())  # what sync methods opened; that of a test's loop closes with it
+        if not place.manager.closes_with_loop:
+            place.manager.abandon()
 
 
 class TestLangChainsOwnForRetrievers(RetrieversIntegrationTests):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +19,11 @@ from app.core.errors import (
 from app.db.query import ALL
 from app.db.vector import qdrant_server_access
 from app.db.vector.contract import CollectionContract, staged_name
+from app.db.vector.embeddings.model import EmbeddingModel
+from app.db.vector.ingest import ingest
 from app.db.vector.qdrant import QdrantVectorStore
 from app.db.vector.qdrant_payload import number_field
+from app.db.vector.reembed import reembed
 
 from .planned import Planned, doc, store_on
 from .qdrant_local import LocalManager, LocalServer
@@ -380,6 +384,8 @@ async def test_a_switch_that_is_killed_anywhere_is_finished_or_undone(*, first: 
                 await store.engine.replace_by((await stage(store, "planned", {"x": "old"})).collection)
             staged = await stage(store, "new", {"x": "new"})
             killed = await kill_at(server, number, store.engine.replace_by(staged.collection))
+            await manager.disconnect()
+            store = store_on(manager, Planned())
             if killed and resumed:
                 await store.engine.replace_by(staged.collection)
             contract = await store.engine.contract()
@@ -398,13 +404,13 @@ async def test_a_switch_that_is_killed_anywhere_is_finished_or_undone(*, first: 
 
 
 async def kill_at(server: LocalServer, number: int, work: Any) -> bool:
-    """Have the process die before a call, or after it: the even numbers are the times after."""
-    left = number
+    """Have the process die before a call, or after it: the even numbers are the times after. 0 is never."""
+    left = number or 10**9
 
     async def count(_: str) -> None:
         nonlocal left
         left -= 1
-        if not left:
+        if left <= 0:
             raise Killed
 
     server.before = server.after = count
@@ -531,13 +537,14 @@ async def test_a_write_killed_at_any_call_loses_nothing_and_is_completed_by_the_
                 await store.update_metadata_where({"document_id": "d"}, {"changed": True})
 
     expected: Any = None
-    for number in (0, *range(1, 200)):
+    for number in range(200):
         server = LocalServer()
-        async with LocalManager(server) as manager:
+        async with LocalManager(server) as manager, LocalManager(server) as next_manager:
             store = store_on(manager, Planned())
             if work != "save":
                 await store.upsert(chunks(OLD))
             killed = await kill_at(server, number, run(store))
+            store = store_on(next_manager, Planned())
             if number == 0:
                 expected = await state(store)
                 continue
@@ -555,6 +562,36 @@ async def test_a_write_killed_at_any_call_loses_nothing_and_is_completed_by_the_
                 return
 
 
+async def test_an_ingestion_killed_at_any_call_is_completed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.db.vector.qdrant_server_points.BATCH", 2)
+    file = tmp_path / "a.md"
+
+    def write(version: int, sections: int) -> None:
+        file.write_text("".join(f"# {n}\n\n{version} {'word ' * 300}\n\n" for n in range(sections)))
+
+    expected: Any = None
+    for number in range(100):
+        server = LocalServer()
+        async with LocalManager(server) as manager, LocalManager(server) as next_manager:
+            write(1, 5)
+            await ingest(store_on(manager, Planned()), [file])
+            old = await rows(store_on(manager, Planned()))
+            write(2, 3)
+            killed = await kill_at(server, number, ingest(store_on(manager, Planned()), [file]))
+            store = store_on(next_manager, Planned())
+            there = await rows(store)
+            assert old.keys() <= there.keys() or expected is None or there.keys() >= {row[0] for row in expected}
+            await ingest(store, [file])
+            expected = expected or await state(store)
+            assert await state(store) == expected, number
+        if number and not killed:
+            assert number > 10
+            return
+    raise AssertionError
+
+
 async def state(store: QdrantVectorStore) -> Any:
     found = [each async for page in store.engine.pages(ALL, vectors=True) for each in page]
     assert await store.count({"n": {"$gte": 0}}) == sum("n" in each.metadata for each in found)
@@ -568,3 +605,29 @@ async def state(store: QdrantVectorStore) -> Any:
         )
         for each in found
     )
+
+
+async def test_a_reembedding_killed_at_any_call_is_completed_by_the_next() -> None:
+    newer = Planned(size=6)
+    newer.model = "newer"
+    for number in (0, *range(1, 400, 3)):
+        server = LocalServer()
+        async with LocalManager(server) as manager, LocalManager(server) as next_manager:
+            store = store_on(manager, Planned())
+            await store.upsert(chunks(OLD))
+            killed = await kill_at(server, number, reembed(store, EmbeddingModel.of(newer), settles=0))
+            there = await rows(store_on(next_manager, newer if await _is_new(next_manager) else Planned()))
+            assert there == OLD
+            await reembed(store_on(next_manager, Planned()), EmbeddingModel.of(newer), settles=0)
+            assert await rows(store_on(next_manager, newer)) == OLD
+            assert len((await server.run("get_collections")).collections) == 1
+        if number and not killed:
+            assert number > 30
+            return
+    raise AssertionError
+
+
+async def _is_new(manager: LocalManager) -> bool:
+    contract = await store_on(manager, Planned()).engine.contract()
+    assert contract is not None
+    return contract.model == "newer"

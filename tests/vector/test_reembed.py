@@ -10,6 +10,7 @@ import pytest
 from app.core.constants import Distance
 from app.core.errors import AppError, ConfigurationError, EmbeddingMismatchError
 from app.db.query import ALL
+from app.db.vector import pgvector_engine
 from app.db.vector import reembed as module
 from app.db.vector.comparison import content_hash
 from app.db.vector.contract import CollectionContract, staged_name
@@ -30,6 +31,9 @@ class Newer(Planned):
         self.dimension = size
         self.calls = 0
         self._before = before
+
+    def embed_query(self, text: str) -> list[float]:
+        return super().embed_query(f"newer {text}")
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         self.calls += 1
@@ -136,6 +140,45 @@ async def test_before_the_switch_nobody_writes_and_all_search(store: CollectionV
     assert await place.store(Newer()).count() == 5
 
 
+async def test_no_write_is_lost_and_no_answer_wrong_meanwhile(
+    store: CollectionVectorStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two models make vectors of one length, so that nothing but the contract tells them apart."""
+    monkeypatch.setattr(pgvector_engine, "_LOOK_AGAIN", 0.2)
+    monkeypatch.setattr(module, "_BLOCK", 10)
+    await fill(store, 60)
+    writer, reader = place.store(Planned()), place.store(Planned())
+    written: set[str] = set()
+
+    async def write() -> None:
+        while True:
+            row_id = f"new {len(written)}"
+            await writer.save_and_embed(None, [doc(row_id, {"n": -1}, row_id)])
+            written.add(row_id)
+            await writer.update_metadata_where({"n": 3}, {"writes": len(written)})
+            await asyncio.sleep(0.001)
+
+    async def read() -> None:
+        while True:
+            assert [each.id for each in await reader.search_similar("text 3", k=1)] == ["row 3"]
+            assert len(await reader.get_by_ids(["row 3"])) == 1
+            await asyncio.sleep(0.001)
+
+    newer = Newer(size=4)
+    writing, reading = asyncio.create_task(write()), asyncio.create_task(read())
+    await asyncio.sleep(0.1)
+    await reembed(store, model(newer), settles=0.5)
+    for task, says in ((writing, "takes no writes"), (reading, "embedded with")):
+        with pytest.raises(EmbeddingMismatchError, match=says):
+            await asyncio.wait_for(task, 5)
+    after = place.store(newer)
+    assert len(written) > 3
+    rows = {each.id: each async for page in after.engine.pages(ALL) for each in page}
+    assert set(rows) == {f"row {n}" for n in range(60)} | written
+    assert rows["row 3"].metadata["writes"] in (len(written), len(written) - 1)
+    assert [each.id for each in await after.search_similar("text 3", k=1)] == ["row 3"]
+
+
 async def test_one_that_fails_is_written_on_and_goes_on_where_it_was(
     store: CollectionVectorStore, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +231,16 @@ async def test_another_target_begins_anew_and_the_own_takes_it_back(
     assert (report.before, report.after, report.embedded) == ("Planned/planned", "Planned/planned", 0)
     assert await staged_contract(store) is None
     await store.save_and_embed(None, [doc("x")])
+
+
+async def test_what_has_read_vectors_reads_those_of_the_new(store: CollectionVectorStore, place: Place) -> None:
+    await fill(store)
+    for embeddings in (Newer(), Planned(), Newer(size=3)):
+        for _ in range(7):  # statements are prepared once they were used some times
+            assert [len(page) async for page, _ in store.export()] == [5]
+        await reembed(store, model(embeddings), settles=0)
+        store = place.store(embeddings)
+    assert [vectors.shape async for _, vectors in store.export()] == [(5, 3)]
 
 
 async def test_a_cancelled_one_lets_writers_go_on(store: CollectionVectorStore) -> None:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..core.errors import ConfigurationError
+from ..core.errors import AppError, ConfigurationError
 from ..core.utils.logger import get_logger
 from ..db.data_layer import DataLayer
 from ..db.migrations.conversion import Progress as Conversion
@@ -76,10 +76,13 @@ def up_command(
 
     async def work(migrations: Migrations) -> list[Report]:
         names = [_only(migrations, connection)] if to is not None else _chosen(migrations, connection)
-        with _events() as events:
-            return [await migrations.of(name).up(to, dry_run=dry_run, events=events) for name in names]
+        reports = []
+        for name in names:
+            with _events(name, "applied") as events:
+                reports.append(await migrations.of(name).up(to, dry_run=dry_run, events=events))
+        return reports
 
-    _print_reports(_with(config, work), dry_run=dry_run)
+    _conclude(_with(config, work), dry_run=dry_run)
 
 
 @app.command("down")
@@ -88,42 +91,57 @@ def down_command(
     to: Annotated[
         str | None, typer.Option("--to", help="Take back all behind the migration that begins so; `base`: all.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="How many to take back.")] = 1,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="How many to take back; 1 by default.")] = None,
     dry_run: DryRun = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     config: Config = None,
 ) -> None:
     """Take the last migration back, or several, of one connection. What they made goes, with the data in it."""
+    if to is not None and steps is not None:
+        raise typer.BadParameter("--to and --steps both say how far: leave one of them out")
 
     async def plan(migrations: Migrations) -> Report:
-        return await migrations.of(_only(migrations, connection)).down(to, steps=steps, dry_run=True)
+        return await migrations.of(_only(migrations, connection)).down(to, steps=steps or 1, dry_run=True)
 
     async def work(migrations: Migrations) -> Report:
-        with _events() as events:
-            return await migrations.of(_only(migrations, connection)).down(to, steps=steps, events=events)
+        name = _only(migrations, connection)
+        with _events(name, "took back") as events:
+            return await migrations.of(name).down(to, steps=steps or 1, events=events)
 
     if not dry_run and not yes:
         planned = _with(config, plan)
         names = ", ".join(name for name, _ in planned.plan)
         if names and not typer.confirm(f"{planned.connection}: take back {names}, and lose what is in it?"):
             raise typer.Exit(1)
-    _print_reports([_with(config, plan if dry_run else work)], dry_run=dry_run)
+    _conclude([_with(config, plan if dry_run else work)], dry_run=dry_run)
 
 
 @app.command("status")
 def status_command(connection: Connection = None, as_json: AsJson = False, config: Config = None) -> None:
-    """Show each migration: pending, applied, running, interrupted, failed, edited, or missing its file."""
+    """Show each migration: pending, applied, running, interrupted, failed, edited, or missing its file.
 
-    async def work(migrations: Migrations) -> list[Status]:
-        return [each for name in _chosen(migrations, connection) for each in await migrations.of(name).status()]
+    Exit code 1 when a store cannot tell; the others are shown.
+    """
 
-    found = _with(config, work)
+    async def work(migrations: Migrations) -> tuple[list[Status], dict[str, str]]:
+        names = _chosen(migrations, connection)
+        return await _asked(names, lambda name: migrations.of(name).status())
+
+    found, errors = _with(config, work)
     if as_json:
-        typer.echo(json.dumps({"migrations": [asdict(each) for each in found]}, indent=2))
-        return
-    if not found:
+        typer.echo(json.dumps({"migrations": [asdict(each) for each in found], "errors": errors}, indent=2))
+    elif found:
+        _print_table(found)
+    elif not errors:
         console.print("no migrations yet: `manystore migrate new` writes the first")
-        return
+    if errors:
+        if not as_json:
+            for name, error in errors.items():
+                complain(f"{name}: {error}")
+        raise typer.Exit(1)
+
+
+def _print_table(found: list[Status]) -> None:
     table = Table("connection", box=None, pad_edge=False)
     for name in ("migration", "state", "applied at", "took", "detail"):
         table.add_column(name, overflow="fold")
@@ -140,7 +158,9 @@ def check_command(connection: Connection = None, as_json: AsJson = False, config
     """Exit code 1 when something is pending or half done, or on SQL when models and tables differ."""
 
     async def work(migrations: Migrations) -> list[str]:
-        return [each for name in _chosen(migrations, connection) for each in await migrations.of(name).check()]
+        names = _chosen(migrations, connection)
+        problems, errors = await _asked(names, lambda name: migrations.of(name).check())
+        return [*problems, *(f"{name}: {error}" for name, error in errors.items())]
 
     problems = _with(config, work)
     if as_json:
@@ -167,12 +187,15 @@ def repair_command(
 
     async def work(migrations: Migrations) -> tuple[list[Report], list[Status]]:
         chosen = [migrations.of(name) for name in _chosen(migrations, connection)]
-        with _events() as events:
-            reports = [await each.repair(revert=revert, accept_edits=accept_edits, events=events) for each in chosen]
+        reports = []
+        for each in chosen:
+            with _events() as events:
+                reports.append(await each.repair(revert=revert, accept_edits=accept_edits, events=events))
+            _tell(reports[-1])
         return reports, [one for each in chosen for one in await each.status() if one.state in _LEFT]
 
     reports, left = _with(config, work)
-    _print_reports(reports)
+    _conclude(reports)
     for each in left:
         complain(f"{each.connection}: {each.name} is {each.state}: {_LEFT[each.state]}")
     if left:
@@ -211,9 +234,23 @@ def _only(migrations: Migrations, connection: str | None) -> str:
     return names[0]
 
 
+async def _asked(names: list[str], ask: Callable[[str], Awaitable[list[R]]]) -> tuple[list[R], dict[str, str]]:
+    """The answers of all, and what those said by name that had none."""
+    found: list[R] = []
+    errors = {}
+    for name in names:
+        try:
+            found += await ask(name)
+        except AppError as error:
+            errors[name] = str(error).removeprefix(f"{name}: ")
+    return found, errors
+
+
 @contextmanager
-def _events() -> Iterator[Events]:
-    """A bar with the time that is left, for each conversion that is under way."""
+def _events(connection: str = "", done: str = "") -> Iterator[Events]:
+    """A bar with the time that is left, for each conversion that is under way; and where `done` says what happened to
+    it, a line for each migration as soon as it is through, since the next one may fail.
+    """
     bars = Progress(*_COLUMNS, console=console, transient=True)
     tasks: dict[tuple[str, str], TaskID] = {}
 
@@ -224,25 +261,34 @@ def _events() -> Iterator[Events]:
             tasks[key] = bars.add_task(escape(f"{at.migration}: {at.step}"))
         bars.update(tasks[key], completed=at.done, total=at.total)
 
+    def finished(name: str, _: float) -> None:
+        console.print(escape(f"{connection}: {done} {name}"), soft_wrap=True)
+
     try:
-        yield Events(progress=moved)
+        yield Events(progress=moved, finished=finished if done else None)
     finally:
         if tasks:  # it prints an empty line otherwise
             bars.stop()
 
 
-def _print_reports(reports: list[Report], *, dry_run: bool = False) -> None:
-    for report in reports:
-        for name, steps in report.plan:
-            console.print(f"[bold]{escape(f'{report.connection}: {name}')}[/]", soft_wrap=True)
-            for step in steps:
-                console.print(escape(f"  {step}"), soft_wrap=True)
-        for name in report.applied:
-            console.print(escape(f"{report.connection}: applied {name}"), soft_wrap=True)
-        for name in report.reverted:
-            console.print(escape(f"{report.connection}: took back {name}"), soft_wrap=True)
-        for name in report.accepted:
-            console.print(escape(f"{report.connection}: took {name} as its file is now"), soft_wrap=True)
+def _tell(report: Report) -> None:
+    for name, steps in report.plan:
+        console.print(f"[bold]{escape(f'{report.connection}: {name}')}[/]", soft_wrap=True)
+        for step in steps:
+            console.print(escape(f"  {step}"), soft_wrap=True)
+    for name in report.applied:
+        console.print(escape(f"{report.connection}: applied {name}"), soft_wrap=True)
+    for name in report.reverted:
+        console.print(escape(f"{report.connection}: took back {name}"), soft_wrap=True)
+    for name in report.accepted:
+        console.print(escape(f"{report.connection}: took {name} as its file is now"), soft_wrap=True)
+
+
+def _conclude(reports: list[Report], *, dry_run: bool = False) -> None:
+    """What is left to say when all were told of; a plan is told as a whole."""
+    if dry_run:
+        for each in reports:
+            _tell(each)
     if not any(each.plan or each.applied or each.reverted or each.accepted for each in reports):
         console.print("nothing to do")
     elif dry_run:

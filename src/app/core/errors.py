@@ -119,7 +119,7 @@ class DimensionMismatchError(AppError, ValueError):
 
 
 class EmbeddingMismatchError(AppError, ValueError):
-    """A collection was made with another embedding model or distance."""
+    """A collection was made with another embedding model or distance, its texts cut otherwise, or it is moving."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -45,6 +45,45 @@ async def test_up_and_down_by_steps_and_names(database: Database) -> None:
             await migrator.down("00")
 
 
+async def test_what_is_at_work_shows_as_running(database: Database) -> None:
+    go = database.directory / "go"
+    wait = f"import os, time\n    for _ in range(1000): os.path.exists({str(go)!r}) or time.sleep(0.01)"
+    three(database)
+    database.write("004_wait", wait, wait)
+    begun = asyncio.Event()
+    events = Events(started=lambda name: begun.set() if name == "004_wait" else None)
+    async with database.opened() as (_, migrator), database.opened() as (_, onlooker):
+        running = asyncio.create_task(migrator.up(events=events))
+        await begun.wait()
+        assert await states(onlooker) == ["applied"] * 3 + ["running"]
+        assert await onlooker.check() == []
+        go.touch()
+        await running
+        assert await states(onlooker) == ["applied"] * 4
+        go.unlink()
+        begun.clear()
+        running = asyncio.create_task(migrator.down(steps=2, events=events))
+        await begun.wait()
+        assert await states(onlooker) == ["applied"] * 3 + ["running"]
+        go.touch()
+        await running
+        assert await states(onlooker) == ["applied"] * 2 + ["pending"] * 2
+
+
+async def test_what_is_not_committed_was_not_heard_of(database: Database) -> None:
+    if database.store != "postgres":
+        pytest.skip("SQLite's constraints that wait for the end are none that a revision keeps")
+    three(database)
+    unique = "sa.Column('id', sa.Integer), sa.UniqueConstraint('id', deferrable=True, initially='DEFERRED')"
+    twice = "op.execute('INSERT INTO twice VALUES (1), (1)')"
+    database.write("004_twice", f"op.create_table('twice', {unique})\n    {twice}")
+    heard: list[str] = []
+    async with database.opened() as (_, migrator):
+        with pytest.raises(MigrationError, match="twice"):
+            await migrator.up(events=Events(finished=lambda name, _: heard.append(name)))
+    assert heard == ["001_make_a", "002_make_b", "003_make_c"]
+
+
 async def test_the_ledger_says_when_and_how_long(database: Database) -> None:
     three(database)
     heard: list[Any] = []

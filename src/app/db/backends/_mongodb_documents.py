@@ -1,9 +1,10 @@
 """A document of the model as MongoDB has it, and back."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ...core.errors import InvalidChangeError, MigrationError
 from ..models.schema import Kind
@@ -46,8 +47,8 @@ class Documents:
 
     def encode(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """The whole document, to be inserted."""
-        stored, _ = self.assignments(document)
-        return stored
+        plain = self._plain.encode(document)
+        return self._assigned(document)[0] if plain is None else plain
 
     def encode_field(self, name: str, value: Any) -> Any:
         """A value in its field's own type. Another has not been validated, and no filter would find it."""
@@ -67,11 +68,12 @@ class Documents:
             return value.isoformat()
         return head_and_tail(value)[0] if kind is Kind.DECIMAL else value
 
-    def assignments(self, changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def assignments(self, changes: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
         """What to set, and what to remove that might be there."""
         plain = self._plain.encode(changes)
-        if plain is not None:
-            return plain, []
+        return self._assigned(changes) if plain is None else (plain, ())
+
+    def _assigned(self, changes: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
         values: dict[str, Any] = {}
         removed: list[str] = []
         as_is = self._as_is
@@ -94,6 +96,15 @@ class Documents:
             return None
         names = [each for name in fields for each in self._stored_with_sidecar(name)]
         return dict.fromkeys(names, 1)
+
+    def decode_all(self, found: Sequence[Mapping[str, Any]], fields: tuple[str, ...] = ()) -> list[Document]:
+        """As `decode` of each; of a thousand the call for each is felt."""
+        if not fields:
+            with suppress(*_MISFITS):
+                plain = [*map(self._plain.decode, found)]
+                if None not in plain:
+                    return cast("list[Document]", plain)
+        return [self.decode(each, fields) for each in found]
 
     def decode(self, stored: Mapping[str, Any], fields: tuple[str, ...] = ()) -> Document:
         """The document as today's model has it; MigrationError for what is none. `fields` are those that were read."""

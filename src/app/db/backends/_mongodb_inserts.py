@@ -1,7 +1,8 @@
 """Storing documents: all or none, new ones or in the place of those that are there."""
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError
@@ -14,11 +15,8 @@ from ._mongodb_bulk import Bulk
 from ._mongodb_errors import write_errors
 from ._mongodb_values import EXPIRES, KEY
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
 _ATTEMPTS = 3
-_Encode: TypeAlias = "Callable[[Document], Stored]"
+_Encode: TypeAlias = Callable[[Document], Stored]
 
 
 async def insert(access: Access, collection: Collection, operation: Insert) -> tuple[Document, ...]:
@@ -159,11 +157,11 @@ async def _upsert_one(access: Access, collection: Collection, operation: Upsert,
             return access.documents.decode(stored or {})
 
 
-def _upserts(access: Access, operation: Upsert) -> "_Encode":
+def _upserts(access: Access, operation: Upsert) -> _Encode:
     """What makes an update of each document, as the command `update` has it."""
     documents, expiry = access.documents, access.expiry(operation.ttl)
     by_key = operation.on == (access.schema.key,) and operation.guard == ALL and not access.schema.expires
-    kept = (KEY, *map(documents.stored_name, operation.keep))
+    kept = [*map(documents.stored_name, operation.keep)]
 
     def upserted(document: Document) -> Stored:
         values, absent = documents.assignments(document)
@@ -174,16 +172,17 @@ def _upserts(access: Access, operation: Upsert) -> "_Encode":
         else:
             query = access.filter(both(_same(access, operation, document), operation.guard))
         if access.schema.open:
-            return {"q": query, "u": _replacement(access, values, kept), "upsert": True}
-        at_insert: Stored = {}
+            return {"q": query, "u": _replacement(access, values, (KEY, *kept)), "upsert": True}
+        key = values.pop(KEY)
+        at_insert: Stored = {} if KEY in query else {KEY: key}
         for name in kept:
             if name in values:
-                at_insert[name] = values.pop(name)
-        for name in query:
-            at_insert.pop(name, None)
+                value = values.pop(name)
+                if name not in query:
+                    at_insert[name] = value
         update: Stored = {"$set": values} if values else {}
-        if at_insert:
-            update["$setOnInsert"] = at_insert
+        if at_insert or not values:  # a document without any operator would be put in the place of the stored one
+            update["$setOnInsert"] = at_insert or {KEY: key}
         if absent:
             dropped = [name for name in absent if name not in kept]
             if dropped:
@@ -200,7 +199,7 @@ def _same(access: Access, operation: Upsert, document: Document) -> Predicate:
     return And(tuple(Compare(name, Op.EQ, document[name]) for name in names))
 
 
-def _replacement(access: Access, values: Stored, kept: tuple[str, ...]) -> list[Stored]:
+def _replacement(access: Access, values: Stored, kept: Sequence[str]) -> list[Stored]:
     """The whole document, so that fields which the model does not name go too; what is kept is taken from the old."""
     document: Stored = {
         name: {"$ifNull": [f"${name}", {"$literal": value}]} if name in kept else {"$literal": value}

@@ -16,7 +16,7 @@ from bson import Decimal128, Int64
 
 from ..models.schema import FieldSchema, Kind
 from ..query.operations import Document
-from ._mongodb_values import KEY, aware, decode_id, decode_value, encode_id, encode_value, naive
+from ._mongodb_values import EPOCH, KEY, NAIVE_EPOCH, aware, decode_id, decode_value, encode_id, encode_value, naive
 from .base import CollectionSchema
 
 TYPES: Final[Mapping[Kind, type]] = {
@@ -50,20 +50,28 @@ def places_of(schema: CollectionSchema) -> list[Place]:
 
 
 class PlainDocuments:
+    """What each record pays is written out here, since a call for each value would cost more than what it does."""
+
     def __init__(self, places: list[Place]) -> None:
         self._places = places
+        [key] = (place for place in places if place.stored == KEY)
+        others = [place for place in places if place is not key]
+        self._key = key.name
+        self._encode_key = key.encode
+        self._decode_key = key.decode
         self._names = tuple(place.name for place in places)
-        [self._key] = (place.name for place in places if place.stored == KEY)
         self._stored = {place.stored for place in places}
-        self._order = (KEY, *(place.stored for place in places if place.stored != KEY))
-        self._moments = [place.stored for place in places if place.encode is naive]
-        self._encoders = [
-            (place.stored, place.encode) for place in places if place.encode is not None and place.encode is not naive
-        ]
-        self._decoders = [(place.name, place.decode) for place in places if place.decode is not None]
+        self._order = (KEY, *(place.name for place in others))
+        self._moments = [place.name for place in others if place.field.kind is Kind.DATETIME]
+        self._integers = [place.name for place in others if place.field.kind is Kind.INTEGER]
+        done = {*self._moments, *self._integers}
+        rest = [place for place in others if place.name not in done]
+        self._encoders = [(place.name, place.encode) for place in rest if place.encode is not None]
+        self._decoders = [(place.name, place.decode) for place in rest if place.decode is not None]
         self._right: set[tuple[type, ...]] = set()
         """The types of values that were found to fit, field by field."""
         self._last_moment: tuple[datetime | None, datetime | None] = (None, None)
+        """Aware and naive. The records of one operation have one and the same time of creation and change."""
 
     def encode(self, document: Mapping[str, Any]) -> dict[str, Any] | None:
         if tuple(document) != self._names:
@@ -71,37 +79,43 @@ class PlainDocuments:
         types = tuple(map(type, document.values()))
         if types not in self._right and not self._fit(types):
             return None
-        stored = {KEY: document[self._key], **document}
+        key, encode_key = document[self._key], self._encode_key
+        stored = {KEY: key if encode_key is None or key is None else encode_key(key), **document}
         del stored[self._key]
+        last, moment = self._last_moment
+        for name in self._moments:
+            value = stored[name]
+            if value is last:
+                stored[name] = moment
+            elif value is not None:
+                last, moment = self._last_moment = value, naive(value)
+                stored[name] = moment
         for name, encode in self._encoders:
             value = stored[name]
             if value is not None:
                 stored[name] = encode(value)
-        for name in self._moments:
-            value = stored[name]
-            if value is not None:
-                stored[name] = self._naive(value)
         return stored
 
     def decode(self, stored: Mapping[str, Any]) -> Document | None:
         """What it raises for a value that is not of its field's type is for `Documents` to name."""
         if tuple(stored) != self._order and stored.keys() != self._stored:
             return None
-        document = {self._key: stored[KEY], **stored}
+        key, decode_key = stored[KEY], self._decode_key
+        document = {self._key: key if decode_key is None or key is None else decode_key(key), **stored}
         del document[KEY]
+        for name in self._moments:
+            value = document[name]
+            if value is not None:
+                document[name] = EPOCH + (value - NAIVE_EPOCH)  # as `aware`
+        for name in self._integers:
+            value = document[name]
+            if type(value) is Int64:
+                document[name] = int(value)
         for name, decode in self._decoders:
             value = document[name]
             if value is not None:
                 document[name] = decode(value)
         return document
-
-    def _naive(self, value: datetime) -> datetime:
-        """The records of one operation have one and the same time of creation and change."""
-        last, result = self._last_moment
-        if last is not value or result is None:
-            result = naive(value)
-            self._last_moment = (value, result)
-        return result
 
     def _fit(self, types: tuple[type, ...]) -> bool:
         """Whether values of these types are stored by one step each."""

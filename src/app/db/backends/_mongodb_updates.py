@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -108,7 +108,7 @@ def _may_be_no_list(access: Access, name: str) -> bool:
 
 
 def _pipeline(
-    values: Mapping[str, Any], absent: list[str], increments: Mapping[str, int | float], appends: Mapping[str, Any]
+    values: Mapping[str, Any], absent: Sequence[str], increments: Mapping[str, int | float], appends: Mapping[str, Any]
 ) -> list[Stored]:
     fields: Stored = {name: {"$literal": value} for name, value in values.items()}
     for name, by in increments.items():

@@ -24,8 +24,8 @@ EXPIRES: Final = "_expires_at"
 _TOP_LEVEL: Final = frozenset({KEY, EXPIRES})
 
 _HEX_ID: Final = 24
-_NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - as BSON has it
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - as BSON has it
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION: Final = TypeAdapter(timedelta)
 _NATIVE: Final = frozenset({str, bool, float, type(None), datetime, UUID, bytes})
 _UNCHANGED: Final = frozenset({str, int, bool, float, type(None), UUID, bytes})
@@ -105,12 +105,12 @@ def aware(value: datetime) -> datetime:
     """Documents are read with naive datetimes, in UTC. To make them aware by `replace`, as the driver does, costs ten
     times as much.
     """
-    return _EPOCH + (value - _NAIVE_EPOCH)
+    return EPOCH + (value - NAIVE_EPOCH)
 
 
 def naive(value: datetime) -> datetime:
     """As the driver would make it of an aware one, in a third of its time."""
-    return _NAIVE_EPOCH + (value - _EPOCH)
+    return NAIVE_EPOCH + (value - EPOCH)
 
 
 def _number(tag: str, value: int | Decimal) -> dict[str, Any]:

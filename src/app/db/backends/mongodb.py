@@ -95,8 +95,7 @@ class MongoDBBackend(StorageBackend):
         if operation.limit == 0:  # which for MongoDB is no limit at all
             return []
         found = await self._access.read(lambda: self._cursor(collection, operation).to_list())
-        decode, fields = self._access.documents.decode, operation.fields
-        return [decode(each, fields) for each in found]
+        return self._access.documents.decode_all(found, operation.fields)
 
     async def stream(self, operation: Stream) -> AsyncGenerator[list[Document], None]:
         """A cursor, closed with the stream. Without an order it is by id, so that no index moves what is changed."""
@@ -205,7 +204,6 @@ class MongoDBBackend(StorageBackend):
 
     async def _batches(self, collection: Collection, operation: Stream) -> AsyncGenerator[list[Document], None]:
         find = Find(operation.where, operation.order_by, fields=operation.fields)
-        decode = self._access.documents.decode
         size = operation.batch_size
         cursor = self._cursor(collection, find, size)
         begun = False
@@ -231,7 +229,7 @@ class MongoDBBackend(StorageBackend):
 
         try:
             while batch := await self._access.read(next_batch):
-                yield [decode(each, operation.fields) for each in batch]
+                yield self._access.documents.decode_all(batch, operation.fields)
                 if len(batch) < size:
                     return
         finally:

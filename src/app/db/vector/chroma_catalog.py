@@ -9,15 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from ...connections._server import import_package
 from ...core.constants import Distance
 from ...core.errors import ConfigurationError, EmbeddingMismatchError, StoreUnavailableError
 from .chroma_collection import ChromaCollection
 from .chroma_rows import DESCRIPTION
-from .chroma_steps import Steps, read, write
+from .chroma_steps import Steps, chroma_errors, read, write
 from .contract import STAGED, CollectionContract, staged_name
-
-chroma_errors = import_package("chromadb.errors", "chromadb", "chromadb")
 
 _SPACES: Final = {Distance.COSINE: "cosine", Distance.L2: "l2", Distance.INNER_PRODUCT: "ip"}
 

@@ -13,12 +13,11 @@ from ...core.errors import AppError, OutcomeUnknownError, StoreUnavailableError
 from ..query import ALL, Predicate
 from ..query.evaluate import matches
 from . import chroma_catalog as catalog
-from .chroma_catalog import chroma_errors
 from .chroma_collection import BATCH, PAGE, ChromaCollection, parts
 from .chroma_exact import Best
 from .chroma_filter import Condition, compile_filter, document_is
 from .chroma_recall import MeasuredIndex, measure
-from .chroma_steps import Call, Steps, take, take_each
+from .chroma_steps import Call, Steps, chroma_errors, take, take_each
 from .chroma_words import MOST_TEXTS, Ranking, pattern, words_of
 from .contract import CollectionContract
 from .engine import Asked, Found, VectorEngine, check_dimension

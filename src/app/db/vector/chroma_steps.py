@@ -8,6 +8,10 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from ...connections._server import import_package
+
+chroma_errors = import_package("chromadb.errors", "chromadb", "chromadb")
+
 R = TypeVar("R")
 
 
@@ -44,7 +48,7 @@ def take(steps: Steps[R]) -> R:
         answer, error = None, None
         try:
             answer = call()
-        except Exception as raised:  # noqa: BLE001 - the steps get it, and raise what is not theirs
+        except chroma_errors.ChromaError as raised:  # the steps get it, and raise what is not theirs
             error = raised
 
 
@@ -60,5 +64,5 @@ async def take_each(steps: Steps[R], ask: Callable[[Call], Awaitable[Any]]) -> R
         answer, error = None, None
         try:
             answer = await ask(call)
-        except Exception as raised:  # noqa: BLE001 - as above
+        except chroma_errors.ChromaError as raised:
             error = raised

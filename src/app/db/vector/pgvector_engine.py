@@ -1,29 +1,25 @@
 """A collection in PostgreSQL: each operation is one statement, or one transaction of few."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
 
-from ...connections._postgres_connection import Connection as OurConnection
-from ...connections._postgres_exchange import Exchanges, execute, fetch
+from ...connections._postgres_exchange import execute, fetch
 from ...connections.postgres import PostgresConnectionManager
 from ...core.constants import Distance
-from ...core.errors import AppError, StoreUnavailableError
+from ...core.errors import AppError
 from ..backends._json import decode_json
-from ..backends._postgres_errors import quiet, translated
 from ..backends._postgres_json import encode_nested
 from ..query import ALL, Predicate
 from . import pgvector_sql as sql
 from .contract import CollectionContract
-from .engine import Asked, Found, VectorEngine, check_dimension
+from .engine import Asked, Found, check_dimension
 from .payload import Row
 from .pgvector_index import INDEX_FROM, IndexKind, VectorIndex, build_index, find_index, index_metadata, index_words
 from .pgvector_rows import (
     COLUMNS,
-    Binary,
-    BinaryDumper,
     decode_vector,
     distance_of,
     found,
@@ -31,8 +27,8 @@ from .pgvector_rows import (
     vector_array,
     vector_parameter,
 )
+from .pgvector_session import PgVectorSession
 from .pgvector_table import VectorTable, check_collection_name
-from .pgvector_where import Wheres
 from .pgvector_write import distinct, store
 
 if TYPE_CHECKING:
@@ -48,10 +44,9 @@ _LOOK_AGAIN: Final = 10.0
 """Seconds for which a collection counts as it was found: another process may have made it anew."""
 _FEW: Final = 2_000
 """Rows that meet a filter up to which they are compared one by one."""
-_BUILD_TIMEOUT: Final = 3_600.0
 
 
-class PgVectorEngine(VectorEngine):
+class PgVectorEngine(PgVectorSession):
     most = 10_000
     settles = _LOOK_AGAIN
 
@@ -66,12 +61,10 @@ class PgVectorEngine(VectorEngine):
         filterable: Sequence[str] = (),
     ) -> None:
         super().__init__(manager, check_collection_name(collection), distance, asked)
-        self._manager = manager
         self._place = f"the collection {collection!r} in PostgreSQL"
         self._recall = recall
         self._filterable = tuple(filterable)
         """Paths that this engine has not looked after yet."""
-        self._wheres = Wheres()
         self._table: VectorTable | None = None
         self._index: VectorIndex | None = None
         self._looked = 0.0
@@ -153,6 +146,7 @@ class PgVectorEngine(VectorEngine):
             rows = await self._fetch(text, predicate, given, k, settings=settings)
             if len(rows) < k and predicate != ALL:
                 rows = await self._fetch(sql.nearest(table, exact=True, vectors=vectors), predicate, given, k)
+        await self._still(table)
         rows.sort(key=distance_of)  # an IVFFlat index gives them in nearly their order
         return [self._row(table, row) for row in rows]
 
@@ -172,6 +166,7 @@ class PgVectorEngine(VectorEngine):
         given = vector_parameter(vector, half=table.half)
         settings = {} if self._index is None else self._index.settings(self._recall, candidates)
         rows = await self._fetch(sql.hybrid(table), predicate, given, text, candidates, k, settings=settings)
+        await self._still(table)
         return [found(row, row[5]) for row in rows]
 
     async def retrieve(self, ids: Sequence[str], *, vectors: bool = False) -> list[Found]:
@@ -315,6 +310,11 @@ class PgVectorEngine(VectorEngine):
                 raise
         return self._table
 
+    async def _still(self, table: VectorTable) -> None:
+        """Raise where a table that was about to be replaced may have been before its vectors were compared."""
+        if table.contract.moving_to is not None:
+            await self._found()
+
     async def _with_words(self) -> VectorTable | None:
         table = await self._found()
         if table is not None and not self._has_words:
@@ -340,60 +340,3 @@ class PgVectorEngine(VectorEngine):
     def _row(self, table: VectorTable, row: Sequence[Any]) -> Found:
         vector = decode_vector(row[6], half=table.half) if len(row) > len(COLUMNS) else None
         return found(row, table.measure(row[5]), vector)
-
-    async def _fetch(
-        self, template: str, predicate: Predicate, *given: Any, settings: Mapping[str, str] | None = None
-    ) -> list[tuple[Any, ...]]:
-        statement, parameters = self._wheres.statement(template, predicate, *given)
-
-        async def work(connection: Connection) -> list[tuple[Any, ...]]:
-            connection.adapters.register_dumper(Binary, BinaryDumper)
-            if not settings:
-                return await fetch(connection, statement, parameters)
-            if isinstance(connection, OurConnection) and not getattr(self._manager, "pooled", False):
-                if connection.told != settings:
-                    for name, value in settings.items():
-                        await fetch(connection, "SELECT set_config($1, $2, false)", (name, value))
-                    connection.told = settings
-                return await fetch(connection, statement, parameters)
-            async with connection.transaction():
-                for name, value in settings.items():
-                    await fetch(connection, "SELECT set_config($1, $2, true)", (name, value))
-                return await fetch(connection, statement, parameters)
-
-        return await self._on(work, write=False)
-
-    async def _write(self, work: Callable[[Connection], Awaitable[R]]) -> R:
-        async def with_arrays(connection: Connection) -> R:
-            connection.adapters.register_dumper(Binary, BinaryDumper)
-            return await work(connection)
-
-        return await self._on(with_arrays, write=True)
-
-    async def _long(self, work: Callable[[Connection], Awaitable[R]]) -> R:
-        async def patient(connection: Connection) -> R:
-            if isinstance(connection, OurConnection):
-                connection.timeout = _BUILD_TIMEOUT
-            return await work(connection)
-
-        return await self._write(patient)
-
-    async def _on(self, work: Callable[[Connection], Awaitable[R]], *, write: bool) -> R:
-        pool: Exchanges[Any] = self._manager.live or await self._manager.connect()
-        connection = await pool.take()
-        try:
-            return await work(connection)
-        except psycopg.Error as error:
-            ours = pool.translated(error, connection, write=write)
-            raise ours or self._translated(error) from quiet(error)
-        finally:
-            await pool.give(connection)
-
-    def _translated(self, error: psycopg.Error) -> AppError:
-        self._forget()  # it may be gone, or another than it was
-        if isinstance(error, psycopg.errors.UndefinedFile | psycopg.errors.FeatureNotSupported):
-            return StoreUnavailableError(
-                f"{self.collection}: this PostgreSQL server has no pgvector ({type(error).__name__}): install the "
-                "extension `vector` there, version 0.8 or later"
-            )
-        return translated(self.collection, {f"{self.collection}_pkey": ("id",)}, error)

@@ -40,12 +40,19 @@ class CollectionAccess:
         self._writing: set[object] = set()
 
     async def found(self, *, again: bool = False) -> ServerCollection | None:
-        """The collection, its contract checked; that it is absent is not remembered."""
+        """The collection, its contract checked. It is not remembered that there is none, or one that another is about
+        to replace, or one that was made otherwise.
+        """
         asked = await self._asked(None)
-        if again or self._there is None or time.monotonic() - self._looked > _LOOK_AGAIN:
+        known = self._there is not None and self._there.contract.moving_to is None
+        if again or not known or time.monotonic() - self._looked > _LOOK_AGAIN:
             await self.look()
         if self._there is not None:
-            self._there.contract.check(asked, self._place)
+            try:
+                self._there.contract.check(asked, self._place)
+            except AppError:
+                self.forget()
+                raise
         return self._there
 
     async def look(self) -> ServerCollection | None:

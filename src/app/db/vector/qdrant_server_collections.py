@@ -136,7 +136,7 @@ class ServerCollections:
         there = await self.find(name)
         if there is None:
             return False
-        for staged in await self._ready(name):
+        for staged in () if name.endswith(STAGED) else await self._ready(name):
             await self._delete(staged.name)
         await self._delete(await self._behind(there.name))
         return True

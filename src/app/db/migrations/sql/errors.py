@@ -19,7 +19,7 @@ def ours(connection: str) -> Iterator[None]:
         yield
     except CommandError as error:
         raise MigrationError(f"{connection}: {_way_out(str(error))}") from error
-    except sa.exc.ProgrammingError as error:  # such as a role that may not create
+    except (sa.exc.ProgrammingError, sa.exc.IntegrityError) as error:  # a role that may not create; a commit
         raise MigrationError(f"{connection}: {_reason(error)}") from None
     except sa.exc.DBAPIError as error:
         raise StoreUnavailableError(f"{connection}: {_reason(error)}") from None

@@ -2,22 +2,30 @@
 
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 from .engine import Interrupt
 
+Announce: TypeAlias = Callable[[str], object]
+"""Says to `announced` what is being done under the lock."""
+
 _KEY: Final = int.from_bytes(b"many", "big")
 _TRY = sa.text("SELECT pg_try_advisory_xact_lock(:key, :schema)")
+# Without the right to see another user's sessions, there is no name.
 _HELD = sa.text(
-    "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()"
-    " WHERE l.locktype = 'advisory' AND l.classid = :key AND l.objid = :schema AND l.objsubid = 2)"
+    "SELECT coalesce(a.application_name, '') FROM pg_locks l"
+    " JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()"
+    " LEFT JOIN pg_stat_activity a ON a.pid = l.pid"
+    " WHERE l.locktype = 'advisory' AND l.classid = :key AND l.objid = :schema AND l.objsubid = 2"
 )
+_NO_SNAPSHOT: Final = "SET LOCAL statement_timeout = 0"
+_SAY = sa.text("SELECT set_config('application_name', :name, true)")
 # An open transaction that does nothing is what these end.
 _NO_TIMEOUTS = sa.text(
     "SELECT set_config(name, '0', true) FROM pg_settings"
@@ -26,7 +34,7 @@ _NO_TIMEOUTS = sa.text(
 
 
 @contextmanager
-def locked(engine: sa.Engine, path: Path | None, interrupt: Interrupt, *, wait: float) -> Iterator[None]:
+def locked(engine: sa.Engine, path: Path | None, interrupt: Interrupt, *, wait: float) -> Iterator[Announce]:
     """Wait for the lock for at most `wait` seconds and hold it inside. `path` is SQLite's file.
 
     On PostgreSQL it is a transaction's advisory lock, on a connection of its own, so it works behind pgbouncer in
@@ -43,9 +51,12 @@ def locked(engine: sa.Engine, path: Path | None, interrupt: Interrupt, *, wait: 
                 break
             except Timeout:
                 interrupt.wait(deadline, busy)
+        said = _said(path)
         try:
-            yield
+            said.unlink(missing_ok=True)  # by one who was killed
+            yield said.write_text
         finally:
+            said.unlink(missing_ok=True)
             lock.release()
         return
     with engine.connect() as connection:
@@ -56,26 +67,42 @@ def locked(engine: sa.Engine, path: Path | None, interrupt: Interrupt, *, wait: 
             connection.rollback()
             interrupt.wait(deadline, busy)
         # The statement before keeps its snapshot until another comes, for which that index would wait as well.
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-        yield
+        connection.exec_driver_sql(_NO_SNAPSHOT)
+
+        def announce(what: str) -> None:
+            connection.execute(_SAY, {"name": what})
+            connection.exec_driver_sql(_NO_SNAPSHOT)
+
+        yield announce
 
 
-def is_locked(connection: sa.Connection, path: Path | None) -> bool:
-    """Whether somebody is migrating now."""
+def announced(connection: sa.Connection, path: Path | None) -> str | None:
+    """What somebody who is migrating now has said, perhaps nothing; None where nobody is."""
     if path is None:
-        return bool(connection.execute(_HELD, _names(connection)).scalar_one())
+        said: str | None = connection.execute(_HELD, _names(connection)).scalar_one_or_none()
+        return said
     lock = _file(path)
+    if not Path(lock.lock_file).exists():
+        return None
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        return True
+        try:
+            return _said(path).read_text("utf-8")
+        except OSError:
+            return ""
     lock.release()
-    return False
+    return None
 
 
 def _file(path: Path) -> FileLock:
     """Beside the database: a lock on that file itself would end SQLite's own, which belong to the process."""
     return FileLock(f"{path}-migrations.lock", thread_local=False)
+
+
+def _said(path: Path) -> Path:
+    """Not in the file of the lock, which filelock may empty for each who tries."""
+    return Path(f"{path}-migrations.running")
 
 
 def _names(connection: sa.Connection) -> dict[str, int]:

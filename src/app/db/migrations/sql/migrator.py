@@ -31,9 +31,9 @@ from .engine import Interrupt, connected
 from .environment import RUN
 from .errors import ours
 from .indexes import owners
-from .lock import is_locked
+from .lock import announced
 from .revisions import Revision, checksum_of, known, load, named, refuse_heads, refuse_unsound
-from .run import Run
+from .run import Run, announcement
 
 R = TypeVar("R")
 
@@ -124,13 +124,15 @@ class SQLMigrator(Migrator):
     def _status(self, run: Run) -> list[Status]:
         with run.engine.connect() as connection:
             revisions = self._known(connection)
-            half = any(each.state == "interrupted" for each in revisions)
-            busy = half and is_locked(connection, run.path)
-        return [self._one(each, busy=busy) for each in revisions]
+            said = announced(connection, run.path)
+        return [self._one(each, said) for each in revisions]
 
-    def _one(self, revision: Revision, *, busy: bool) -> Status:
-        entry = revision.entry
-        state = "running" if busy and revision.state == "interrupted" else revision.state
+    def _one(self, revision: Revision, said: str | None) -> Status:
+        entry, state = revision.entry, revision.state
+        # What it does shows only when it is committed, unless it has left its transaction.
+        direction = Direction.DOWN if state == "applied" else Direction.UP
+        if said is not None and (state == "interrupted" or said == announcement(revision.id, direction)):
+            state = "running"
         if entry is None:
             return Status(self.connection, revision.name, state)
         detail = "" if entry.complete else f"{entry.done} statements are done"
@@ -219,8 +221,8 @@ class SQLMigrator(Migrator):
             for each in statuses
             if each.state not in ("applied", "running")
         ]
-        if found:
-            return found
+        if found or any(each.state == "running" for each in statuses):
+            return found  # the models are compared with what is there when it is through
         config = self._config(run)
         directory = ScriptDirectory.from_config(config)
         arguments = dict.fromkeys(("message", "branch_label", "version_path", "rev_id", "depends_on"))

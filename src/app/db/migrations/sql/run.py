@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from . import ledger
 from .autogenerate import options
 from .engine import WRITES, Interrupt
 from .errors import cause, explained
-from .lock import locked
+from .lock import Announce, locked
 from .revisions import ancestors, checksum_of, known, load, name_of, refuse_unsound
 from .statements import Statements, tolerating
 
@@ -47,7 +47,10 @@ class Run:
     finished: Callable[[str, float], None] = lambda _, __: None
     done: list[tuple[str, Direction]] = field(default_factory=list)
     """The names of what was applied or taken back."""
+    _announce: Announce = lambda _: None
     _began: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _last: tuple[str, Direction, float] | None = None
+    """What was done in the transaction that is not committed yet."""
 
     def perform(self, environment: EnvironmentContext) -> None:
         """What `env.py` does, for every command of Alembic's."""
@@ -62,8 +65,12 @@ class Run:
         elif revising is not None or asked.get("dont_mutate"):
             self._look(environment)
         else:
-            with locked(self.engine, self.path, self.interrupt, wait=self.wait), self.writing() as connection:
+            with self._locked() as announce, self.writing() as connection:
+                self._announce = announce
                 self._migrate(environment, connection)
+
+    def _locked(self) -> AbstractContextManager[Announce]:
+        return locked(self.engine, self.path, self.interrupt, wait=self.wait)
 
     def writing(self) -> sa.Connection:
         return self.engine.connect().execution_options(**{WRITES: True})
@@ -71,7 +78,7 @@ class Run:
     def revert(self, script: Script) -> None:
         """Take back what of a revision was done outside of its transaction."""
         name = name_of(script)
-        with locked(self.engine, self.path, self.interrupt, wait=self.wait), self.writing() as connection:
+        with self._locked(), self.writing() as connection:
             context = MigrationContext.configure(connection, opts=dict(_COMMON))
             with context.begin_transaction(_per_migration=True), Operations.context(context):
                 with _explaining(self.connection, script), tolerating(context):
@@ -140,6 +147,7 @@ class Run:
             if isinstance(step, RevisionStep):
                 step.migration_fn = partial(self._revision, context, step, step.migration_fn)
             yield step
+            self._committed()
 
     def _revision(
         self, context: MigrationContext, step: RevisionStep, work: Callable[..., None], **options: Any
@@ -147,11 +155,12 @@ class Run:
         """Carry out one revision, in its transaction."""
         script: Any = step.revision
         key, name = script.revision, name_of(script)
+        direction = Direction.UP if step.is_upgrade else Direction.DOWN
+        self._announce(announcement(key, direction))
         self.started(name)
         connection = context.connection
         assert connection is not None  # noqa: S101 - it is no dry run
         before = ledger.read(connection).get(key) if key == self.resume else None
-        direction = Direction.UP if step.is_upgrade else Direction.DOWN
         entry = before or Entry(name, checksum_of(script), State.RUNNING, direction, started_at=now())
         left = False
         start = time.monotonic()
@@ -212,10 +221,15 @@ class Run:
         started, duration = self._began[script.revision]
         for statement in _entries(ctx, script, up=step.is_upgrade, started=started, duration=duration):
             connection.execute(statement)
-        name = name_of(script)
-        self.done.append((name, Direction.UP if step.is_upgrade else Direction.DOWN))
+        self._last = (name_of(script), Direction.UP if step.is_upgrade else Direction.DOWN, duration)
+
+    def _committed(self) -> None:
+        if self._last is None:  # a stamp
+            return
+        (name, direction, duration), self._last = self._last, None
+        self.done.append((name, direction))
         self.finished(name, duration)
-        logger.info("%s: %s is %s", self.connection, name, "applied" if step.is_upgrade else "taken back")
+        logger.info("%s: %s is %s", self.connection, name, "applied" if direction is Direction.UP else "taken back")
 
     @staticmethod
     def _stamped(directory: ScriptDirectory, connection: sa.Connection, heads: Collection[Any]) -> None:
@@ -229,6 +243,11 @@ class Run:
                 connection.execute(ledger.put(connection.dialect, each.revision, new))
             elif each.revision not in applied and entry is not None:
                 connection.execute(ledger.remove(each.revision))
+
+
+def announcement(revision: str, direction: Direction) -> str:
+    """What is said of a revision that is at work; a database cuts it behind 63 letters."""
+    return f"manystore {direction} {revision}"
 
 
 def _entries(

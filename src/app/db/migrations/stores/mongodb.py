@@ -1,6 +1,6 @@
 """Migrations of MongoDB. The ledger is the collection `manystore_migrations`, the lock a document of it."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
@@ -24,8 +24,9 @@ from ...query.predicates import Compare, Not, Op, Predicate
 from ..ledger import LEDGER, Entry
 from ..lock import Held
 from ..schemas import declared, described
-from ..steps import CreateCollection, CreateIndex, DocumentChange, DropCollection, DropIndex, Run, Step
-from ..store import Found, Handler, MigrationStore, Replacement
+from ..steps import CreateCollection, CreateIndex, DocumentChange, DropCollection, DropIndex
+from ..store import Found, Replacement
+from ._documents import DocumentMigrationStore
 from ._mongodb_fields import Fields, Stored, matching
 
 R = TypeVar("R")
@@ -37,18 +38,8 @@ _NAMESPACE_EXISTS: Final = 48
 _NOTHING_THERE: Final = frozenset({26, 27})  # NamespaceNotFound, IndexNotFound
 
 
-class MongoDBMigrationStore(MigrationStore):
+class MongoDBMigrationStore(DocumentMigrationStore):
     """Batches go by `_id` in the order of BSON. Documents may have been written by anybody."""
-
-    @property
-    def handlers(self) -> Mapping[type[Step], Handler]:
-        return {
-            CreateCollection: self._create_collection,
-            DropCollection: self._drop_collection,
-            CreateIndex: self._create_index,
-            DropIndex: self._drop_index,
-            Run: self._run,
-        }
 
     async def read_lock(self) -> Held | None:
         document = await self._read(LEDGER, lambda ledger: ledger.find_one({"_id": _LOCK}))
@@ -187,9 +178,6 @@ class MongoDBMigrationStore(MigrationStore):
                     raise
 
         await self._write(collection, drop)
-
-    async def _run(self, step: Run) -> None:
-        await step.work(self.manager)
 
     def _fields(self, collection: str) -> Fields:
         return Fields(self.schemas.get(collection) or described(None, collection))

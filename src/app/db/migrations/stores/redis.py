@@ -23,8 +23,9 @@ from ...models.values import storable
 from ..ledger import LEDGER, Entry
 from ..lock import Held
 from ..schemas import declared, default_name, described
-from ..steps import CreateCollection, CreateIndex, DocumentChange, DropCollection, DropIndex, Run, Step
-from ..store import Found, Handler, MigrationStore, Replacement
+from ..steps import CreateCollection, CreateIndex, DocumentChange, DropCollection, DropIndex
+from ..store import Found, Replacement
+from ._documents import DocumentMigrationStore
 
 _LEDGER: Final = f"@{LEDGER}"
 _LOCK: Final = f"{_LEDGER}:lock"
@@ -39,7 +40,7 @@ return 1
 """
 
 
-class RedisMigrationStore(MigrationStore):
+class RedisMigrationStore(DocumentMigrationStore):
     """A collection is there when it has a document, and an index serves the repository that declares it.
 
     Documents keep their time to live; index entries are written together with their document.
@@ -49,16 +50,6 @@ class RedisMigrationStore(MigrationStore):
         super().__init__(manager, schemas)
         self._last: dict[str, Found] = {}
         """Of the batch that was read last, so that it need not be read again to be compared and set."""
-
-    @property
-    def handlers(self) -> Mapping[type[Step], Handler]:
-        return {
-            CreateCollection: self._create_collection,
-            DropCollection: self._drop_collection,
-            CreateIndex: self._create_index,
-            DropIndex: self._drop_index,
-            Run: self._run,
-        }
 
     async def read_lock(self) -> Held | None:
         text = await self._command("GET", _LOCK)
@@ -187,9 +178,6 @@ class RedisMigrationStore(MigrationStore):
         own = (index.name or default_name(index)) if index.fields else step.name
         with _translating():
             await indexes.drop(await self.manager.connect(), records, own)
-
-    async def _run(self, step: Run) -> None:
-        await step.work(self.manager)
 
     @property
     def _in_cluster(self) -> bool:
