@@ -1,5 +1,8 @@
 """What only a Qdrant server does: others make the collection, versions differ, its graph may miss some."""
 
+import asyncio
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,3 +203,16 @@ async def test_many_ids_are_searched_some_at_a_time(store: QdrantVectorStore, mo
         await each.upsert([doc(f"text {n}", {"s": f"x{n}"}, str(n)) for n in range(30)])
         expected = await each.search_with_scores("q", 10)
         assert await each.search_with_scores("q", 10, {"s": {"$contains": "x"}}) == expected
+
+
+async def test_of_many_who_search_at_once_one_looks_again_at_the_collection(
+    store: QdrantVectorStore, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.upsert([doc("x")])
+    await store.count()
+    before = server.names().count("get_collection")
+    later = time.monotonic() + 10
+    monkeypatch.setattr(qdrant_server_access, "time", SimpleNamespace(monotonic=lambda: later))
+    server.before = lambda _: asyncio.sleep(0.01)
+    await asyncio.gather(*(store.search_similar("q") for _ in range(50)))
+    assert server.names().count("get_collection") - before == 1
