@@ -1,0 +1,417 @@
+"""What only Chroma does: in a directory, and on a server."""
+
+import asyncio
+import math
+import operator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.connections._chroma_embedded import ChromaEngine
+from app.core.errors import ConfigurationError, OutcomeUnknownError, StoreUnavailableError
+from app.db.query import ALL, to_predicate
+from app.db.vector import chroma_catalog, chroma_collection, chroma_engine, chroma_recall
+from app.db.vector.chroma_collection import ChromaCollection
+from app.db.vector.chroma_filter import MOST_PARTS, compile_filter
+from app.db.vector.chroma_rows import ordered
+from app.db.vector.chroma_steps import Call, Steps, take
+from app.db.vector.chromadb import ChromaVectorStore
+from app.db.vector.contract import CollectionContract, staged_name
+from app.db.vector.payload import to_row
+
+from .places import PLACES, Place
+from .planned import Planned, doc
+
+KINDS = [name for name in PLACES if name.startswith("chroma")]
+
+
+@pytest.fixture(params=KINDS)
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return PLACES[request.param](request, tmp_path)
+
+
+@pytest.fixture
+async def directory(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    place = PLACES["chroma-directory"](request, tmp_path)
+    yield place
+    await place.manager.close()
+
+
+def engine_of(store: Any) -> chroma_engine.ChromaVectorEngine:
+    assert isinstance(store, ChromaVectorStore)
+    return store.engine
+
+
+async def names(place: Place) -> list[str]:
+    manager: Any = place.manager
+    client = await manager.connect()
+    if isinstance(client, ChromaEngine):
+        return await client.read(lambda owned: sorted(each.name for each in owned.list_collections()))
+    return sorted(each.name for each in await manager.read(lambda _: client.list_collections()))
+
+
+async def ids(store: Any) -> set[str]:
+    return {str(document.id) async for document in store.documents()}
+
+
+# ---------------------------------------------------------------- filters
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"v": "paris"},
+        {"v": {"$ne": "paris"}},
+        {"v": 1},
+        {"v": {"$ne": 1.5}},
+        {"v": True},
+        {"v": {"$in": ["a", 1, False]}},
+        {"v": {"$nin": ["a", 1, False]}},
+        {"v": {"$gte": 1, "$lt": 10}},
+        {"v": {"$contains": 1}},
+        {"$nor": [{"v": True}, {"w": "x"}]},
+    ],
+    ids=repr,
+)
+def test_the_common_filters_are_one_call_of_the_engine(question: dict[str, Any]) -> None:
+    side = compile_filter(to_predicate(question))
+    assert side.exact
+    assert isinstance(side.where, dict)
+
+
+NUMBERS = [0.1 + n / 7 for n in range(20)] + [-0.3, -1e300 / 7, 1e-300 / 3, 1e300 / 7, 5e-324, -5e-324, math.pi]
+TRAPS = [
+    0,
+    -0.0,
+    1,
+    2**53 - 1,
+    2**53,
+    2**53 + 1,
+    -(2**53) - 1,
+    2**63 - 1,
+    -(2**63),
+    float(2**53),
+    1.7976931348623157e308,
+]
+COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+    "$lt": operator.lt,
+    "$lte": operator.le,
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$eq": operator.eq,
+    "$ne": operator.ne,
+}
+
+
+async def test_every_number_is_compared_exactly(place: Place) -> None:
+    numbers = [*NUMBERS, *TRAPS]
+    store = place.store(Planned())
+    rows = [doc("t", {"v": n}, str(place)) for place, n in enumerate(numbers)]
+    await store.save_and_embed(None, [*rows, doc("t", {"v": True}, "true"), doc("t", {"v": "1"}, "text"), doc("t", {})])
+    await place.manager.disconnect()
+    for asked in numbers:
+        for name, holds in COMPARED.items():
+            expected = sum(holds(each, asked) for each in numbers) + 3 * (name == "$ne")
+            assert await store.count({"v": {name: asked}}) == expected, (name, asked)
+
+
+def test_the_order_of_floats_is_that_of_integers() -> None:
+    numbers = sorted(float(each) for each in [*NUMBERS, *TRAPS])
+    assert sorted(map(ordered, numbers)) == [ordered(each) for each in numbers]
+    assert ordered(-0.0) == ordered(0.0)
+    assert all(-(2**63) <= ordered(each) < 2**63 for each in numbers)
+
+
+async def test_a_filter_that_is_too_large_to_be_asked_is_answered(place: Place) -> None:
+    store = place.store(Planned())
+    await store.save_and_embed(None, [doc("t", {"a": f"{n}", "n": n}, str(n)) for n in range(20)])
+    many = {"a": {"$in": [str(n) for n in range(10, 40_000)]}}
+    wide = {"$or": [{"n": {"$gt": n, "$lt": n + 2}} for n in range(MOST_PARTS // 2 + 1)]}
+    deep: dict[str, Any] = {"n": {"$gt": 3}}
+    for n in range(14):
+        deep = {"$or": [{"$and": [deep, {"n": {"$ne": n}}]}, {"n": 99 + n}]}
+    for question, expected in ((many, 10), (wide, 19), (deep, 6), ({"$nor": [wide]}, 1)):
+        assert await store.count(question) == expected
+        assert len(await store.search_similar("q", 20, question)) == expected
+
+
+async def test_nothing_is_left_of_what_a_row_was(place: Place) -> None:
+    """Chroma keeps the keys that a write does not name."""
+    store = place.store(Planned())
+    await store.save_and_embed(None, [doc("t", {"a": "x", "n": 1, "tags": ["new"], "b": True}, "1")])
+    await store.save_and_embed(None, [doc("t", {"a": 5, "c": "y"}, "1"), doc("t", {}, "")])
+    gone: list[dict[str, Any]] = [{"a": "x"}, {"n": 1}, {"n": {"$gt": 0}}, {"tags": {"$contains": "new"}}, {"b": True}]
+    for question in gone:
+        assert await store.count(question) == 0
+    assert await store.update_metadata_where({"a": 5}, {"a": None, "c": ["z"]}) == 1
+    for question in ({"a": 5}, {"a": {"$gte": 5}}, {"c": "y"}):
+        assert await store.count(question) == 0
+    assert await store.count({"c": {"$contains": "z"}}) == 1
+    assert await store.get_by_ids(["", "1"]) == [doc("t", {}, ""), doc("t", {"a": None, "c": ["z"]}, "1")]
+
+
+# ---------------------------------------------------------------- search
+
+
+async def test_k_rows_come_whenever_k_match_and_the_index_misses_some(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = place.store(Planned())
+    await store.save_and_embed(None, [doc(f"t {n}", {"n": n, "s": f"{n:02}"}, str(n)) for n in range(40)])
+    questions: list[dict[str, Any]] = [{}, {"n": {"$lt": 20}}, {"s": {"$gte": "20"}}]
+    expected = [await store.search_with_scores("q", 8, question) for question in questions]
+    searched = ChromaCollection.nearest
+
+    def partly(*given: Any, **options: Any) -> Steps[Any]:
+        found = yield from searched(*given, **options)
+        return found[:3]
+
+    monkeypatch.setattr(ChromaCollection, "nearest", partly)
+    for question, before in zip(questions, expected, strict=True):
+        now = await store.search_with_scores("q", 8, question)
+        assert [document for document, _ in now] == [document for document, _ in before]
+        assert [score for _, score in now] == pytest.approx([score for _, score in before], abs=1e-6)
+
+
+async def test_a_few_of_many_are_searched_by_the_index_where_chroma_cannot_say_the_filter(
+    directory: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = directory.store(Planned(size=3))
+    await store.save_and_embed(None, [doc(f"t {n}", {"s": f"{n:04}"}, str(n)) for n in range(1500)])
+    question = {"s": {"$startswith": "000"}}
+    expected = [each.id for each in await directory.store(Planned(size=3), recall=1).search_similar("q", 5, question)]
+    assert len(expected) == 5
+    asked: list[int] = []
+    searched = ChromaCollection.nearest
+
+    def counted(self: Any, vector: Any, number: int, *given: Any, **options: Any) -> Steps[Any]:
+        asked.append(number)
+        return (yield from searched(self, vector, number, *given, **options))
+
+    monkeypatch.setattr(ChromaCollection, "nearest", counted)
+    assert [each.id for each in await store.search_similar("q", 5, question)] == expected
+    assert asked[0] < asked[-1]
+    assert [each.id for each in await store.search_similar("q", 5, {"s": {"$startswith": "9"}})] == []
+
+
+async def test_the_recall_that_is_asked_for_is_found_on_hard_data(directory: Place) -> None:
+    random = np.random.default_rng(5)
+    vectors = random.standard_normal((2000, 96)).astype(np.float32)
+    documents = [doc("t", {"bucket": n % 100}, str(n)) for n in range(len(vectors))]
+    await directory.store(Planned(size=96)).add_vectors(documents, vectors)
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = random.standard_normal((20, 96)).astype(np.float32)
+    found: dict[float, float] = {}
+    widths: dict[float, int] = {}
+    for recall in (0.5, 0.99, 1):
+        store = directory.store(Planned(size=96), recall=recall)
+        hits = 0
+        for query in queries:
+            true = {str(n) for n in np.argsort(-(units @ query))[:10]}
+            hits += len(true & {document.id for document, _ in await store.search_by_vector(query, 10)})
+        found[recall] = hits / 10 / len(queries)
+        index = engine_of(store)._index
+        widths[recall] = 0 if index is None else index.width(recall, 10)
+    assert found[0.99] > 0.95 > found[0.5]
+    assert widths[0.99] > widths[0.5]
+    assert found[1] == 1
+    assert widths[1] == 0, "it does not ask the index"
+    for query in queries[:5]:
+        best = [str(n) for n in np.argsort(-(units @ query)) if n % 100 == 7][:10]
+        got = await directory.store(Planned(size=96)).search_by_vector(query, 10, {"bucket": 7})
+        assert [document.id for document, _ in got] == best
+
+
+async def test_the_index_is_measured_again_when_there_is_more_of_it(
+    directory: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chroma_recall, "WIDTHS", (10, 20, 40))
+    store = directory.store(Planned())
+    engine = engine_of(store)
+    sizes: list[int] = []
+    for number in (15, 5, 60):
+        await store.save_and_embed(None, [doc(f"t {n} {number}") for n in range(number)])
+        assert len(await store.search_similar("q", 3)) == 3
+        assert engine._index is not None
+        sizes.append(engine._index.rows)
+    assert sizes == [15, 15, 80]
+
+
+async def test_words_are_found_as_they_are_spelt_and_the_rare_weigh_more(place: Place) -> None:
+    store = place.store(Planned())
+    texts = ["the cat, the dog", "the Cat sat", "concatenate the words", "GRÖSSE 42 (the)", "dog dog dog the", "x the"]
+    await store.save_and_embed(None, [doc(text, {"n": n, "s": text}, str(n)) for n, text in enumerate(texts)])
+
+    async def best(text: str, where: Any = None, k: int = 9) -> list[str]:
+        return [each.id for each in await store.engine.matching_text(text, k, to_predicate(where))]
+
+    assert set(await best("CAT")) == {"0", "1"}
+    assert await best("grösse") == ["3"]
+    assert await best("42") == ["3"]
+    assert await best("X .* ( [") == ["5"]
+    assert await best("%_*") == []
+    assert (await best("the dog"))[0] == "4"
+    assert (await best("the cat"))[:2] in (["0", "1"], ["1", "0"])
+    assert await best("the", {"n": {"$gte": 4}}, 1) == ["5"]
+    assert set(await best("cat dog", {"s": {"$startswith": "the"}})) == {"0", "1"}
+    found = await store.engine.matching_text("cat dog", 9, ALL)
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+    assert all(each.score > 0 for each in found)
+
+
+# ---------------------------------------------------------------- collections
+
+
+async def test_many_that_write_first_make_one_collection(place: Place) -> None:
+    stores = [place.store(Planned()) for _ in range(8)]
+    await asyncio.gather(*(store.save_and_embed(None, [doc("t", row_id=str(n))]) for n, store in enumerate(stores)))
+    assert await ids(stores[0]) == {str(n) for n in range(8)}
+    assert await names(place) == ["documents"]
+
+
+async def test_a_collection_that_was_dropped_or_made_anew_by_others_is_looked_for_again(place: Place) -> None:
+    one = place.store(Planned())
+    await one.save_and_embed(None, [doc("t", row_id="old")])
+    manager: Any = place.manager
+    client = await manager.connect()
+    if isinstance(client, ChromaEngine):
+        await client.write(lambda owned: owned.delete_collection("documents"))
+    else:
+        await manager.write(lambda _: client.delete_collection("documents"))
+    assert await one.count() == 0
+    assert await one.search_similar("q") == []
+    await one.save_and_embed(None, [doc("t", row_id="new")])
+    assert await ids(one) == {"new"}
+
+
+async def test_a_collection_of_another_program_is_refused(place: Place) -> None:
+    manager: Any = place.manager
+    client = await manager.connect()
+    for name, metadata in (("documents", {"a": "b"}), ("broken", {"manystore": "{}"})):
+        options: Any = {"embedding_function": None, "metadata": metadata}
+        if isinstance(client, ChromaEngine):
+            await client.write(lambda owned, n=name, o=options: owned.create_collection(n, **o))  # type: ignore[misc]
+        else:
+            await manager.write(lambda _, n=name, o=options: client.create_collection(n, **o))
+    with pytest.raises(ConfigurationError, match="made by another program"):
+        await place.store(Planned()).save_and_embed(None, [doc("t")])
+    with pytest.raises(StoreUnavailableError, match="contract that cannot be read"):
+        await place.store(Planned(), collection="broken").count()
+
+
+class Stopped(BaseException):
+    """Where a process would have been killed."""
+
+
+async def staged(place: Place) -> tuple[Any, str]:
+    """A collection, and one beside it that is to take its place."""
+    store = place.store(Planned())
+    await store.save_and_embed(None, [doc("t", row_id="old")])
+
+    async def asked(dimension: int | None) -> CollectionContract:
+        return CollectionContract("Planned", "newer", dimension, store.distance, replaces="documents")
+
+    name = staged_name("documents")
+    beside = store.engine_on(name, asked)
+    rows = [to_row(doc("t", row_id="new"))]
+    await beside.upsert(rows, np.ones((1, 4), dtype=np.float32), "2026-01-01T00:00:00+00:00")
+    return store, name
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+async def test_a_switch_that_was_stopped_is_finished_by_who_looks_next(
+    place: Place, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    store, name = await staged(place)
+    asked, writes = Call.__call__, 0
+
+    def until(call: Call) -> Any:
+        nonlocal writes
+        if call.write and writes == steps:
+            raise OutcomeUnknownError("killed here")
+        writes += call.write
+        return asked(call)
+
+    monkeypatch.setattr(Call, "__call__", until)
+    with pytest.raises(OutcomeUnknownError):
+        await store.engine.replace_by(name)
+    monkeypatch.undo()
+    newer = Planned()
+    newer.model = "newer"
+    if steps < 2:
+        assert await ids(place.store(Planned())) == {"old"}
+        assert await names(place) == ["documents", name]
+    else:
+        assert await ids(place.store(newer)) == {"new"}
+        assert await names(place) == ["documents"]
+    await store.engine.replace_by(name)
+    await store.engine.replace_by(name)
+    after = place.store(newer)
+    assert await ids(after) == {"new"}
+    assert await after.engine.contract() == CollectionContract("Planned", "newer", 4, store.distance)
+    await after.save_and_embed(None, [doc("t", row_id="newer")])
+    assert await names(place) == ["documents"]
+
+
+async def test_what_is_dropped_does_not_come_back_from_beside(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, name = await staged(place)
+    monkeypatch.setattr(chroma_catalog, "_delete", _stop)
+    with pytest.raises(StoreUnavailableError):
+        await store.engine.replace_by(name)
+    monkeypatch.undo()
+    assert await names(place) == ["documents", name]
+    assert await store.drop_collection()
+    assert await names(place) == []
+    assert await place.store(Planned()).count() == 0
+    assert not await store.drop_collection()
+
+
+def _stop(*_: Any) -> Steps[bool]:
+    raise StoreUnavailableError("killed here")
+
+
+async def test_of_two_that_replace_a_document_at_once_neither_removes_all_of_the_others(directory: Place) -> None:
+    """On a server nothing keeps their steps apart: here they take turns at each."""
+    store = directory.store(Planned())
+    await store.save_and_embed(None, [doc("t", {"document_id": "d"}, "old")])
+    manager: Any = directory.manager
+    owner = await manager.connect()
+
+    def work(owned: Any) -> set[str]:
+        found = take(chroma_catalog.find(owned, "documents"))
+        assert found is not None
+        vectors = np.ones((1, 4), dtype=np.float32)
+        both = [
+            found.replace("d", [to_row(doc("t", row_id=name), document_id="d")], vectors, "", only_present=False)
+            for name in ("one", "two")
+        ]
+        answers: list[Any] = [None, None]
+        left = {0, 1}
+        while left:
+            for each in sorted(left):
+                try:
+                    answers[each] = both[each].send(answers[each])()
+                except StopIteration:
+                    left.discard(each)
+        return set(take(found.ids(where=True)))
+
+    kept = await owner.write(work)
+    assert kept
+    assert "old" not in kept
+
+
+async def test_what_chroma_refuses_is_said_without_what_was_written(
+    directory: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = directory.store(Planned())
+    await store.save_and_embed(None, [doc("t", row_id="x")])
+    for module in (chroma_collection, chroma_engine):
+        monkeypatch.setattr(module, "BATCH", 10_000)
+    many = [doc("t secret", {"secret": "s"}, f"secret {n}") for n in range(5_462)]
+    with pytest.raises((StoreUnavailableError, OutcomeUnknownError), match="refused it") as caught:
+        await store.add_vectors(many, np.ones((len(many), 4), dtype=np.float32))
+    assert "secret" not in str(caught.value)
+    assert await store.count() == 1
