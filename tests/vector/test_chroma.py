@@ -199,15 +199,15 @@ async def test_a_few_of_many_are_searched_by_the_index_where_chroma_cannot_say_t
 
 async def test_the_recall_that_is_asked_for_is_found_on_hard_data(directory: Place) -> None:
     random = np.random.default_rng(5)
-    vectors = random.standard_normal((2000, 96)).astype(np.float32)
+    vectors = random.standard_normal((3000, 256)).astype(np.float32)
     documents = [doc("t", {"bucket": n % 100}, str(n)) for n in range(len(vectors))]
-    await directory.store(Planned(size=96)).add_vectors(documents, vectors)
+    await directory.store(Planned(size=256)).add_vectors(documents, vectors)
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    queries = random.standard_normal((20, 96)).astype(np.float32)
+    queries = random.standard_normal((12, 256)).astype(np.float32)
     found: dict[float, float] = {}
     widths: dict[float, int] = {}
     for recall in (0.5, 0.99, 1):
-        store = directory.store(Planned(size=96), recall=recall)
+        store = directory.store(Planned(size=256), recall=recall)
         hits = 0
         for query in queries:
             true = {str(n) for n in np.argsort(-(units @ query))[:10]}
@@ -221,7 +221,7 @@ async def test_the_recall_that_is_asked_for_is_found_on_hard_data(directory: Pla
     assert widths[1] == 0, "it does not ask the index"
     for query in queries[:5]:
         best = [str(n) for n in np.argsort(-(units @ query)) if n % 100 == 7][:10]
-        got = await directory.store(Planned(size=96)).search_by_vector(query, 10, {"bucket": 7})
+        got = await directory.store(Planned(size=256)).search_by_vector(query, 10, {"bucket": 7})
         assert [document.id for document, _ in got] == best
 
 
