@@ -45,6 +45,7 @@ async def test_many_that_write_first_make_one_collection(place: Place) -> None:
 async def test_a_collection_that_was_dropped_or_made_anew_by_others_is_looked_for_again(place: Place) -> None:
     one = place.store(Planned())
     await one.save_and_embed(None, [doc("t", row_id="old")])
+    assert await one.count() == 1
     manager: Any = place.manager
     client = await manager.connect()
     if isinstance(client, ChromaEngine):
