@@ -16,6 +16,7 @@ from app.core.errors import (
     StoreUnavailableError,
     UnsupportedOperationError,
 )
+from app.db.models.values import utc_now
 from app.db.query import ALL
 from app.db.vector import qdrant_server_access
 from app.db.vector.contract import CollectionContract, staged_name
@@ -257,8 +258,10 @@ async def test_of_two_that_replace_a_document_neither_loses_what_the_other_wrote
 
 
 async def test_a_row_that_changed_meanwhile_keeps_its_own_vector(
-    store: QdrantVectorStore, other: QdrantVectorStore, server: LocalServer
+    store: QdrantVectorStore, other: QdrantVectorStore, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    moment = utc_now()
+    monkeypatch.setattr("app.db.vector.store.utc_now", lambda: moment)  # the clocks of processes may say the same
     await store.upsert([doc("old", {"document_id": "d"}, "a"), doc("same", {"document_id": "d"}, "b")])
     server.meanwhile("batch_update_points", lambda: other.upsert([doc("new", {"document_id": "d"}, "a")]))
     assert await store.re_embed_document("d") == ["b"]
@@ -301,6 +304,14 @@ async def test_what_no_longer_matches_is_neither_changed_nor_deleted(
     server.meanwhile("delete", overtake)
     await store.delete_where({"s": {"$contains": "b"}})
     assert await rows(store) == {"0": "text 0"}
+
+
+async def test_what_no_longer_matches_is_not_found(
+    store: QdrantVectorStore, other: QdrantVectorStore, server: LocalServer
+) -> None:
+    await store.upsert([doc(f"text {n}", {"s": "abc"}, str(n)) for n in range(2)])
+    server.meanwhile("query_points", lambda: other.upsert([doc("text 0", {"s": "xyz"}, "0")]))
+    assert [each.id for each in await store.search_similar("text 0", 2, {"s": {"$contains": "b"}})] == ["1"]
 
 
 async def test_a_collection_that_another_dropped_is_absent_and_made_anew(

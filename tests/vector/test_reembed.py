@@ -57,6 +57,13 @@ async def fill(store: CollectionVectorStore, number: int = 5) -> None:
     await store.save_and_embed(None, docs)
 
 
+async def closed(store: CollectionVectorStore) -> None:
+    """Return once the collection takes no more writes."""
+    async with asyncio.timeout(10):
+        while (known := await store.engine.contract()) is None or known.moving_to is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def staged_contract(store: CollectionVectorStore) -> CollectionContract | None:
     async def asked(_: int | None) -> CollectionContract:
         raise AssertionError
@@ -118,8 +125,7 @@ async def test_what_is_written_meanwhile_is_caught_up_with(
 async def test_before_the_switch_nobody_writes_and_all_search(store: CollectionVectorStore, place: Place) -> None:
     await fill(store)
     work = asyncio.create_task(reembed(store, model(Newer()), settles=0.5))
-    while (known := await store.engine.contract()) is None or known.moving_to is None:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await closed(store)
     writer = place.store(Planned())
     for write in (
         writer.save_and_embed(None, [doc("x")]),
@@ -246,8 +252,7 @@ async def test_what_has_read_vectors_reads_those_of_the_new(store: CollectionVec
 async def test_a_cancelled_one_lets_writers_go_on(store: CollectionVectorStore) -> None:
     await fill(store)
     work = asyncio.create_task(reembed(store, model(Newer()), settles=60))
-    while (known := await store.engine.contract()) is None or known.moving_to is None:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await closed(store)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
@@ -257,8 +262,7 @@ async def test_a_cancelled_one_lets_writers_go_on(store: CollectionVectorStore) 
 async def test_somebody_else_is_noticed(store: CollectionVectorStore) -> None:
     await fill(store)
     work = asyncio.create_task(reembed(store, model(Newer()), settles=0.4))
-    while (known := await store.engine.contract()) is None or known.moving_to is None:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await closed(store)
     await store.engine.amend(lambda each: replace(each, moving_to="Third/third"))
     with pytest.raises(AppError, match="changed by somebody else"):
         await work

@@ -5,9 +5,11 @@ before the other goes, and whoever finds nothing of a name, but one that is read
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from ...core.constants import Distance
 from ...core.errors import ConfigurationError, EmbeddingMismatchError, StoreUnavailableError
@@ -19,7 +21,27 @@ from .contract import STAGED, CollectionContract, staged_name
 _SPACES: Final = {Distance.COSINE: "cosine", Distance.L2: "l2", Distance.INNER_PRODUCT: "ip"}
 
 
+_known: Final[WeakKeyDictionary[Any, dict[str, tuple[ChromaCollection, float]]]] = WeakKeyDictionary()
+"""The collections that a client found, and when. All engines of this process that use it go by the same."""
+
+
+def remembered(client: Any, name: str, seconds: float) -> Steps[ChromaCollection | None]:
+    """The collection, as it was found within these seconds; one that is about to be replaced is always looked for."""
+    known = _known.get(client, {}).get(name)
+    if known is not None and time.monotonic() - known[1] < seconds:
+        return known[0]
+    found = yield from find(client, name)
+    if found is not None and found.contract.moving_to is None:
+        _known.setdefault(client, {})[name] = (found, time.monotonic())
+    return found
+
+
+def forget(client: Any, name: str) -> None:
+    _known.get(client, {}).pop(name, None)
+
+
 def find(client: Any, name: str) -> Steps[ChromaCollection | None]:
+    forget(client, name)
     there = yield from _get(client, name)
     if there is None and not name.endswith(STAGED):
         there = yield from _finish(client, name)
@@ -53,9 +75,10 @@ def amend(
     found = yield from find(client, name)
     if found is None:
         return None
-    found.contract = change(found.contract)
-    yield from _describe(found.there, found.contract)
-    return found
+    contract = change(found.contract)
+    yield from _describe(found.there, contract)
+    forget(client, name)
+    return ChromaCollection(found.there, contract)
 
 
 def replace_by(client: Any, name: str, staged: str) -> Steps[None]:
@@ -67,6 +90,7 @@ def replace_by(client: Any, name: str, staged: str) -> Steps[None]:
         yield from _describe(there, replace(contract, replaces=name, ready=True))
     yield from _delete(client, name)
     yield from _finish(client, name)
+    forget(client, staged)
 
 
 def drop(client: Any, name: str) -> Steps[bool]:
@@ -85,6 +109,7 @@ def _get(client: Any, name: str) -> Steps[Any]:
 
 
 def _delete(client: Any, name: str) -> Steps[bool]:
+    forget(client, name)
     try:
         yield write(client.delete_collection, name=name)
     except chroma_errors.NotFoundError:

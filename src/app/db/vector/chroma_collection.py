@@ -36,21 +36,26 @@ class ChromaCollection:
         self.there = there
 
     def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> Steps[None]:
+        """What is new is added, which Chroma does faster."""
         for start in range(0, len(rows), BATCH):
-            part = rows[start : start + BATCH]
+            part, array = rows[start : start + BATCH], vectors[start : start + BATCH]
             ids = [chroma_id(row.id) for row in part]
             old = yield read(self.there.get, ids=ids, include=["metadatas"])
             known = dict(zip(old["ids"], old["metadatas"], strict=True))
-            yield write(
-                self.there.upsert,
-                ids=ids,
-                embeddings=vectors[start : start + BATCH],
-                documents=[row.text for row in part],
-                metadatas=[
-                    changed_keys(known.get(each), row_metadata(row, embedded_at))
-                    for each, row in zip(ids, part, strict=True)
-                ],
-            )
+            new = [place for place, each in enumerate(ids) if each not in known]
+            there = [place for place, each in enumerate(ids) if each in known]
+            for method, places in ((self.there.add, new), (self.there.upsert, there)):
+                if places:
+                    yield write(
+                        method,
+                        ids=[ids[place] for place in places],
+                        embeddings=array[places],
+                        documents=[part[place].text for place in places],
+                        metadatas=[
+                            changed_keys(known.get(ids[place]), row_metadata(part[place], embedded_at))
+                            for place in places
+                        ],
+                    )
 
     def replace(
         self,

@@ -1,5 +1,6 @@
 """A collection in Chroma, in a directory or on a server: which steps an operation takes."""
 
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,14 +16,13 @@ from ..query.evaluate import matches
 from . import chroma_catalog as catalog
 from .chroma_collection import BATCH, PAGE, ChromaCollection, parts
 from .chroma_exact import Best
-from .chroma_filter import Condition, compile_filter, document_is
+from .chroma_filter import Side, Where, compile_filter, document_is
 from .chroma_recall import MeasuredIndex, measure
 from .chroma_steps import Call, Steps, chroma_errors, take, take_each
 from .chroma_words import MOST_TEXTS, Ranking, pattern, words_of
 from .contract import CollectionContract
 from .engine import Asked, Found, VectorEngine, check_dimension
 from .payload import Row
-from .term_filter import Compiled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,10 @@ Work = Callable[[ChromaCollection], Steps[R]]
 
 _NO_IDS: list[str] = []
 _NO_ROWS: list[Found] = []
+_NONE: tuple[list[Found], int | None] = (_NO_ROWS, 0)
+_FEW: Final = 100
+_MANY: Final = 1_600
+"""How many of the nearest are read at first, and at most, to find those that meet what Chroma cannot say."""
 _LOOK_AGAIN: Final = 10.0
 """Seconds for which a server's collection counts as it was found, and an index as it was measured."""
 
@@ -54,19 +58,18 @@ class ChromaVectorEngine(VectorEngine):
         where = manager.address or manager.path
         self._place = f"the collection {collection!r} of Chroma at {where}"
         self._recall = recall
-        self._remembers = 0.0 if manager.address is None else _LOOK_AGAIN
-        self.settles = self._remembers + (manager.settings.timeout if self._remembers else 0.0)
-        self._known: tuple[Any, ChromaCollection, float] | None = None
-        """A server's collection, the client that found it, and when."""
+        # Nobody else has the directory open.
+        self._remembers = math.inf if manager.address is None else _LOOK_AGAIN
+        self.settles = 0.0 if manager.address is None else _LOOK_AGAIN + manager.settings.timeout
         self._index: MeasuredIndex | None = None
         self._counted = 0.0
         self._measuring = False
 
     async def open(self) -> CollectionContract | None:
         asked = await self.asked(None)
-        self._known = None
 
         def look(client: Any) -> Steps[CollectionContract | None]:
+            catalog.forget(client, self.collection)
             found = yield from self._find(client, asked)
             return None if found is None else found.contract
 
@@ -99,43 +102,54 @@ class ChromaVectorEngine(VectorEngine):
     async def nearest(
         self, vector: "NDArray[np.float32]", k: int, predicate: Predicate, *, vectors: bool = False
     ) -> list[Found]:
-        """By the index; where it finds fewer than k and there are more, and under a recall of 1, by comparing all."""
-        compiled = compile_filter(predicate)
-        where = compiled.condition.where
-        if where is False:
+        """By the index, of more and more rows where Chroma cannot say all of the filter. Where that finds fewer than k
+        and there may be more, and under a recall of 1, all that can match are compared.
+        """
+        side = compile_filter(predicate)
+        if side.where is False:
             return []
-        found: list[Found] = []
-        if self._recall < 1 and compiled.exact:
+        if self._recall < 1:
             width = await self._width(k)
-
-            def search(collection: ChromaCollection) -> Steps[tuple[list[Found], int]]:
-                check_dimension(self.collection, collection.contract.dimension, vector)
-                found = yield from collection.nearest(vector, k, width, where, vectors=vectors)
-                return found, len(found) if len(found) == k else (yield from collection.count(where))
-
-            found, there = await self._read(search, (found, 0))
-            if len(found) >= min(k, there):
-                return found
+            number = k if side.exact else max(width, _FEW)
+            while True:
+                work = self._search(vector, number, width, side.where, vectors=vectors)
+                rows, there = await self._read(work, _NONE)
+                found = rows if side.exact else [each for each in rows if matches(predicate, each.metadata)]
+                if len(found) >= k or (there is not None and len(rows) >= there):
+                    return found[:k]
+                if there is not None or side.exact or number >= _MANY:
+                    break
+                number *= 4
         best = Best(self.distance, vector, k)
-        async for page in self._matching(predicate, compiled, vectors=True, query=vector):
+        async for page in self._matching(predicate, side, vectors=True, query=vector):
             best.add(page)
         return best.found(vectors=vectors)
 
+    def _search(
+        self, vector: "NDArray[np.float32]", number: int, width: int, where: Where, *, vectors: bool
+    ) -> Work[tuple[list[Found], int | None]]:
+        """The nearest, and how many there are to be found, where the index gave fewer than it was asked for."""
+
+        def work(collection: ChromaCollection) -> Steps[tuple[list[Found], int | None]]:
+            check_dimension(self.collection, collection.contract.dimension, vector)
+            found = yield from collection.nearest(vector, number, width, where, vectors=vectors)
+            return found, None if len(found) >= number else (yield from collection.count(where))
+
+        return work
+
     async def matching_text(self, text: str, k: int, predicate: Predicate) -> list[Found]:
         """Chroma says which texts have a word and does not rank them: BM25, over those with the rarest words."""
-        compiled = compile_filter(predicate)
-        where = compiled.condition.where
+        side = compile_filter(predicate)
+        where = side.where
         rows = await self.count(ALL)
         ranking = Ranking(rows)
         for word in words_of(text):
             ids = await self._read(lambda each, w=word: each.ids(where, pattern(w)), _NO_IDS)  # type: ignore[misc]
             ranking.add(word, ids)
-        if not compiled.exact:
-            ranking.keep({found.id async for page in self._matching(predicate, compiled) for found in page})
-        candidates = ranking.candidates(MOST_TEXTS)
-        for part in parts(candidates, PAGE):
+        for part in parts(ranking.candidates(), PAGE):
             page = await self._read(lambda each, p=part: each.retrieve(p, where), _NO_ROWS)  # type: ignore[misc]
-            ranking.read([found for found in page if matches(predicate, found.metadata)])
+            if ranking.read([found for found in page if matches(predicate, found.metadata)]) >= MOST_TEXTS:
+                break
         return ranking.best(k)
 
     async def retrieve(self, ids: Sequence[str], *, vectors: bool = False) -> list[Found]:
@@ -144,15 +158,15 @@ class ChromaVectorEngine(VectorEngine):
     async def pages(
         self, predicate: Predicate, *, document_id: str | None = None, vectors: bool = False
     ) -> AsyncIterator[list[Found]]:
-        compiled = compile_filter(predicate) if document_id is None else document_is(document_id)
-        async for page in self._matching(predicate, compiled, vectors=vectors):
+        side = compile_filter(predicate) if document_id is None else document_is(document_id)
+        async for page in self._matching(predicate, side, vectors=vectors):
             yield page
 
     async def count(self, predicate: Predicate) -> int:
-        compiled = compile_filter(predicate)
-        if compiled.exact:
-            return await self._read(lambda each: each.count(compiled.condition.where), 0)
-        return sum([len(page) async for page in self._matching(predicate, compiled)])
+        side = compile_filter(predicate)
+        if side.exact:
+            return await self._read(lambda each: each.count(side.where), 0)
+        return sum([len(page) async for page in self._matching(predicate, side)])
 
     async def delete(self, ids: Sequence[str]) -> int:
         total = 0
@@ -161,8 +175,8 @@ class ChromaVectorEngine(VectorEngine):
         return total
 
     async def delete_where(self, predicate: Predicate) -> int:
-        compiled = compile_filter(predicate)
-        where, asked = compiled.condition.where, None if compiled.exact else predicate
+        side = compile_filter(predicate)
+        where, asked = side.where, None if side.exact else predicate
         ids = await self._change(lambda each: each.ids(where), _NO_IDS)
         total = 0
         for part in parts(ids, PAGE):
@@ -170,7 +184,7 @@ class ChromaVectorEngine(VectorEngine):
         return total
 
     async def delete_document(self, document_id: str) -> int:
-        where = document_is(document_id).condition.where
+        where = document_is(document_id).where
 
         def work(collection: ChromaCollection) -> Steps[int]:
             return (yield from collection.delete((yield from collection.ids(where)), where))
@@ -178,9 +192,9 @@ class ChromaVectorEngine(VectorEngine):
         return await self._change(work, 0)
 
     async def update_metadata(self, predicate: Predicate, changes: Mapping[str, Any]) -> int:
-        compiled = compile_filter(predicate)
+        side = compile_filter(predicate)
         # What no longer matches after its change must not move the pages.
-        ids = await self._change(lambda each: each.ids(compiled.condition.where), _NO_IDS)
+        ids = await self._change(lambda each: each.ids(side.where), _NO_IDS)
         total = 0
         for part in parts(ids, PAGE):
             total += await self._change(lambda each, p=part: each.update_metadata(p, predicate, changes), 0)  # type: ignore[misc]
@@ -203,12 +217,12 @@ class ChromaVectorEngine(VectorEngine):
     async def _matching(
         self,
         predicate: Predicate,
-        compiled: Compiled[Condition],
+        side: Side,
         *,
         vectors: bool = False,
         query: "NDArray[np.float32] | None" = None,
     ) -> AsyncIterator[list[Found]]:
-        where = compiled.condition.where
+        where = side.where
 
         def begin(collection: ChromaCollection) -> Steps[list[str]]:
             if query is not None:
@@ -218,7 +232,7 @@ class ChromaVectorEngine(VectorEngine):
         ids = await self._read(begin, _NO_IDS)
         for part in parts(ids, PAGE):
             rows = await self._read(lambda each, p=part: each.retrieve(p, where, vectors=vectors), _NO_ROWS)  # type: ignore[misc]
-            met = rows if compiled.exact else [each for each in rows if matches(predicate, each.metadata)]
+            met = rows if side.exact else [each for each in rows if matches(predicate, each.metadata)]
             if met:
                 yield met
 
@@ -268,26 +282,19 @@ class ChromaVectorEngine(VectorEngine):
                 yield from catalog.amend(
                     client, self.collection, lambda each: replace(each, provider=provider, model=model, chunker=chunker)
                 )
-                self._known = None
             return (yield from work(found))
 
         self._counted = 0.0
         return await self._run(steps, write=True)
 
     def _find(self, client: Any, asked: CollectionContract, *, write: bool = False) -> Steps[ChromaCollection | None]:
-        """The collection, its contract checked. A server's is remembered, unless it is about to be replaced."""
-        known = self._known
-        if known is not None and known[0] is client and time.monotonic() - known[2] < self._remembers:
-            found: ChromaCollection | None = known[1]
-        else:
-            found = yield from catalog.find(client, self.collection)
-            lasts = found is not None and found.contract.moving_to is None
-            self._known = (client, found, time.monotonic()) if found is not None and lasts and self._remembers else None
+        """The collection, its contract checked."""
+        found = yield from catalog.remembered(client, self.collection, self._remembers)
         if found is not None:
             try:
                 found.contract.check(asked, self._place, write=write)
             except AppError:
-                self._known = None  # it may be made anew as it is asked for
+                catalog.forget(client, self.collection)  # it may be made anew as it is asked for
                 raise
         return found
 
@@ -296,20 +303,22 @@ class ChromaVectorEngine(VectorEngine):
         try:
             return await self._run(steps, write=True)
         finally:
-            self._known = self._index = None
+            self._index = None
             self._counted = 0.0
 
     async def _run(self, steps: Callable[[Any], Steps[R]], *, write: bool = False) -> R:
+        def twice(client: Any) -> Steps[R]:
+            try:
+                return (yield from steps(client))
+            except chroma_errors.NotFoundError:
+                # It was dropped, or another took its name, since it was found: by whatever process.
+                catalog.forget(client, self.collection)
+                return (yield from steps(client))
+
         client = self._manager.live or await self._manager.connect()
         try:
-            try:
-                return await self._taken(client, steps, write=write)
-            except chroma_errors.NotFoundError:
-                # It was dropped, or another took its name, since a step before: by whatever process.
-                self._known = None
-                return await self._taken(client, steps, write=write)
+            return await self._taken(client, twice, write=write)
         except chroma_errors.ChromaError as error:
-            self._known = None
             # Not its text, which may have values of the user's.
             reason = f"{self._place}: Chroma refused it ({type(error).__name__}, {error.code()})"
             if write and error.code() >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -1,16 +1,17 @@
 """The filter language as Chroma's `where`, over the keys of `chroma_rows.py`.
 
 Chroma has no negation: `$ne` and `$nin` also meet rows without the key, `$gt` and the like do not. So every condition
-is made together with its opposite.
+is made together with its opposite. And what it cannot say, such as that there is no number at a path, is every row.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ..query import Op, Predicate
-from .chroma_rows import DOCUMENT, is_float, kind_key, number_key, ordered, split_term, text_key
-from .term_filter import Compiled, Conditions, compile_terms
+from .chroma_rows import DOCUMENT, number_key, ordered, split_term, text_key
+from .term_filter import Conditions, compile_terms
 
 Where: TypeAlias = dict[str, Any] | bool
 """What Chroma is asked; True for every row and False for none, which it cannot be asked."""
@@ -21,102 +22,115 @@ MOST_VALUES: Final = 5_000
 the engine's recursion ends the process somewhere above that.
 """
 
-_OPPOSITES: Final = {Op.LT: Op.GE, Op.LE: Op.GT, Op.GT: Op.LE, Op.GE: Op.LT}
 _OPERATORS: Final = {Op.LT: "$lt", Op.LE: "$lte", Op.GT: "$gt", Op.GE: "$gte"}
-_NUMBERS: Final = ("n", "i")
+_EXACT_INTEGERS: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """All that is meant meets `where`, and nothing else does when `exact`."""
+
+    where: Where
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    where: Where
-    opposite: Where
+    side: Side
+    opposite: Side
 
 
-def compile_filter(predicate: Predicate) -> Compiled[Condition]:
+def compile_filter(predicate: Predicate) -> Side:
     """Of a filter that is too large to be asked, every row, and not exact."""
     compiled = compile_terms(predicate, _CONDITIONS)
-    parts = list(_parts(compiled.condition.where))
+    side = compiled.condition.side
+    parts = list(_parts(side.where))
     if len(parts) > MOST_PARTS or sum(map(_values, parts)) > MOST_VALUES:
-        return Compiled(Condition(where=True, opposite=False), exact=False)
-    return compiled
+        return _ANY
+    return side if compiled.exact else Side(side.where, exact=False)
 
 
-def document_is(document_id: str) -> Compiled[Condition]:
-    return Compiled(_among(DOCUMENT, [document_id]), exact=True)
+def document_is(document_id: str) -> Side:
+    return _among(DOCUMENT, [document_id]).side
 
 
 class _ChromaConditions(Conditions[Condition]):
     def all_of(self, parts: Sequence[Condition]) -> Condition:
-        return Condition(_all([part.where for part in parts]), _any([part.opposite for part in parts]))
+        return Condition(_all([part.side for part in parts]), _any([part.opposite for part in parts]))
 
     def any_of(self, parts: Sequence[Condition]) -> Condition:
-        return Condition(_any([part.where for part in parts]), _all([part.opposite for part in parts]))
+        return Condition(_any([part.side for part in parts]), _all([part.opposite for part in parts]))
 
     def none_of(self, part: Condition) -> Condition:
-        return Condition(part.opposite, part.where)
+        return Condition(part.opposite, part.side)
 
     def has(self, terms: Sequence[str]) -> Condition:
-        kinds: dict[str, list[str]] = {}
         texts: dict[str, list[str]] = {}
-        numbers: dict[str, list[int]] = {}
+        numbers: dict[str, list[float]] = {}
         parts: list[Condition] = []
         for term in terms:
             path, mark, rest = split_term(term)
             if mark == "~":
                 parts.append(_among(term, [True]))
             elif mark == "^":
-                kinds.setdefault(path, []).extend(_KINDS.get(rest, (rest,)))
-            elif rest.startswith("b:"):
-                kinds.setdefault(path, []).append(rest)
-            elif rest.startswith("t:") or not is_float(rest):
-                texts.setdefault(path, []).append(rest)
+                parts.append(_kind(path, rest))
+            elif rest.startswith("n:"):
+                numbers.setdefault(path, []).append(float(rest.removeprefix("n:")))
             else:
-                numbers.setdefault(path, []).append(ordered(float(rest.removeprefix("n:"))))
-        parts += [_among(kind_key(path), values) for path, values in kinds.items()]
+                texts.setdefault(path, []).append(rest)
         parts += [_among(text_key(path), values) for path, values in texts.items()]
-        for path, values in numbers.items():
-            same = (_among(number_key(path), values), _among(kind_key(path), ["n"]))
-            parts.append(self.all_of(same))
+        parts += [_equal(path, values) for path, values in numbers.items()]
         return self.any_of(parts)
 
     def begins(self, prefix: str) -> None:
         del prefix
 
     def number(self, path: str, op: Op, value: float) -> Condition:
-        key, limit = number_key(path), ordered(value)
-        beyond: Where = {key: {_OPERATORS[_OPPOSITES[op]]: limit}}
-        return Condition(
-            {key: {_OPERATORS[op]: limit}}, _any([beyond, _among(kind_key(path), list(_NUMBERS)).opposite])
-        )
+        return Condition(Side({number_key(path): {_OPERATORS[op]: ordered(value)}}), _ANY)
 
 
-_KINDS: Final = {"n": _NUMBERS, "b": ("b:0", "b:1")}
+_ANY: Final = Side(where=True, exact=False)
 _CONDITIONS = _ChromaConditions()
+
+
+def _kind(path: str, kind: str) -> Condition:
+    """Of the kinds only numbers are known, and only where there is one."""
+    return _CONDITIONS.number(path, Op.GE, -sys.float_info.max) if kind == "n" else Condition(_ANY, _ANY)
+
+
+def _equal(path: str, values: Sequence[float]) -> Condition:
+    same = _among(number_key(path), [ordered(value) for value in values])
+    if all(abs(value) < _EXACT_INTEGERS for value in values):
+        return same
+    return Condition(Side(same.side.where, exact=False), _ANY)  # integers that differ may have one float64
 
 
 def _among(key: str, values: Sequence[Any]) -> Condition:
     if len(values) == 1:
-        return Condition({key: {"$eq": values[0]}}, {key: {"$ne": values[0]}})
-    return Condition({key: {"$in": list(values)}}, {key: {"$nin": list(values)}})
+        return Condition(Side({key: {"$eq": values[0]}}), Side({key: {"$ne": values[0]}}))
+    return Condition(Side({key: {"$in": list(values)}}), Side({key: {"$nin": list(values)}}))
 
 
-def _all(wheres: Sequence[Where]) -> Where:
-    return _joined("$and", wheres, neutral=True)
+def _all(sides: Sequence[Side]) -> Side:
+    if any(side.where is False for side in sides):
+        return Side(where=False)
+    return _joined("$and", sides, neutral=True)
 
 
-def _any(wheres: Sequence[Where]) -> Where:
-    return _joined("$or", wheres, neutral=False)
+def _any(sides: Sequence[Side]) -> Side:
+    every = [side for side in sides if side.where is True]
+    if every:
+        return Side(where=True, exact=any(side.exact for side in every))
+    return _joined("$or", sides, neutral=False)
 
 
-def _joined(operator: str, wheres: Sequence[Where], *, neutral: bool) -> Where:
-    parts: list[Where] = []
-    for each in wheres:
-        if each is (not neutral):
-            return not neutral
-        if each is not neutral:
-            assert isinstance(each, dict)  # noqa: S101 - no other is left
-            parts += each.get(operator, [each])  # the engine reads no text that nests too deep
-    return parts[0] if len(parts) == 1 else {operator: parts} if parts else neutral
+def _joined(operator: str, sides: Sequence[Side], *, neutral: bool) -> Side:
+    parts: list[dict[str, Any]] = []
+    for side in sides:
+        if isinstance(side.where, dict):
+            parts += side.where.get(operator, [side.where])  # the engine reads no text that nests too deep
+    where: Where = parts[0] if len(parts) == 1 else {operator: parts} if parts else neutral
+    return Side(where, all(side.exact for side in sides))
 
 
 def _parts(where: Where) -> Iterator[dict[str, Any]]:

@@ -1,10 +1,10 @@
 """How a row lies in Chroma: its id, its text as the document, and flat metadata that a filter can ask for.
 
 `row` has the metadata as JSON text, `doc` the document's id; the other keys follow from the row's terms and numbers:
-`^city` is the kind of what is at a path (`t`, `n`, `l`, `d`, `b:0`, `b:1`, and `i` for an integer that no float64
-equals), `=city` a text (or such an integer), `<year` a number, `tags~t:new` an element of a list.
+`=city` has a text or a boolean, `<year` a number, `tags~t:new` stands for an element of a list.
 
-Terms are no list in one key, though Chroma has lists since 1.5: each element costs three times what a key costs.
+Each key costs 3 % of what a row of 384 dimensions costs, an element of a list that is a value (which Chroma has since
+1.5) thrice that. So there is no key for the kind of what is at a path: what needs one is decided by reading.
 """
 
 import json
@@ -35,10 +35,6 @@ def own_id(chroma: str) -> str:
     return "" if chroma == _EMPTY else chroma
 
 
-def kind_key(path: str) -> str:
-    return f"^{path}"
-
-
 def text_key(path: str) -> str:
     return f"={path}"
 
@@ -54,14 +50,7 @@ def row_metadata(row: Row, embedded_at: str) -> dict[str, Any]:
         path, mark, rest = split_term(term)
         if mark == "~":
             kept[term] = True
-        elif mark == "^":
-            kept.setdefault(kind_key(path), rest)  # what equals nothing else says more
-        elif rest.startswith("b:"):
-            kept[kind_key(path)] = rest
-        elif rest.startswith("t:"):
-            kept[text_key(path)] = rest
-        elif not is_float(rest):
-            kept[kind_key(path)] = "i"
+        elif mark == "=" and not rest.startswith("n:"):
             kept[text_key(path)] = rest
     for path, number in row.numbers.items():
         kept[number_key(path)] = ordered(number)
@@ -72,11 +61,6 @@ def split_term(term: str) -> tuple[str, str, str]:
     """Path, mark and the rest of a term of `payload.py`; a path has none of the marks."""
     place = min(at for at in map(term.find, "=~^") if at > 0)
     return term[:place], term[place], term[place + 1 :]
-
-
-def is_float(term: str) -> bool:
-    """Whether the number of a term is some float64's, which is spelt with a point or an exponent."""
-    return not term.removeprefix("n:").removeprefix("-").isdigit()
 
 
 def ordered(number: float) -> int:

@@ -10,7 +10,7 @@ from .engine import Found
 
 MOST_WORDS: Final = 32
 MOST_TEXTS: Final = 1_000
-"""How many texts are read to be ranked; of more, those with the rarest words."""
+"""How many texts are ranked; of more, those with the most and rarest words."""
 
 _K1: Final = 1.2
 _B: Final = 0.75
@@ -41,14 +41,14 @@ class Ranking:
         for each in ids:
             self._promise[each] = self._promise.get(each, 0.0) + weight
 
-    def keep(self, ids: set[str]) -> None:
-        self._promise = {each: promise for each, promise in self._promise.items() if each in ids}
+    def candidates(self) -> list[str]:
+        """The texts with the most and rarest words first."""
+        return sorted(self._promise, key=lambda each: (-self._promise[each], each))
 
-    def candidates(self, most: int) -> list[str]:
-        return sorted(self._promise, key=lambda each: (-self._promise[each], each))[:most]
-
-    def read(self, found: Sequence[Found]) -> None:
+    def read(self, found: Sequence[Found]) -> int:
+        """Have texts ranked; return how many there are by now."""
         self._texts += [(each, _WORD.findall(each.text.lower())) for each in found]
+        return len(self._texts)
 
     def best(self, k: int) -> list[Found]:
         if not self._texts:

@@ -33,6 +33,7 @@ from .qdrant_server_points import (
     PAGE,
     PAGE_WITH_VECTORS,
     PAYLOAD,
+    STAMP,
     as_read,
     batches,
     found_of,
@@ -43,6 +44,7 @@ from .qdrant_server_points import (
     point_of,
     points_of,
     search_width,
+    stamp,
 )
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ class QdrantServerEngine(VectorEngine):
         only_present: bool = False,
     ) -> bool:
         """Of two that replace a document at the same time neither removes what the other has written."""
-        old = {str(each.id): each async for page in self._scroll(document_is(document_id), ["at"]) for each in page}
+        old = {str(each.id): each async for page in self._scroll(document_is(document_id), STAMP) for each in page}
         if only_present and not old:
             return False
         await self.upsert(rows, vectors, embedded_at)
@@ -128,20 +130,20 @@ class QdrantServerEngine(VectorEngine):
         return True
 
     async def re_embed(self, texts: Mapping[str, str], vectors: "NDArray[np.float32]", embedded_at: str) -> list[str]:
-        done: list[str] = []
+        written, done = stamp(embedded_at), list[str]()
         ids = list(texts)
         for start in range(0, len(ids), BATCH):
             wanted = {point_of(row_id): number for number, row_id in enumerate(ids[start : start + BATCH], start)}
             for _ in range(_ATTEMPTS):
-                read = await self._records(list(wanted), ["text", "at"])
+                read = await self._records(list(wanted), ["text", *STAMP])
                 fresh = [each for each in read if payload_of(each)["text"] == texts[ids[wanted[str(each.id)]]]]
                 made = {str(each.id): vectors[wanted[str(each.id)]].tolist() for each in fresh}
                 # Nothing is written where a row has gone meanwhile, which no condition lets the server overlook.
-                if not fresh or await self._batch(new_vectors(made, as_read(fresh), embedded_at), vectors.shape[1]):
+                if not fresh or await self._batch(new_vectors(made, as_read(fresh), written), vectors.shape[1]):
                     break
-            now = await self._records(list(wanted), ["at"])
-            written = {str(each.id) for each in now if payload_of(each)["at"] == embedded_at}
-            done += [ids[number] for point, number in wanted.items() if point in written]
+            now = await self._records(list(wanted), STAMP)
+            ours = {str(each.id) for each in now if payload_of(each).get("write") == written["write"]}
+            done += [ids[number] for point, number in wanted.items() if point in ours]
         return done
 
     async def nearest(

@@ -1,6 +1,7 @@
 """Rows as points of a Qdrant server: what is sent in one request, what comes back, and how wide a search is."""
 
 import json
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -21,6 +22,7 @@ BATCH: Final = 128
 """Points in one request: to write them as JSON holds the event loop for 7 ms at 384 dimensions."""
 PAGE: Final = 500
 PAGE_WITH_VECTORS: Final = 100
+STAMP: Final = ["at", "write"]
 PAYLOAD: Final[list[str]] = list(SHOWN)
 
 _BYTES: Final = 8 * 2**20  # a server takes 32 MB, and a text can grow as JSON
@@ -43,22 +45,28 @@ def batches(rows: Sequence[Row], dimension: int) -> Iterator[slice]:
 
 
 def points_of(rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> list[models.PointStruct]:
+    written = stamp(embedded_at)
     return [
-        models.PointStruct(id=point_of(row.id), vector=vector, payload=row_payload(row, embedded_at))
+        models.PointStruct(id=point_of(row.id), vector=vector, payload={**row_payload(row, embedded_at), **written})
         for row, vector in zip(rows, vectors.tolist(), strict=True)
     ]
 
 
+def stamp(embedded_at: str) -> dict[str, str]:
+    """When a row was embedded, and by which write: two of them may have one time."""
+    return {"at": embedded_at, "write": uuid.uuid4().hex}
+
+
 def new_vectors(
-    vectors: Mapping[str, list[float]], condition: models.Filter, embedded_at: str
+    vectors: Mapping[str, list[float]], condition: models.Filter, written: Mapping[str, str]
 ) -> list[models.UpdateOperation]:
-    """Give the points that meet the condition other vectors, and the time of it."""
+    """Give the points that meet the condition other vectors, and the stamp of the write."""
     points = [models.PointVectors(id=point, vector=vector) for point, vector in vectors.items()]
     return [
         models.UpdateVectorsOperation(
             update_vectors=models.UpdateVectors(points=points, update_filter=condition),
         ),
-        models.SetPayloadOperation(set_payload=models.SetPayload(payload={"at": embedded_at}, filter=condition)),
+        models.SetPayloadOperation(set_payload=models.SetPayload(payload=dict(written), filter=condition)),
     ]
 
 
@@ -86,8 +94,9 @@ def metadata_of(point: models.Record) -> dict[str, Any]:
 
 def as_read(points: Sequence[models.Record]) -> models.Filter:
     """These rows, as long as nobody has embedded anything in their place."""
-    times = {payload_of(each)["at"] for each in points}
-    return both(has_ids([str(each.id) for each in points]), field_is("at", *sorted(times)))
+    kept = [payload_of(each) for each in points]
+    key = "write" if all("write" in each for each in kept) else "at"
+    return both(has_ids([str(each.id) for each in points]), field_is(key, *sorted({each[key] for each in kept})))
 
 
 def search_width(recall: float, k: int) -> models.SearchParams:

@@ -1,7 +1,7 @@
 """What migrations do in Chroma, whether it is in this process or not.
 
-A document is a row's metadata. Chroma indexes every field of it by itself, so an index is there before it is asked for,
-and stays when it is dropped.
+A document is a row's metadata, of rows of our vector stores as they were given it. Chroma indexes every field by
+itself, so an index is there before it is asked for, and stays when it is dropped.
 """
 
 import json
@@ -9,15 +9,15 @@ import re
 from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 from ....connections.chromadb import ChromaDBConnectionManager
 from ....core.constants import Distance
 from ....core.errors import EmbeddingMismatchError, MigrationError, UnsupportedOperationError
 from ...vector.contract import CollectionContract
-from ..steps import CreatePayloadIndex, CreateVectorCollection, DropCollection, DropPayloadIndex
-from ..store import Found
+from ...vector.payload import check_metadata
+from ..steps import CreatePayloadIndex, CreateVectorCollection, DocumentChange, DropCollection, DropPayloadIndex
+from ..store import Found, MigrationStore, Replacement
 from ._chroma_rows import check_value, found_in
 from ._vectors import DESCRIPTION, NoCollectionError, VectorMigrationStore, contract_of
 
@@ -50,6 +50,12 @@ class ChromaMigrationStore(VectorMigrationStore):
         for name, value in values.items():
             check_value(name, value)
 
+    def replacement(self, collection: str, found: Found, change: DocumentChange) -> Replacement:
+        if found.stored is None:
+            return super().replacement(collection, found, change)
+        check_metadata(change.values)
+        return MigrationStore.replacement(self, collection, found, change)
+
     async def create_collection(self, step: CreateVectorCollection) -> None:
         asked = contract_of(step)
         place = f"the collection {step.collection!r} of the connection {self.manager.name!r}"
@@ -62,13 +68,12 @@ class ChromaMigrationStore(VectorMigrationStore):
                 write=True,
                 embedding_function=None,
                 configuration={"hnsw": {"space": _SPACES[asked.distance]}},
-                metadata={DESCRIPTION: json.dumps(asdict(asked))},
+                metadata={DESCRIPTION: json.dumps(asked.to_json())},
             )
             return
         known = (there.metadata or {}).get(DESCRIPTION)
         if known is not None:
-            stored = json.loads(known)
-            CollectionContract(**{**stored, "distance": Distance(stored["distance"])}).check(asked, place)
+            CollectionContract.from_json(json.loads(known)).check(asked, place)
         # Of one that another program made only the distance is known.
         space = (there.configuration_json.get("hnsw") or {}).get("space")
         if space != _SPACES[asked.distance]:

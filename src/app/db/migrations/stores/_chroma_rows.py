@@ -1,11 +1,18 @@
-"""Rows of Chroma as documents of a migration, and what their metadata can hold."""
+"""Rows of Chroma as documents of a migration, and what their metadata can hold.
+
+What our vector stores wrote has its metadata as JSON text, with keys beside it that follow from it; any other row's
+metadata is the document itself.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ....core.errors import InvalidChangeError
 from ...models.values import check_float, check_integer, check_text
+from ...vector.chroma_rows import DOCUMENT, ROW, changed_keys, own_id, read_row, row_metadata
+from ...vector.payload import make_row
 from ..store import Found, Replacement
+from ._qdrant_payload import changed
 from ._vectors import Fate, fate
 
 BATCH: Final = 100
@@ -23,17 +30,35 @@ class Changes:
         for each in replacements:
             there = documents.get(each.id)
             match there and fate(there.document, each):
-                case Fate.WRITE:
+                case Fate.WRITE if there is not None:
                     self.ids.append(each.id)
-                    self.metadatas.append({**dict.fromkeys(each.removed), **each.values})  # None removes a field
+                    self.metadatas.append(_changes(there, each))
                 case Fate.OVERTAKEN if there is not None:
                     self.overtaken.append(there)
 
 
+def _changes(found: Found, replacement: Replacement) -> dict[str, Any]:
+    """What to write; None removes a field."""
+    if found.stored is None:
+        return {**dict.fromkeys(replacement.removed), **replacement.values}
+    metadata = changed(found.document, replacement)
+    document_id = metadata.get("document_id") or found.stored[DOCUMENT]
+    if not isinstance(document_id, str):
+        raise InvalidChangeError(f"document_id is text, and not a {type(document_id).__name__}")
+    row = make_row(own_id(found.id), document_id, "", metadata)  # the text stays as it is
+    embedded_at, _ = read_row(found.stored)
+    return changed_keys(found.stored, row_metadata(row, embedded_at))
+
+
 def found_in(rows: Mapping[str, Any]) -> list[Found]:
-    return [
-        Found(row_id, dict(metadata or {})) for row_id, metadata in zip(rows["ids"], rows["metadatas"], strict=True)
-    ]
+    return [_found(row_id, metadata or {}) for row_id, metadata in zip(rows["ids"], rows["metadatas"], strict=True)]
+
+
+def _found(row_id: str, metadata: Mapping[str, Any]) -> Found:
+    if not metadata.keys() >= {ROW, DOCUMENT}:
+        return Found(row_id, dict(metadata))
+    _, document = read_row(metadata)
+    return Found(row_id, document, stored=metadata)
 
 
 def check_value(name: str, value: Any) -> None:
