@@ -10,7 +10,7 @@ import pytest
 from app.core.constants import Distance
 from app.core.errors import AppError, ConfigurationError, EmbeddingMismatchError
 from app.db.query import ALL
-from app.db.vector import pgvector_engine
+from app.db.vector import pgvector_engine, qdrant_server_access
 from app.db.vector import reembed as module
 from app.db.vector.comparison import content_hash
 from app.db.vector.contract import CollectionContract, staged_name
@@ -150,7 +150,8 @@ async def test_no_write_is_lost_and_no_answer_wrong_meanwhile(
     store: CollectionVectorStore, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The two models make vectors of one length, so that nothing but the contract tells them apart."""
-    monkeypatch.setattr(pgvector_engine, "_LOOK_AGAIN", 0.2)
+    for engine in (pgvector_engine, qdrant_server_access):
+        monkeypatch.setattr(engine, "_LOOK_AGAIN", 0.2)
     monkeypatch.setattr(module, "_BLOCK", 10)
     await fill(store, 60)
     writer, reader = place.store(Planned()), place.store(Planned())
