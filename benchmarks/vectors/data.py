@@ -52,6 +52,12 @@ class Corpus:
         given = zip(self.ids, self.texts, self.metadatas, strict=True)
         return [Document(id=row_id, page_content=text, metadata=metadata) for row_id, text, metadata in given]
 
+    def fewer(self, queries: int) -> "Corpus":
+        """The same with the first questions only."""
+        less = Corpus(self.kind, self.vectors, self.queries[:queries])
+        vars(less).update({name: vars(self)[name] for name in ("texts", "metadatas", "ids", "uuids", "documents")})
+        return less
+
     def prepare(self) -> None:
         """Make everything, so that no measurement has it in it."""
         _ = self.uuids, self.documents

@@ -26,6 +26,8 @@ class Engine:
     ours: Ours
     raw: Side
     peers: Sequence[Timed]
+    exact: bool = False
+    """Whether all compare with every row."""
 
     @property
     def both(self) -> list[Timed]:
@@ -51,7 +53,7 @@ async def pgvector(directory: Path) -> AsyncIterator[Engine]:
 @asynccontextmanager
 async def qdrant(directory: Path) -> AsyncIterator[Engine]:
     ours = Ours(VectorDBType.QDRANT, {"type": "qdrant", "url": "embedded"}, directory)
-    yield Engine("embedded Qdrant", ours, RawQdrantEdge(directory), [Here(LangChainQdrant(directory))])
+    yield Engine("embedded Qdrant", ours, RawQdrantEdge(directory), [Here(LangChainQdrant(directory))], exact=True)
 
 
 @asynccontextmanager

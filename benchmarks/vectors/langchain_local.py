@@ -22,8 +22,8 @@ class LangChainQdrant(LangChainSide):
 
     async def make(self, embedding: Known, dimension: int) -> Any:
         client = QdrantClient(path=str(self._directory / f"langchain-{next(self._number)}"))
-        client.create_collection("it", models.VectorParams(size=dimension, distance=models.Distance.COSINE))
-        return QdrantVectorStore(client, "it", embedding, validate_collection_config=False)
+        client.create_collection("langchain", models.VectorParams(size=dimension, distance=models.Distance.COSINE))
+        return QdrantVectorStore(client, "langchain", embedding, validate_collection_config=False)
 
     def condition(self, bucket: int) -> Any:
         match = models.FieldCondition(key="metadata.bucket", match=models.MatchValue(value=bucket))
@@ -41,7 +41,7 @@ class LangChainChroma(LangChainSide):
     async def make(self, embedding: Known, dimension: int) -> Any:
         del dimension  # of the first vector
         path = str(self._directory / f"langchain-{next(self._number)}")
-        return Chroma("it", embedding, persist_directory=path, collection_metadata={"hnsw:space": "cosine"})
+        return Chroma("langchain", embedding, persist_directory=path, collection_metadata={"hnsw:space": "cosine"})
 
     def condition(self, bucket: int) -> Any:
         return {"bucket": bucket}

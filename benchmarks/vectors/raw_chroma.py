@@ -18,6 +18,7 @@ class RawChroma(Side):
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "raw"
+        self._width = K
 
     async def open(self) -> None:
         self._thread = ThreadPoolExecutor(1)
@@ -36,16 +37,18 @@ class RawChroma(Side):
         await self._write(self._collection.add, corpus, rows)
 
     async def widen(self, width: int) -> None:
-        wider: Any = {"hnsw": {"ef_search": width}}
-        await self._run(lambda: self._collection.modify(configuration=wider))
+        """Ask for so many and take the best: another `ef_search` wants the collection to be opened again."""
+        self._width = width
 
     async def upsert(self, corpus: Corpus, rows: Sequence[int]) -> None:
         await self._write(self._collection.upsert, corpus, rows)
 
     async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[str]:
         where: Any = None if bucket is None else {"bucket": bucket}
-        answer = await self._run(lambda: self._collection.query(query_embeddings=[vector], n_results=K, where=where))
-        ids, texts, metadatas = answer["ids"][0], answer["documents"][0], answer["metadatas"][0]
+        answer = await self._run(
+            lambda: self._collection.query(query_embeddings=[vector], n_results=self._width, where=where)
+        )
+        ids, texts, metadatas = (answer[name][0][:K] for name in ("ids", "documents", "metadatas"))
         found = [
             Document(id=row_id, page_content=text, metadata=metadata)
             for row_id, text, metadata in zip(ids, texts, metadatas, strict=True)

@@ -1,6 +1,10 @@
-"""psycopg and pgvector by hand: binary COPY, an HNSW index after the load, prepared statements on one connection."""
+"""psycopg and pgvector by hand: binary COPY, an HNSW index after the load, prepared statements on one connection.
+
+The table has the columns that ours has, but for the text of the metadata.
+"""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import psycopg
 import psycopg.types.json
@@ -12,7 +16,7 @@ from app.db.vector.pgvector_index import INDEX_FROM
 from .data import Corpus, K, Vectors
 from .side import Side
 
-_COLUMNS = "id, content, metadata, embedding"
+_COLUMNS = "id, document_id, content, metadata, embedded_at, embedding"
 
 
 class RawPgvector(Side):
@@ -35,9 +39,10 @@ class RawPgvector(Side):
     async def load(self, corpus: Corpus, rows: Sequence[int]) -> None:
         dimension = corpus.vectors.shape[1]
         await self._connection.execute(
-            "CREATE TABLE raw (id text PRIMARY KEY, content text, metadata jsonb, "
-            f"embedding vector({dimension}))".encode()
+            "CREATE TABLE raw (id text PRIMARY KEY, document_id text, content text, metadata jsonb, "
+            f"embedded_at timestamptz, embedding vector({dimension}))".encode()
         )
+        await self._connection.execute("CREATE INDEX ON raw USING hash (document_id)")
         await self._copy("raw", corpus, rows)
         if len(rows) >= INDEX_FROM:
             await self._connection.execute("CREATE INDEX ON raw USING hnsw (embedding vector_cosine_ops)")
@@ -51,12 +56,14 @@ class RawPgvector(Side):
     async def upsert(self, corpus: Corpus, rows: Sequence[int]) -> None:
         async with self._connection.transaction():
             await self._connection.execute(
-                "CREATE TEMP TABLE staging (id text, content text, metadata jsonb, embedding vector) ON COMMIT DROP"
+                "CREATE TEMP TABLE staging (id text, document_id text, content text, metadata jsonb, "
+                "embedded_at timestamptz, embedding vector) ON COMMIT DROP"
             )
             await self._copy("staging", corpus, rows)
             await self._connection.execute(
                 f"INSERT INTO raw ({_COLUMNS}) SELECT {_COLUMNS} FROM staging ON CONFLICT (id) DO UPDATE SET "
-                "content = excluded.content, metadata = excluded.metadata, embedding = excluded.embedding".encode()
+                "document_id = excluded.document_id, content = excluded.content, metadata = excluded.metadata, "
+                "embedded_at = excluded.embedded_at, embedding = excluded.embedding".encode()
             )
 
     async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[str]:
@@ -76,8 +83,10 @@ class RawPgvector(Side):
 
     async def _copy(self, table: str, corpus: Corpus, rows: Sequence[int]) -> None:
         texts, metadatas, ids = corpus.texts, corpus.metadatas, corpus.ids
+        now = datetime.now(UTC)
         cursor = self._connection.cursor()
         async with cursor.copy(f"COPY {table} ({_COLUMNS}) FROM STDIN WITH (FORMAT BINARY)".encode()) as copy:
-            copy.set_types(["text", "text", "jsonb", "vector"])
+            copy.set_types(["text", "text", "text", "jsonb", "timestamptz", "vector"])
             for n in rows:
-                await copy.write_row((ids[n], texts[n], psycopg.types.json.Jsonb(metadatas[n]), corpus.vectors[n]))
+                metadata = psycopg.types.json.Jsonb(metadatas[n])
+                await copy.write_row((ids[n], ids[n], texts[n], metadata, now, corpus.vectors[n]))

@@ -1,12 +1,13 @@
 """qdrant-edge by hand: points in batches, in a thread of their own, as an asynchronous application has to.
 
-Each key of the metadata is indexed, since ours can be filtered by any.
+It keeps what ours keeps: which document a row is of, and when it was embedded; and can be filtered by any key.
 """
 
 import asyncio
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,16 @@ class RawQdrantEdge(Side):
         path.mkdir(parents=True)
         vectors = engine.EdgeVectorParams(size=corpus.vectors.shape[1], distance=engine.Distance.Cosine)
         self._shard = await self._run(lambda: engine.EdgeShard.create(str(path), engine.EdgeConfig(vectors=vectors)))
-        for key, value in corpus.metadatas[0].items():
+        keys = {f"metadata.{key}": value for key, value in corpus.metadatas[0].items()}
+        for key, value in {"document_id": "", **keys}.items():
             kind = engine.PayloadSchemaType.Integer if isinstance(value, int) else engine.PayloadSchemaType.Keyword
-            index = engine.UpdateOperation.create_field_index(f"metadata.{key}", kind)
+            index = engine.UpdateOperation.create_field_index(key, kind)
             await self._run(lambda index=index: self._shard.update(index))  # type: ignore[misc]
         await self.upsert(corpus, rows)
 
     async def upsert(self, corpus: Corpus, rows: Sequence[int]) -> None:
         texts, metadatas, ids = corpus.texts, corpus.metadatas, corpus.ids
+        now = datetime.now(UTC).isoformat()
 
         def write(part: Sequence[int]) -> None:
             points = [
@@ -55,8 +58,10 @@ class RawQdrantEdge(Side):
                     corpus.vectors[n].tolist(),
                     {
                         "id": ids[n],
+                        "document_id": ids[n],
                         "text": texts[n],
                         "metadata": metadatas[n],
+                        "embedded_at": now,
                     },
                 )
                 for n in part

@@ -3,9 +3,9 @@
 import statistics
 from collections.abc import Sequence
 
-from .measure import FILTERED, IDLE, LOAD, LOAD_FEW, SEARCH, UPSERT, Results, Seen
+from .measure import FILTERED, IDLE, LOAD, SEARCH, UPSERT, Results, Seen
 
-SPEEDS = ((LOAD_FEW, 0.8), (LOAD, 0.8), (UPSERT, 0.8), (SEARCH, 0.85))
+SPEEDS = ((LOAD, 0.8), (UPSERT, 0.8), (SEARCH, 0.85))
 STALLED = (LOAD, UPSERT, SEARCH)
 TURN = 0.005
 """The interpreter gives every thread so many seconds before it looks for another, so a stall may be so much longer."""

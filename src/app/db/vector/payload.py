@@ -14,11 +14,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Any, Final
 
 from ...core.errors import InvalidChangeError
-from ..models.values import check_float, check_integer, check_text
+from ..models.values import INT64, check_float, check_integer, check_text
 from .embeddings.model import check_embeddable
 
 MAX_DEPTH: Final = 32
@@ -27,16 +28,34 @@ PLAIN: Final = 256
 
 _FEW = 64
 _NAME = re.compile(r"\w[\w \-]*")  # what a field path can name, as in the grammar of filters
+_PLAIN_INTEGERS = range(-(2**53), 2**53)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
+    """`values` is the metadata, and `metadata` its JSON; terms and numbers are made for the engines that need them."""
+
     id: str
     document_id: str
     text: str
     metadata: str
-    terms: list[str]
-    numbers: dict[str, float]
+    values: Mapping[str, Any]
+
+    @property
+    def terms(self) -> list[str]:
+        return self._found[0]
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        return self._found[1]
+
+    @cached_property
+    def _found(self) -> tuple[list[str], dict[str, float]]:
+        terms: list[str] = []
+        numbers: dict[str, float] = {}
+        _collect(self.values, "", terms, numbers)
+        return list(dict.fromkeys(terms)), numbers
 
 
 def to_row(document: Any, *, row_id: str | None = None, document_id: str | None = None) -> Row:
@@ -52,18 +71,18 @@ def to_row(document: Any, *, row_id: str | None = None, document_id: str | None 
         ) from None
     check_embeddable([text])
     metadata = check_metadata(metadata or {})
-    row_id = _id("id", own_id, row_id or str(uuid.uuid4()))
-    document_id = _id("document_id", metadata.get("document_id"), document_id if document_id is not None else row_id)
+    row_id = (row_id or str(uuid.uuid4())) if own_id is None else _id("id", own_id)
+    given = metadata.get("document_id")
+    if given is not None:
+        document_id = _id("document_id", given)
+    elif document_id is None:
+        document_id = row_id
     return make_row(row_id, document_id, text, metadata)
 
 
 def make_row(row_id: str, document_id: str, text: str, metadata: Mapping[str, Any]) -> Row:
     """A row of what was checked before."""
-    terms: list[str] = []
-    numbers: dict[str, float] = {}
-    _collect(metadata, "", terms, numbers)
-    encoded = json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
-    return Row(row_id, document_id, text, encoded, list(dict.fromkeys(terms)), numbers)
+    return Row(row_id, document_id, text, _encode(metadata), metadata)
 
 
 def check_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,9 +130,7 @@ KINDS: Final = ("b", "n", "t", "l", "d")
 """Boolean, number, text, list, dict. A null has no kind, as if it were missing."""
 
 
-def _id(name: str, given: Any, otherwise: str) -> str:
-    if given is None:
-        return otherwise
+def _id(name: str, given: Any) -> str:
     if not isinstance(given, str):
         raise InvalidChangeError(f"{name} is text, and not a {type(given).__name__}")
     try:
@@ -139,7 +156,10 @@ def _checked(value: Any, place: str, depth: int) -> Any:
             case list():
                 return [_checked(item, f"{place}[{number}]", depth - 1) for number, item in enumerate(value)]
             case dict():
-                return {_key(key, place): _checked(item, f"{place}.{key}", depth - 1) for key, item in value.items()}
+                return {
+                    _key(key, place): item if _is_plain(item) else _checked(item, f"{place}.{key}", depth - 1)
+                    for key, item in value.items()
+                }
     except InvalidChangeError:
         raise
     except ValueError as error:
@@ -150,6 +170,20 @@ def _checked(value: Any, place: str, depth: int) -> Any:
     )
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether there is nothing to check: most values of most metadata."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii() and "\0" not in value
+    return value is None or kind is bool or (kind is int and value in INT64)
+
+
+@lru_cache(maxsize=1_000)
+def _can_be_named(key: str) -> bool:
+    """Documents have mostly the same keys."""
+    return _NAME.fullmatch(key) is not None
+
+
 def _key(key: Any, place: str) -> str:
     if not isinstance(key, str):
         raise InvalidChangeError(f"{place}: a key is text, and not the {type(key).__name__} {key!r}")
@@ -158,17 +192,17 @@ def _key(key: Any, place: str) -> str:
 
 def _collect(metadata: Mapping[str, Any], prefix: str, terms: list[str], numbers: dict[str, float]) -> None:
     for name, value in metadata.items():
-        if value is None or not _NAME.fullmatch(name):
+        if value is None or not _can_be_named(name):
             continue
         path = f"{prefix}{name}"
         match value:
             case bool():
                 terms += (f"{path}^b", f"{path}={_term(value)}")
+            case str():
+                terms += (f"{path}^t", f"{path}={_term(value)}")
             case int() | float():
                 terms += (f"{path}^n", f"{path}={_term(value)}")
                 numbers[path] = float(value)
-            case str():
-                terms += (f"{path}^t", f"{path}={_term(value)}")
             case list():
                 terms.append(f"{path}^l")
                 terms += (f"{path}~{term}" for item in value if (term := _term(item)) is not None)
@@ -188,6 +222,8 @@ def _term(value: Any) -> str | None:
                 return f"t:{value}"
             # U+0000 is in no stored text, so no short text looks like this.
             return f"t:{value[:PLAIN]}\0{sha256(value.encode()).hexdigest()}"
+        case int() if value in _PLAIN_INTEGERS:
+            return f"n:{value}.0"
         case int() | float() | Decimal():
             number = _canonical(value)
             return None if number is None else f"n:{number}"

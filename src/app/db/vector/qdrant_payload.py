@@ -15,16 +15,21 @@ LOW: Final = "low"
 SHOWN: Final = ("id", "doc", "text", "metadata", "at")
 """What of a payload is read back."""
 
+_UUID_LENGTH: Final = 36
 _IDS: Final = uuid.UUID("b5a4d5de-5f0c-5c43-8a52-6d1f0f7e2c19")
 
 
 def point_id(row_id: str) -> uuid.UUID:
     """A UUID in its usual spelling is itself; any other text has one made of it."""
-    try:
-        same = uuid.UUID(row_id)
-    except ValueError:
-        return uuid.uuid5(_IDS, row_id)
-    return same if str(same) == row_id else uuid.uuid5(_IDS, row_id)
+    if len(row_id) == _UUID_LENGTH:
+        try:
+            same = uuid.UUID(row_id)
+        except ValueError:
+            pass
+        else:
+            if str(same) == row_id:
+                return same
+    return uuid.uuid5(_IDS, row_id)
 
 
 def row_payload(row: Row, embedded_at: str) -> dict[str, Any]:
