@@ -1,6 +1,7 @@
 """Processes that migrate, forked from one that has imported everything; they can be told to kill themselves."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -170,6 +171,7 @@ def forked(job: dict[str, Any]) -> int:
 
 
 def main() -> None:
+    gc.freeze()  # so that no child copies all of it
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:

@@ -1,18 +1,14 @@
 """Many writes to MongoDB: in one command, or in as many as the server's limits make of them, all or none."""
 
-from collections.abc import AsyncIterator
-
 import pytest
-from pydantic import SecretStr
 
-from app.config.settings import MongoDBSettings
 from app.connections.mongodb import MongoDBConnectionManager
 from app.core.errors import DuplicateRecordError, InvalidChangeError
 from app.db import Entity, Repository
 from app.db.backends import Index, _mongodb_bulk
 from app.db.query.operations import Insert
 
-from .mongodb_wire import Command, Wire, listening
+from .mongodb_wire import Command, Wire
 
 
 class Line(Entity):
@@ -26,19 +22,6 @@ class Lines(Repository[Line]):
 
 class Mark(Entity):
     """With nothing but its key."""
-
-
-@pytest.fixture
-async def wire() -> AsyncIterator[Wire]:
-    async with listening() as wire:
-        yield wire
-
-
-@pytest.fixture
-async def manager(wire: Wire) -> AsyncIterator[MongoDBConnectionManager]:
-    manager = MongoDBConnectionManager(MongoDBSettings(url=SecretStr(f"mongodb://127.0.0.1:{wire.port}/")))
-    yield manager
-    await manager.close()
 
 
 LINES = [Line(id=f"{number:02}", text="x" * 1000) for number in range(40)]
@@ -64,8 +47,8 @@ async def store(lines: Repository[Line], way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["insert", "update"])
-async def test_many_are_one_command(wire: Wire, manager: MongoDBConnectionManager, way: str) -> None:
-    lines = Lines(manager)
+async def test_many_are_one_command(wire: Wire, mongodb: MongoDBConnectionManager, way: str) -> None:
+    lines = Lines(mongodb)
     await lines.count()
     wire.take()
     await store(lines, way)
@@ -77,10 +60,10 @@ async def test_many_are_one_command(wire: Wire, manager: MongoDBConnectionManage
 
 @pytest.mark.parametrize("way", ["insert", "update"])
 async def test_what_is_too_large_for_one_command_is_several_of_one_transaction(
-    wire: Wire, manager: MongoDBConnectionManager, way: str
+    wire: Wire, mongodb: MongoDBConnectionManager, way: str
 ) -> None:
     wire.limits |= SMALL
-    lines = Lines(manager)
+    lines = Lines(mongodb)
     await lines.count()
     wire.take()
     await store(lines, way)
@@ -94,10 +77,10 @@ async def test_what_is_too_large_for_one_command_is_several_of_one_transaction(
 
 
 async def test_what_is_too_large_in_a_transaction_of_the_application(
-    wire: Wire, manager: MongoDBConnectionManager
+    wire: Wire, mongodb: MongoDBConnectionManager
 ) -> None:
     wire.limits |= SMALL
-    lines = Lines(manager)
+    lines = Lines(mongodb)
     await lines.count()
     wire.take()
     async with lines.transaction() as transaction:
@@ -109,11 +92,11 @@ async def test_what_is_too_large_in_a_transaction_of_the_application(
 
 
 async def test_more_writes_than_a_command_takes(
-    wire: Wire, manager: MongoDBConnectionManager, monkeypatch: pytest.MonkeyPatch
+    wire: Wire, mongodb: MongoDBConnectionManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_mongodb_bulk, "_MOST", 30)
     wire.limits["maxWriteBatchSize"] = 30
-    lines = Lines(manager)
+    lines = Lines(mongodb)
     await lines.count()
     wire.take()
     await lines.create_many(LINES)
@@ -123,8 +106,8 @@ async def test_more_writes_than_a_command_takes(
 
 
 @pytest.mark.parametrize("way", ["insert", "update"])
-async def test_a_refused_write_takes_back_the_others(wire: Wire, manager: MongoDBConnectionManager, way: str) -> None:
-    lines = Lines(manager)
+async def test_a_refused_write_takes_back_the_others(wire: Wire, mongodb: MongoDBConnectionManager, way: str) -> None:
+    lines = Lines(mongodb)
     await lines.count()
     wire.take()
     refused = {"index": 7, "code": 11000, "errmsg": "E11000 of secrets", "keyPattern": {"text": 1}}
@@ -135,8 +118,8 @@ async def test_a_refused_write_takes_back_the_others(wire: Wire, manager: MongoD
     assert names(wire.take()) == [way, "abortTransaction"]
 
 
-async def test_a_value_that_bson_has_not_is_refused(wire: Wire, manager: MongoDBConnectionManager) -> None:
-    lines = Lines(manager)
+async def test_a_value_that_bson_has_not_is_refused(wire: Wire, mongodb: MongoDBConnectionManager) -> None:
+    lines = Lines(mongodb)
     await lines.count()
     wire.take()
     documents = tuple({"id": f"{number}", "text": f"{number}", "number": number} for number in (1, 2**64))
@@ -147,12 +130,12 @@ async def test_a_value_that_bson_has_not_is_refused(wire: Wire, manager: MongoDB
 
 @pytest.mark.parametrize("number", [1, 2])
 async def test_upserts_of_nothing_but_a_key_replace_nothing(
-    wire: Wire, manager: MongoDBConnectionManager, number: int
+    wire: Wire, mongodb: MongoDBConnectionManager, number: int
 ) -> None:
     class Marks(Repository[Mark]):
         pass
 
-    marks = Marks(manager)
+    marks = Marks(mongodb)
     await marks.count()
     wire.take()
     wire.answer = lambda sent: {"value": {"_id": "0"}} if "findAndModify" in sent else None

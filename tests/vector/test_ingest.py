@@ -17,9 +17,7 @@ import qdrant_edge
 from langchain_core.documents import Document
 
 from app.connections.qdrant import QdrantConnectionManager
-from app.core.errors import AppError, EmbeddingMismatchError
-from app.db.vector import ingest as ingest_module
-from app.db.vector import split
+from app.core.errors import AppError
 from app.db.vector.base import DocumentMetadata
 from app.db.vector.ingest import SourceNotFoundError, ingest
 from app.db.vector.qdrant import QdrantVectorStore
@@ -362,36 +360,3 @@ async def test_it_works_over_a_store_of_one_loop_with_others_writing(
     reports = await asyncio.gather(*(ingest(store, [files]) for _ in range(5)))
     assert await store.count() == 3
     assert all(report.added + report.updated + report.unchanged == 2 for report in reports)
-
-
-async def test_a_collection_remembers_how_its_texts_were_cut(
-    manager: QdrantConnectionManager, files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = store_on(manager, Planned())
-    await ingest(store, [files])
-    assert (known := await store.engine.contract()) is not None
-    assert known.chunker == split.RULES
-    ids = {each.id for each in await stored(store)}
-
-    monkeypatch.setattr(ingest_module, "RULES", "2:20:0")
-    later = store_on(manager, Planned())
-    with pytest.raises(EmbeddingMismatchError, match=r"rules 1:1000:100, and this .* 2:20:0: .* --rechunk"):
-        await ingest(later, [files])
-    report = await ingest(later, [files], rechunk=True)
-    assert (report.updated, report.unchanged) == (2, 0)
-    assert {each.id for each in await stored(later)} == ids
-    assert (known := await later.engine.contract()) is not None
-    assert known.chunker == "2:20:0"
-    assert (await ingest(later, [files])).unchanged == 2
-
-
-async def test_a_collection_that_was_there_before_remembers_it_as_well(
-    manager: QdrantConnectionManager, files: Path
-) -> None:
-    store = store_on(manager, Planned())
-    await store.save_and_embed(None, [Document(page_content="of my own")])
-    assert (known := await store.engine.contract()) is not None
-    assert known.chunker is None
-    await ingest(store, [files])
-    assert (known := await store.engine.contract()) is not None
-    assert known.chunker == split.RULES

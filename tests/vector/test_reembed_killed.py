@@ -1,7 +1,6 @@
 """A process that is killed at any step of a re-embedding or a copy, and run again, leaves what one run leaves."""
 
-import shutil
-import signal
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.config.settings import PostgresSettings
+from app.connections.chromadb import ChromaDBConnectionManager
 from app.connections.postgres import PostgresConnectionManager
 from app.connections.qdrant import QdrantConnectionManager
 from app.core.constants import VectorDBType
@@ -28,14 +28,14 @@ from .planned import Planned, doc
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
-import asyncio, os, signal, sys
-import psycopg
-from app.db.vector import pgvector_engine, pgvector_write, qdrant_collection, qdrant_embedded, reembed
+import asyncio, json, os, signal, sys
+import numpy, psycopg
+from app.db.vector import chroma_catalog, chroma_collection, qdrant_collection, qdrant_embedded, reembed
+from app.db.vector import pgvector_engine, pgvector_session, pgvector_write
 from tests.vector.test_reembed_killed import newer, opened
 from app.db.vector.copy import copy
 
-action, left, *places = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
-steps = left
+left = 0
 
 def step():
     global left
@@ -59,11 +59,14 @@ def audit(event, given):
 qdrant_collection.PAGE = qdrant_embedded.PAGE = pgvector_engine.PAGE = reembed._BLOCK = 2
 for name in ("upsert", "delete"):
     setattr(qdrant_collection.QdrantCollection, name, counted(getattr(qdrant_collection.QdrantCollection, name)))
-for module in (pgvector_engine, pgvector_write):
-    for name in ("execute", "fetch"):
+for module in (pgvector_engine, pgvector_session, pgvector_write):
+    for name in {"execute", "fetch"} & vars(module).keys():
         setattr(module, name, counted(getattr(module, name)))
 
-async def main():
+for module in (chroma_catalog, chroma_collection):
+    module.write = counted(module.write)
+
+async def main(action, steps):
     global left
     async with opened(places[0]) as store:
         await store.engine.contract()
@@ -75,9 +78,17 @@ async def main():
         else:
             async with opened(places[1]) as target:
                 await copy(store, target)
-        print(steps - left)
+        print(steps - left, flush=True)
 
-asyncio.run(main())
+# Each in a process of its own, which is forked from this one, since loading all that takes longest.
+for steps, *places in json.loads(sys.argv[2]):
+    child = os.fork()
+    if not child:
+        asyncio.run(main(sys.argv[1], steps))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
+        print("killed", flush=True)
 """
 
 
@@ -90,8 +101,10 @@ def newer() -> EmbeddingModel:
 @asynccontextmanager
 async def opened(place: str, embedding: EmbeddingModel | None = None) -> AsyncIterator[CollectionVectorStore]:
     """A store in a directory, or on a server by its url."""
-    manager: PostgresConnectionManager | QdrantConnectionManager
-    if "://" in place:
+    manager: ChromaDBConnectionManager | PostgresConnectionManager | QdrantConnectionManager
+    if place.startswith("chroma:"):
+        kind, manager = VectorDBType.CHROMADB, ChromaDBConnectionManager(data_dir=Path(place.removeprefix("chroma:")))
+    elif "://" in place:
         kind, manager = VectorDBType.PGVECTOR, PostgresConnectionManager(PostgresSettings(url=SecretStr(place)))
     else:
         kind, manager = VectorDBType.QDRANT, QdrantConnectionManager(data_dir=Path(place))
@@ -115,6 +128,9 @@ async def state(store: CollectionVectorStore) -> Any:
             "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace ORDER BY 1"
         )
         names = [row[0] for row in names if not row[0].startswith("pg_toast")]
+    elif isinstance(store.connection, ChromaDBConnectionManager):
+        engine: Any = await store.connection.connect()
+        names = await engine.read(lambda client: sorted(each.name for each in client.list_collections()))
     else:
         manager: Any = store.connection
         names = await (await manager.engine()).read(lambda each: sorted(file.name for file in each.path.iterdir()))
@@ -126,35 +142,38 @@ def _rounded(vector: Any) -> list[float]:
     return [round(float(each), 5) for each in np.asarray(vector)]
 
 
-def run(action: str, killed_at: int, *places: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", SCRIPT, action, str(killed_at), *places]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+def run(action: str, *each: tuple[int, *tuple[str, ...]]) -> list[str]:
+    """What became of processes that were to be killed before a step, in some places: `killed`, or how many steps."""
+    command = [sys.executable, "-c", SCRIPT, action, json.dumps(each)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr
+    return done.stdout.split()
 
 
-@pytest.fixture(params=["qdrant-embedded", "pgvector"])
+@pytest.fixture(params=["chroma-directory", "pgvector", "qdrant-embedded"])
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], str]:
     """An empty place for each number."""
     if request.param == "pgvector":
         schemas: Callable[[], str] = request.getfixturevalue("postgres_schemas")
         return lambda _: schemas()
-    return lambda number: str(tmp_path / str(number))
+    prefix = "chroma:" if request.param == "chroma-directory" else ""
+    return lambda number: f"{prefix}{tmp_path / str(number)}"
 
 
 async def test_a_reembedding_killed_at_any_step_is_completed_by_the_next(fresh: Callable[[int], str]) -> None:
     clean = fresh(0)
     await fill(clean)
-    counted = run("reembed", 10**6, clean)
-    assert counted.returncode == 0, counted.stderr
-    steps = int(counted.stdout)
-    assert steps > 15
+    [steps] = map(int, run("reembed", (10**6, clean)))
+    assert steps > 8
     async with opened(clean, newer()) as store:
         expected = await state(store)
     assert len(expected[1]) == 7
-    for killed_at in sorted({*range(1, steps - 12, steps // 4), *range(steps - 9, steps + 1, 2)}):
-        place = fresh(killed_at)
+    places = {at: fresh(at) for at in sorted({*range(1, steps - 8, steps // 3), *range(steps - 7, steps + 1)})}
+    for place in places.values():
         await fill(place)
-        killed = run("reembed", killed_at, place)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert run("reembed", *places.items()) == ["killed"] * len(places)
+    for killed_at, place in places.items():
         async with opened(place) as store:
             known = await store.engine.contract()
             assert known is not None
@@ -169,20 +188,16 @@ async def test_a_copy_killed_at_any_step_is_completed_by_the_next(
 ) -> None:
     source, clean = postgres_schemas(), str(tmp_path / "clean")
     await fill(source)
-    counted = run("copy", 10**6, source, clean)
-    assert counted.returncode == 0, counted.stderr
+    [steps] = map(int, run("copy", (10**6, source, clean)))
     async with opened(clean) as store:
         expected = await state(store)
     assert len(expected[1]) == 7
-    steps = int(counted.stdout)
-    for killed_at in range(2, steps + 1, steps // 5):
-        place = str(tmp_path / str(killed_at))
-        killed = run("copy", killed_at, source, place)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    places = {at: str(tmp_path / str(at)) for at in range(2, steps + 1, steps // 6)}
+    assert run("copy", *((at, source, place) for at, place in places.items())) == ["killed"] * len(places)
+    for place in places.values():
         async with opened(source) as origin, opened(place) as store:
             assert (await copy(origin, store)).problems == []
             assert await state(store) == expected
-        shutil.rmtree(place)
 
 
 def _asking(contract: Any) -> Any:

@@ -13,11 +13,13 @@ from .conftest import Database
 
 # It has imported everything when it forks, so that a command takes no seconds.
 PROGRAM = """
-import json, os, sys, traceback
+import gc, json, os, sys, traceback
 import psycopg
 from alembic import config
 from app.db import DataLayer
 from app.db.migrations.sql import environment, migrator
+
+gc.freeze()
 
 for line in sys.stdin:
     directory, arguments = json.loads(line)

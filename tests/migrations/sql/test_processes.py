@@ -9,9 +9,12 @@ from .conftest import Database
 
 # It has imported everything when it forks, so that eight workers are eight at once on few processors too.
 PROGRAM = """
-import asyncio, json, os, sys
+import asyncio, gc, json, os, sys
 from app.db import DataLayer
 from app.db.migrations.sql import migrator
+from app.db.repositories import user_repository
+
+gc.freeze()
 
 async def main(config, name):
     async with DataLayer.from_config(config, migrate=True) as data:

@@ -246,7 +246,7 @@ async def test_a_cancelled_statement_is_undone(database: Database) -> None:
     database.write("004_long", f'{MAKE.format("d")}\n    op.execute("{endless[database.store]}")')
     async with database.opened() as (_, migrator):
         running = asyncio.create_task(migrator.up())
-        while await states(migrator) != ["applied"] * 3 + ["pending"]:  # noqa: ASYNC110 - the database tells
+        while await states(migrator) != ["applied"] * 3 + ["running"]:  # noqa: ASYNC110 - the database tells
             await asyncio.sleep(0.05)
         await asyncio.sleep(0.3)
         running.cancel()

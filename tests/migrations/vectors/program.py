@@ -7,6 +7,7 @@ commands has told.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -113,6 +114,7 @@ def end(process: int, reading: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    gc.freeze()  # so that no child copies all of it
     for line in sys.stdin:
         asked = json.loads(line)
         started = [start(asked) for _ in range(asked["processes"])]

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -124,6 +124,35 @@ class Access:
         expired = {EXPIRES: {"$lte": utc_now()}}
         result = await self.write(lambda: collection.delete_many(expired, session=self.session))
         return result.deleted_count > 0
+
+    async def first(
+        self,
+        collection: Collection,
+        query: Query,
+        fields: Mapping[str, int] | None = None,
+        sort: Mapping[str, int] | None = None,
+        skip: int = 0,
+    ) -> list[Stored]:
+        """One document or none. By the command itself: the driver's cursor costs a tenth of the exchange."""
+        session = self.session
+        options: Stored = {"projection": fields, "sort": sort, "skip": skip}
+        if session is None:  # a transaction has its own
+            options["readConcern"] = collection.read_concern.document
+
+        def send() -> Awaitable[Stored]:
+            command = {"find": collection.name, "filter": query, "limit": 1, "singleBatch": True}
+            command["maxTimeMS"] = self.max_time
+            command |= {name: value for name, value in options.items() if value}
+            return collection.database.command(
+                command,
+                codec_options=collection.codec_options,
+                read_preference=None if session else collection.read_preference,
+                session=session,
+            )
+
+        reply = await self.read(send)
+        batch: list[Stored] = reply["cursor"]["firstBatch"]
+        return batch
 
     def read(self, work: Callable[[], Awaitable[R]]) -> Coroutine[Any, Any, R]:
         return self._call(self.manager.read, self._in_session(work))

@@ -1,7 +1,6 @@
 """A document of the model as MongoDB has it, and back."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, cast
@@ -99,12 +98,11 @@ class Documents:
 
     def decode_all(self, found: Sequence[Mapping[str, Any]], fields: tuple[str, ...] = ()) -> list[Document]:
         """As `decode` of each; of a thousand the call for each is felt."""
-        if not fields:
-            with suppress(*_MISFITS):
-                plain = [*map(self._plain.decode, found)]
-                if None not in plain:
-                    return cast("list[Document]", plain)
-        return [self.decode(each, fields) for each in found]
+        try:
+            plain = [None] if fields else self._plain.decode_all(found)
+        except _MISFITS:
+            plain = [None]  # `decode` says what it is
+        return [self.decode(each, fields) for each in found] if None in plain else cast("list[Document]", plain)
 
     def decode(self, stored: Mapping[str, Any], fields: tuple[str, ...] = ()) -> Document:
         """The document as today's model has it; MigrationError for what is none. `fields` are those that were read."""

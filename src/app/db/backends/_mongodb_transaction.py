@@ -7,6 +7,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from ...connections.base import ConnectionManager
@@ -42,7 +43,11 @@ class MongoDBTransaction(Transaction):
                 "one (mongod --replSet rs0, then rs.initiate())"
             )
         session = client.start_session()
-        await session.start_transaction(read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority"))
+        await session.start_transaction(
+            read_concern=ReadConcern("snapshot"),
+            write_concern=WriteConcern("majority"),
+            read_preference=ReadPreference.PRIMARY,  # the only one that it may have, whatever the address says
+        )
         return cls(manager, session)
 
     @property

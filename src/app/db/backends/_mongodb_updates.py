@@ -33,7 +33,8 @@ class Updates:
         self._turns: WeakValueDictionary[tuple[int, Any], asyncio.Lock] = WeakValueDictionary()
 
     async def update(self, access: Access, collection: Collection, operation: Update) -> list[Document] | int:
-        await self._make_room(access, operation)
+        if access.schema.expires:
+            await self._make_room(access, operation)
         where = both(operation.where, operation.guard)
         if operation.check is not None or any(not _is_plain_counter(access, name) for name in operation.increments):
             async with self._turn(access, operation.where):
@@ -42,12 +43,12 @@ class Updates:
         update = _native(access, operation)
         if not update:
             return await _unchanged(access, collection, operation, query)
+        one = key_of(access, operation.where) is not None
         if not operation.returning:
-            one = key_of(access, operation.where) is not None
             send = collection.update_one if one else collection.update_many
             result = await access.write(lambda: send(query, update, session=access.session))
             return result.matched_count
-        if key_of(access, operation.where) is not None:
+        if one:
             return await _find_and_update(access, collection, query, update)
         documents: list[Document] = []
         for key in await _keys(access, collection, query):
@@ -88,6 +89,8 @@ def _native(access: Access, operation: Update) -> Stored | list[Stored]:
     """The update in the server's own operators; in a pipeline's where a list may be none yet."""
     values, absent = access.documents.assignments(operation.changes)
     values.update(access.expiry(operation.ttl))
+    if not (absent or operation.increments or operation.appends):
+        return {"$set": values} if values else {}
     names = access.documents.stored_name
     increments = {names(name): by for name, by in operation.increments.items()}
     appends = {names(name): encode_value(item) for name, item in operation.appends.items()}

@@ -94,8 +94,14 @@ class MongoDBBackend(StorageBackend):
         collection = await self._connected()
         if operation.limit == 0:  # which for MongoDB is no limit at all
             return []
-        found = await self._access.read(lambda: self._cursor(collection, operation).to_list())
-        return self._access.documents.decode_all(found, operation.fields)
+        access = self._access
+        sort = self._sort(operation.where, operation.order_by)
+        if operation.limit == 1 and not self._computed(sort):
+            query, fields = access.filter(operation.where), access.documents.projection(operation.fields)
+            found = await access.first(collection, query, fields, sort, min(operation.skip, _MOST))
+        else:
+            found = await access.read(lambda: self._cursor(collection, operation, sort).to_list())
+        return access.documents.decode_all(found, operation.fields)
 
     async def stream(self, operation: Stream) -> AsyncGenerator[list[Document], None]:
         """A cursor, closed with the stream. Without an order it is by id, so that no index moves what is changed."""
@@ -116,10 +122,7 @@ class MongoDBBackend(StorageBackend):
         if operation.limit == 0:
             return 0
         if operation.limit == 1:
-            found = await access.read(
-                lambda: collection.find_one(query, {KEY: 1}, max_time_ms=access.max_time, session=access.session)
-            )
-            return int(found is not None)
+            return len(await access.first(collection, query, {KEY: 1}))
         options = {"maxTimeMS": access.max_time}
         options |= {} if operation.limit is None else {"limit": min(operation.limit, _MOST)}
         return await access.read(lambda: collection.count_documents(query, session=access.session, **options))
@@ -150,21 +153,22 @@ class MongoDBBackend(StorageBackend):
                 self.__dict__["capabilities"] = _WITHOUT_TRANSACTIONS
         return collection
 
-    def _cursor(self, collection: Collection, find: Find, batch_size: int = _MANY) -> "AsyncCursor[Stored] | _Computed":
+    def _cursor(
+        self, collection: Collection, find: Find, sort: Mapping[str, int], batch_size: int = _MANY
+    ) -> "AsyncCursor[Stored] | _Computed":
         access = self._access
         query = access.filter(find.where)
-        sort = self._sort(find.where, find.order_by)
         fields = access.documents.projection(find.fields)
         limit = None if find.limit is None or find.limit > _MOST else find.limit
         skip = min(find.skip, _MOST)
-        computed = [name for name in sort if self._is_bytes(name)] if sort else []
+        computed = self._computed(sort)
         if computed:
             return _Computed(access, collection, _by_text(query, sort, computed, skip, limit, fields), batch_size)
         return collection.find(
             query,
             fields,
             skip=skip,
-            limit=-1 if limit == 1 else limit or 0,  # one is answered in one batch, with no cursor behind it
+            limit=limit or 0,
             sort=list(sort.items()) or None,
             batch_size=min(batch_size, limit or batch_size),
             max_time_ms=access.max_time,
@@ -198,6 +202,10 @@ class MongoDBBackend(StorageBackend):
     def _implies(where: Predicate, condition: Predicate) -> bool:
         return condition == ALL or all(term in conjuncts(where) for term in conjuncts(condition))
 
+    def _computed(self, sort: Mapping[str, int]) -> list[str]:
+        """What cannot be sorted by as it is stored."""
+        return [name for name in sort if self._is_bytes(name)] if sort else []
+
     def _is_bytes(self, name: str) -> bool:
         field = self.schema.fields.get(self.schema.key if name == KEY else name)
         return field is not None and field.kind is Kind.BYTES
@@ -205,14 +213,17 @@ class MongoDBBackend(StorageBackend):
     async def _batches(self, collection: Collection, operation: Stream) -> AsyncGenerator[list[Document], None]:
         find = Find(operation.where, operation.order_by, fields=operation.fields)
         size = operation.batch_size
-        cursor = self._cursor(collection, find, size)
+        sort = self._sort(find.where, find.order_by)
+        cursor = self._cursor(collection, find, sort, size)
         begun = False
 
         async def next_batch() -> list[Stored]:
             nonlocal begun, cursor
             failure: StoreUnavailableError
             if not begun:
-                cursor = self._cursor(collection, find, size)  # another one where the first try met a dead connection
+                cursor = self._cursor(
+                    collection, find, sort, size
+                )  # another one where the first try met a dead connection
             try:
                 with pymongo.timeout(_STREAM_TIMEOUT):
                     batch = await cursor.to_list(size)
