@@ -1,16 +1,29 @@
-"""Runs the samples of README.md and docs/ as tests, each document in a directory of its own."""
+"""Keeps files of tests in memory; runs the samples of README.md and docs/, each document in a directory of its own."""
 
 import os
+import shutil
 import tempfile
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
+import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where pytest makes directories of its own
+_ENOUGH: Final = 4 * 2**30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stores make their writes last, and thousands of tests would wait for the disk."""
+    chosen = config.option.basetemp or "PYTEST_DEBUG_TEMPROOT" in os.environ
+    if not chosen and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(_MEMORY)
 
 
 def _enter_directory(namespace: dict[str, Any]) -> None:
     # A dict that is handed to `_leave_directory` as well; names of the samples cannot meet this one.
-    directory = tempfile.TemporaryDirectory(prefix="manystore-docs-")
+    directory = tempfile.TemporaryDirectory(prefix="manystore-docs-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
     namespace["-directory"] = (directory, os.getcwd())  # noqa: PTH109 - to go back to
     os.chdir(directory.name)
 

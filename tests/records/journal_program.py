@@ -5,6 +5,7 @@ acknowledged.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -73,6 +74,7 @@ def main() -> None:
     config = json.loads(sys.argv[1])
     [store] = config["connections"]
     backend = BackendRegistry.get(store)
+    gc.freeze()  # so that no child copies all of it
     if sys.argv[2] == "False":
         backend.capabilities -= {Capability.TRANSACTIONS}
     for operation in OPERATIONS:

@@ -21,6 +21,7 @@ from app.db.relational import (
     get_db,
     transaction,
 )
+from app.db.relational.schema_lock import lock_schema
 
 from .models import Author, Counter, Model
 
@@ -345,3 +346,15 @@ async def test_slow_statements_are_logged_without_their_values(
     assert name in logged[0]
     assert "pg_sleep" in logged[0] or "RECURSIVE" in logged[0]
     assert "0.0625" not in logged[0]
+
+
+async def test_making_tables_waits_for_others_who_do(config: dict[str, Any]) -> None:
+    async with DataLayer.from_config(config) as data:
+        with data.relational.engine.connect() as first:
+            lock_schema(first)
+            Model.metadata.create_all(first)
+            second = asyncio.create_task(asyncio.to_thread(Model.metadata.create_all, engine))
+            await asyncio.sleep(0.2)
+            assert not second.done()
+            first.commit()
+        await second

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ...core import current
+from .schema_lock import lock_schema
 
 if TYPE_CHECKING:
     from .engines import Engines
@@ -23,9 +24,15 @@ class CurrentEngine(sa.Engine):
         """Nothing is opened or looked up before its use."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") or name == "_run_ddl_visitor":
             return object.__getattribute__(self, name)
         return getattr(engines().engine, name)
+
+    def _run_ddl_visitor(self, visitorcallable: Any, element: Any, **options: Any) -> None:
+        """What `metadata.create_all(engine)` comes to: processes that do so at once wait for each other."""
+        with self.begin() as connection:
+            lock_schema(connection)
+            connection._run_ddl_visitor(visitorcallable, element, **options)  # noqa: SLF001 - as SQLAlchemy's own does
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(engines().engine, name, value)

@@ -2,10 +2,9 @@
 
 import sqlalchemy as sa
 
-from ..backends._postgres_dialect import SCHEMA_LOCK
 from .base import Base
 from .current import engines
-from .sqlite_engine import take_write_lock
+from .schema_lock import lock_schema
 
 
 async def create_all(metadata: sa.MetaData = Base.metadata) -> None:
@@ -14,7 +13,7 @@ async def create_all(metadata: sa.MetaData = Base.metadata) -> None:
     Processes that do so at once, or whose repositories make tables meanwhile, wait for each other.
     """
     async with engines().async_engine.begin() as connection:
-        await connection.run_sync(_lock)
+        await connection.run_sync(lock_schema)
         await connection.run_sync(metadata.create_all)
 
 
@@ -22,11 +21,3 @@ async def drop_all(metadata: sa.MetaData = Base.metadata) -> None:
     """Drop the tables with everything in them."""
     async with engines().async_engine.begin() as connection:
         await connection.run_sync(metadata.drop_all)
-
-
-def _lock(connection: sa.Connection) -> None:
-    """For the transaction."""
-    if connection.dialect.name == "sqlite":
-        take_write_lock(connection)
-    else:
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(SCHEMA_LOCK)))

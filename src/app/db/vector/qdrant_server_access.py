@@ -57,9 +57,8 @@ class CollectionAccess:
 
     async def look(self) -> ServerCollection | None:
         """What is there now, whatever is asked of it."""
-        looked = time.monotonic()
+        self._looked = time.monotonic()  # before, so that of many callers one looks
         self._there = await self._collections.find(self._name)
-        self._looked = looked
         if self._there is None:
             self._tried.clear()
         return self._there
