@@ -247,7 +247,7 @@ def _is_new(operation: Writing, stored: Document, key: str) -> bool:
     """Whether an upsert made the record, rather than changed one that nobody had looked at."""
     if isinstance(operation, Upsert) and all(document[key] != stored[key] for document in operation.documents):
         return False
-    return stored.get(VERSION, 1) == 1
+    return bool(stored.get(VERSION, 1) == 1)
 
 
 def _updated(operation: Update, document: Document) -> Document:
