@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...core.errors import InvalidFilterError
+from ...core.errors import EmbeddingMismatchError, InvalidFilterError
 from ..models.values import check_text
 from ..query import Filter, Predicate, to_predicate
+from .embeddings.model import EmbeddingModel
 
 
 def check_search(
@@ -49,3 +50,12 @@ def _is_number(value: Any) -> bool:
 
 def _told(value: Any) -> str:
     return str(value) if isinstance(value, int | float) else f"a {type(value).__name__}"
+
+
+def check_embedding(embedding: EmbeddingModel, embedding_type: str | None, store: str) -> None:
+    """EmbeddingMismatchError where a call names another embedding than its store has."""
+    if embedding_type is not None and embedding_type not in (embedding.provider, embedding.name):
+        raise EmbeddingMismatchError(
+            f"the store {store!r} embeds with {embedding.provider!r}, and not with {str(embedding_type)!r}: "
+            "pass None, or name a store that uses it"
+        )

@@ -14,14 +14,13 @@ from ...core.errors import (
     ConfigurationError,
     DimensionMismatchError,
     DuplicateRecordError,
-    EmbeddingMismatchError,
     InvalidChangeError,
     InvalidFilterError,
 )
 from ..models.values import utc_now
 from ..query import ALL, Filter, Predicate, to_predicate
 from ..query.predicates import always
-from .arguments import check_ids, check_search
+from .arguments import check_embedding, check_ids, check_search
 from .base import DocumentMetadata, VectorDB
 from .contract import STAGED, CollectionContract, staged_name
 from .documents import document_of, metadata_of, with_ids
@@ -103,6 +102,17 @@ class CollectionVectorStore(VectorDB):
     def engine(self) -> VectorEngine:
         return self._engine(self.connection)
 
+    async def _ready(self) -> VectorEngine:
+        """The engine; the first time its driver is imported off the loop, which takes up to two seconds."""
+        if "engine" not in vars(self):
+            await asyncio.to_thread(self._load, self.connection)
+        return self.engine
+
+    def _load(self, manager: ConnectionManager[Any]) -> None:
+        from langchain_core.documents import Document  # noqa: F401, PLC0415 - what answers are made of
+
+        self._engine(manager)
+
     @property
     def embedding(self) -> EmbeddingModel:
         if self._embedding is None:
@@ -122,7 +132,7 @@ class CollectionVectorStore(VectorDB):
 
     async def _create_connection(self) -> None:
         """Connect, and check the collection's contract where it exists."""
-        await self.engine.open()
+        await (await self._ready()).open()
 
     async def _close_connection(self) -> None:
         """Let go of this loop's client; the next operation connects again."""
@@ -130,16 +140,16 @@ class CollectionVectorStore(VectorDB):
             await self._connection.disconnect()
 
     async def save_and_embed(self, embedding_type: str | None, docs: "Sequence[Document]") -> list[str]:
-        self._check_embedding(embedding_type)
+        check_embedding(self.embedding, embedding_type, self.name)
         if not docs:
             return []
         rows = await read_rows(docs)
-        await self.engine.upsert(rows, await self._embed([row.text for row in rows]), _now())
+        await (await self._ready()).upsert(rows, await self._embed([row.text for row in rows]), _now())
         return [row.id for row in rows]
 
     async def add(self, docs: "Sequence[Document]") -> list[str]:
         rows = await read_rows(docs)
-        taken = await self.engine.retrieve([row.id for row in rows])
+        taken = await (await self._ready()).retrieve([row.id for row in rows])
         if taken or len({row.id for row in rows}) < len(rows):
             raise DuplicateRecordError(self.collection, ("id",))
         return await self.save_and_embed(None, with_ids(docs, [row.id for row in rows]))
@@ -156,34 +166,36 @@ class CollectionVectorStore(VectorDB):
             raise DimensionMismatchError(
                 f"the vectors have {array.shape[1]} dimensions, and {asked.embedding} makes {asked.dimension}"
             )
-        await self.engine.upsert(rows, array, _now())
+        await (await self._ready()).upsert(rows, array, _now())
         return [row.id for row in rows]
 
     async def update_document(
         self, document_id: str, updated_doc: "Document", embedding_type: str | None = None
     ) -> bool:
-        self._check_embedding(embedding_type)
+        check_embedding(self.embedding, embedding_type, self.name)
         row = row_of(document_id, updated_doc, row_id=document_id)
-        async for _ in self.engine.pages(ALL, document_id=document_id):
+        async for _ in (await self._ready()).pages(ALL, document_id=document_id):
             break
         else:
             return False
-        return await self.engine.replace(document_id, [row], await self._embed([row.text]), _now(), only_present=True)
+        return await (await self._ready()).replace(
+            document_id, [row], await self._embed([row.text]), _now(), only_present=True
+        )
 
     async def re_embed_document(
         self, document_id: str, docs: "Sequence[Document] | None" = None, embedding_type: str | None = None
     ) -> list[str]:
-        self._check_embedding(embedding_type)
+        check_embedding(self.embedding, embedding_type, self.name)
         if docs is None:
             return await self._embed_anew(document_id)
         if not docs:
             raise InvalidChangeError("there is nothing to replace the document by; use delete_by_document_id")
         rows = await read_rows(docs, document_id)
-        await self.engine.replace(document_id, rows, await self._embed([row.text for row in rows]), _now())
+        await (await self._ready()).replace(document_id, rows, await self._embed([row.text for row in rows]), _now())
         return [row.id for row in rows]
 
     async def delete_by_document_id(self, document_id: str) -> bool:
-        return bool(check_ids([document_id])) and bool(await self.engine.delete_document(document_id))
+        return bool(check_ids([document_id])) and bool(await (await self._ready()).delete_document(document_id))
 
     async def get_document_metadata(self, document_id: str) -> DocumentMetadata | None:
         rows = await self._rows_of(document_id)
@@ -242,21 +254,22 @@ class CollectionVectorStore(VectorDB):
         predicate = check_search(k, filter_criteria, candidates=candidates)
         check_embeddable([query if text is None else text])
         vector = self._query(await self.embedding.query_array(query))
-        number = min(max(candidates, k), self.engine.most)
-        found = await self.engine.hybrid(vector, text or query, min(k, number), predicate, candidates=number)
+        engine = await self._ready()
+        number = min(max(candidates, k), engine.most)
+        found = await engine.hybrid(vector, text or query, min(k, number), predicate, candidates=number)
         return [(document_of(each), each.score) for each in found]
 
     async def get_by_ids(self, ids: Sequence[str]) -> "list[Document]":
-        return [document_of(each) for each in await self.engine.retrieve(check_ids(ids))]
+        return [document_of(each) for each in await (await self._ready()).retrieve(check_ids(ids))]
 
     async def delete(self, ids: Sequence[str]) -> int:
-        return await self.engine.delete(list(dict.fromkeys(check_ids(ids))))
+        return await (await self._ready()).delete(list(dict.fromkeys(check_ids(ids))))
 
     async def delete_where(self, filter_criteria: Filter, *, everything: bool = False) -> int:
         predicate = to_predicate(filter_criteria)
         if always(predicate) and not everything:
             raise InvalidFilterError("an empty filter would delete every document; pass everything=True to mean that")
-        return await self.engine.delete_where(predicate)
+        return await (await self._ready()).delete_where(predicate)
 
     async def update_metadata_where(
         self, filter_criteria: Filter, changes: Mapping[str, Any], *, everything: bool = False
@@ -267,19 +280,19 @@ class CollectionVectorStore(VectorDB):
         checked = check_metadata(changes)
         if "document_id" in checked:
             raise InvalidChangeError("document_id says which document a row is a part of, and cannot be changed")
-        return await self.engine.update_metadata(predicate, checked) if checked else 0
+        return await (await self._ready()).update_metadata(predicate, checked) if checked else 0
 
     async def count(self, filter_criteria: Filter = None) -> int:
-        return await self.engine.count(to_predicate(filter_criteria))
+        return await (await self._ready()).count(to_predicate(filter_criteria))
 
     async def documents(self, filter_criteria: Filter = None) -> "AsyncIterator[Document]":
-        async for page in self.engine.pages(to_predicate(filter_criteria)):
+        async for page in (await self._ready()).pages(to_predicate(filter_criteria)):
             for found in page:
                 yield document_of(found)
 
     async def document_ids(self, filter_criteria: Filter = None) -> AsyncIterator[str]:
         seen: set[str] = set()
-        async for page in self.engine.pages(to_predicate(filter_criteria)):
+        async for page in (await self._ready()).pages(to_predicate(filter_criteria)):
             for found in page:
                 if found.document_id not in seen:
                     seen.add(found.document_id)
@@ -290,7 +303,7 @@ class CollectionVectorStore(VectorDB):
     ) -> "AsyncIterator[tuple[list[Document], NDArray[np.float32]]]":
         import numpy as np  # noqa: PLC0415
 
-        async for page in self.engine.pages(to_predicate(filter_criteria), vectors=True):
+        async for page in (await self._ready()).pages(to_predicate(filter_criteria), vectors=True):
             yield [document_of(found) for found in page], np.stack([f.vector for f in page if f.vector is not None])
 
     async def drop_collection(self) -> bool:
@@ -301,7 +314,7 @@ class CollectionVectorStore(VectorDB):
         known = await staged.contract()
         if known is not None and known.replaces == self.collection:
             await staged.drop()
-        return await self.engine.drop()
+        return await (await self._ready()).drop()
 
     def as_langchain(self) -> "LangChainVectorStore":
         from .langchain import LangChainVectorStore  # noqa: PLC0415 - loads a second of LangChain
@@ -340,7 +353,7 @@ class CollectionVectorStore(VectorDB):
         texts = {found.id: found.text for found in await self._rows_of(document_id)}
         if not texts:
             return []
-        return await self.engine.re_embed(texts, await self._embed(list(texts.values())), _now())
+        return await (await self._ready()).re_embed(texts, await self._embed(list(texts.values())), _now())
 
     def _query(self, vector: "Sequence[float] | NDArray[np.float32]") -> "NDArray[np.float32]":
         query: NDArray[np.float32] = directed(self.distance, as_array(vector, 1).reshape(1, -1))[0]
@@ -351,23 +364,16 @@ class CollectionVectorStore(VectorDB):
             return directed(self.distance, array)
         return await asyncio.to_thread(directed, self.distance, array)
 
-    def _check_embedding(self, embedding_type: str | None) -> None:
-        own = self.embedding
-        if embedding_type is not None and embedding_type not in (own.provider, own.name):
-            raise EmbeddingMismatchError(
-                f"the store {self.name!r} embeds with {own.provider!r}, and not with {str(embedding_type)!r}: "
-                "pass None, or name a store that uses it"
-            )
-
     async def _rows_of(self, document_id: str) -> list[Found]:
         if not check_ids([document_id]):
             return []
-        return [found async for page in self.engine.pages(ALL, document_id=document_id) for found in page]
+        return [found async for page in (await self._ready()).pages(ALL, document_id=document_id) for found in page]
 
     async def _nearest(
         self, vector: "Sequence[float] | NDArray[np.float32]", k: int, predicate: Predicate, min_score: float | None
     ) -> "list[tuple[Document, float]]":
-        found = await self.engine.nearest(self._query(vector), min(k, self.engine.most), predicate)
+        engine = await self._ready()
+        found = await engine.nearest(self._query(vector), min(k, engine.most), predicate)
         scored = [(document_of(each), similarity(self.distance, each.score)) for each in found]
         return scored if min_score is None else [each for each in scored if each[1] >= min_score]
 
@@ -382,7 +388,8 @@ class CollectionVectorStore(VectorDB):
         import numpy as np  # noqa: PLC0415 - only those who search need it
 
         vector = self._query(given)
-        found = await self.engine.nearest(vector, min(max(candidates, k), self.engine.most), predicate, vectors=True)
+        engine = await self._ready()
+        found = await engine.nearest(vector, min(max(candidates, k), engine.most), predicate, vectors=True)
         vectors = np.array([each.vector for each in found]).reshape(-1, len(vector))
         return [document_of(found[place]) for place in diverse(self.distance, vector, vectors, k, relevance)]
 
