@@ -21,12 +21,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if chosen or not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _ENOUGH:
         return
     for left in _MEMORY.glob(f"{_OURS}*"):  # by a run that was killed
-        if not Path("/proc", left.name.removeprefix(_OURS)).exists():
+        if not Path("/proc", left.name.removeprefix(_OURS).partition("-")[0]).exists():
             shutil.rmtree(left, ignore_errors=True)
-    place = _MEMORY / f"{_OURS}{os.getpid()}"
-    place.mkdir(mode=0o700)
+    place = tempfile.mkdtemp(prefix=f"{_OURS}{os.getpid()}-", dir=_MEMORY)
     config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
-    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(place)
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = place
 
 
 def _enter_directory(namespace: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ def test_from_one_embedding_to_another_and_on_to_another_store(
     again = manystore("vectors", "reembed", "documents", "--to", "small")
     assert (again.returncode, again.stdout.splitlines()[1]) == (
         0,
-        "documents is embedded with wordllama/l2_supercat: nothing to do",
+        "documents is embedded with wordllama/l2_supercat, 64 dimensions, cosine: nothing to do",
     )
 
     copied = manystore("vectors", "copy", "--from", "documents", "--to", "other")

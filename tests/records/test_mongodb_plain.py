@@ -175,3 +175,14 @@ def test_errors_name_the_field() -> None:
         documents().encode({**THING, "whole": "1"})
     with pytest.raises(MigrationError, match=r"things\.made"):
         documents().decode({**STORED, "made": 5})
+
+
+def test_several_are_decoded_as_each_by_itself() -> None:
+    mine = documents()
+    plain = {**STORED, "_id": ObjectId(), "whole": Int64(2**40), "anything": {"~0": Int64(1)}}
+    for given in ([STORED, plain], [STORED, {**plain, "unknown": 1}, plain], []):
+        assert mine.decode_all(given) == [mine.decode(each) for each in given]
+    assert mine.decode_all([STORED, plain], ("text",)) == [mine.decode(each, ("text",)) for each in (STORED, plain)]
+    assert mine.decode_all([STORED, plain], ("text",))[0].keys() == {"id", "text"}
+    with pytest.raises(MigrationError, match=r"things\.made"):
+        mine.decode_all([STORED, {**STORED, "made": 5}])

@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
+import numpy as np
 from pydantic import SecretStr
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common import client_warnings
 from qdrant_client.http.exceptions import UnexpectedResponse
+from qdrant_client.local import local_collection
 
 from app.config.settings import QdrantSettings
 from app.connections._http import HttpAddress
@@ -23,6 +25,29 @@ from app.connections.qdrant import QdrantConnectionManager
 # What this engine has no use for, and says so once.
 _UNUSED = ("create-local-payload-indexes", "local_query_points_search_params_ignored", "large-local-collection")
 client_warnings.SEEN_MESSAGES.update(_UNUSED)
+
+_mask: Any = vars(local_collection)["calculate_payload_mask"]
+
+
+def _mask_of_ids(
+    payloads: list[Any],
+    payload_filter: models.Filter | None,
+    ids_inv: list[Any],
+    deleted_per_vector: dict[str, Any],
+) -> Any:
+    """The engine's own, which looks at every point for each point that a request names: at those only."""
+    must = payload_filter.must if payload_filter is not None else None
+    if not isinstance(must, list) or not must or not isinstance(must[0], models.HasIdCondition):
+        return _mask(payloads, payload_filter, ids_inv, deleted_per_vector)
+    mask, named = np.zeros(len(payloads), dtype=bool), {str(each) for each in must[0].has_id}
+    for place, point in enumerate(ids_inv):
+        if str(point) in named:
+            one = {name: each[place : place + 1] for name, each in deleted_per_vector.items()}
+            mask[place] = _mask([payloads[place]], payload_filter, [point], one)[0]
+    return mask
+
+
+vars(local_collection)["calculate_payload_mask"] = _mask_of_ids
 
 
 class LocalServer:

@@ -10,7 +10,7 @@ import pytest
 from app.core.constants import Distance
 from app.core.errors import AppError, ConfigurationError, EmbeddingMismatchError
 from app.db.query import ALL
-from app.db.vector import pgvector_engine
+from app.db.vector import chroma_engine, pgvector_engine, qdrant_server_access
 from app.db.vector import reembed as module
 from app.db.vector.comparison import content_hash
 from app.db.vector.contract import CollectionContract, staged_name
@@ -79,7 +79,8 @@ async def test_all_rows_are_there_with_the_vectors_of_another_model(store: Colle
     newer = Newer()
     report = await reembed(store, model(newer), settles=0, progress=lambda *each: seen.append(each))
     assert (report.rows, report.embedded, report.removed) == (5, 5, 0)
-    assert (report.before, report.after) == ("Planned/planned", "Newer/newer")
+    assert report.before == "Planned/planned, 4 dimensions, cosine"
+    assert report.after == "Newer/newer, 6 dimensions, cosine"
     assert ("embedding", 5, 5) in seen
     after = place.store(Newer())
     assert await content(after) == before
@@ -150,7 +151,8 @@ async def test_no_write_is_lost_and_no_answer_wrong_meanwhile(
     store: CollectionVectorStore, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The two models make vectors of one length, so that nothing but the contract tells them apart."""
-    monkeypatch.setattr(pgvector_engine, "_LOOK_AGAIN", 0.2)
+    for engine in (chroma_engine, pgvector_engine, qdrant_server_access):
+        monkeypatch.setattr(engine, "_LOOK_AGAIN", 0.2)
     monkeypatch.setattr(module, "_BLOCK", 10)
     await fill(store, 60)
     writer, reader = place.store(Planned()), place.store(Planned())
@@ -232,9 +234,15 @@ async def test_another_target_begins_anew_and_the_own_takes_it_back(
     there = await staged_contract(store)
     assert there is not None
     assert (there.model, there.dimension) == ("third", 3)
+    assert await store.drop_collection()
+    assert await staged_contract(store) is None
+    await fill(store)
+    with pytest.raises(AppError, match="stopped"):
+        await reembed(store, model(other), settles=0)
     await store.engine.amend(lambda each: replace(each, moving_to="as a killed run leaves it"))
     report = await reembed(store, model(Planned()), settles=0)
-    assert (report.before, report.after, report.embedded) == ("Planned/planned", "Planned/planned", 0)
+    assert report.before == report.after == "Planned/planned, 4 dimensions, cosine"
+    assert report.embedded == 0
     assert await staged_contract(store) is None
     await store.save_and_embed(None, [doc("x")])
 

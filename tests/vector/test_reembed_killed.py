@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.config.settings import PostgresSettings
+from app.connections.chromadb import ChromaDBConnectionManager
 from app.connections.postgres import PostgresConnectionManager
 from app.connections.qdrant import QdrantConnectionManager
 from app.core.constants import VectorDBType
@@ -29,7 +30,8 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import asyncio, json, os, signal, sys
 import numpy, psycopg
-from app.db.vector import pgvector_engine, pgvector_session, pgvector_write, qdrant_collection, qdrant_embedded, reembed
+from app.db.vector import chroma_catalog, chroma_collection, qdrant_collection, qdrant_embedded, reembed
+from app.db.vector import pgvector_engine, pgvector_session, pgvector_write
 from tests.vector.test_reembed_killed import newer, opened
 from app.db.vector.copy import copy
 
@@ -60,6 +62,9 @@ for name in ("upsert", "delete"):
 for module in (pgvector_engine, pgvector_session, pgvector_write):
     for name in {"execute", "fetch"} & vars(module).keys():
         setattr(module, name, counted(getattr(module, name)))
+
+for module in (chroma_catalog, chroma_collection):
+    module.write = counted(module.write)
 
 async def main(action, steps):
     global left
@@ -96,8 +101,10 @@ def newer() -> EmbeddingModel:
 @asynccontextmanager
 async def opened(place: str, embedding: EmbeddingModel | None = None) -> AsyncIterator[CollectionVectorStore]:
     """A store in a directory, or on a server by its url."""
-    manager: PostgresConnectionManager | QdrantConnectionManager
-    if "://" in place:
+    manager: ChromaDBConnectionManager | PostgresConnectionManager | QdrantConnectionManager
+    if place.startswith("chroma:"):
+        kind, manager = VectorDBType.CHROMADB, ChromaDBConnectionManager(data_dir=Path(place.removeprefix("chroma:")))
+    elif "://" in place:
         kind, manager = VectorDBType.PGVECTOR, PostgresConnectionManager(PostgresSettings(url=SecretStr(place)))
     else:
         kind, manager = VectorDBType.QDRANT, QdrantConnectionManager(data_dir=Path(place))
@@ -121,6 +128,9 @@ async def state(store: CollectionVectorStore) -> Any:
             "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace ORDER BY 1"
         )
         names = [row[0] for row in names if not row[0].startswith("pg_toast")]
+    elif isinstance(store.connection, ChromaDBConnectionManager):
+        engine: Any = await store.connection.connect()
+        names = await engine.read(lambda client: sorted(each.name for each in client.list_collections()))
     else:
         manager: Any = store.connection
         names = await (await manager.engine()).read(lambda each: sorted(file.name for file in each.path.iterdir()))
@@ -141,24 +151,25 @@ def run(action: str, *each: tuple[int, *tuple[str, ...]]) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.fixture(params=["qdrant-embedded", "pgvector"])
+@pytest.fixture(params=["chroma-directory", "pgvector", "qdrant-embedded"])
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], str]:
     """An empty place for each number."""
     if request.param == "pgvector":
         schemas: Callable[[], str] = request.getfixturevalue("postgres_schemas")
         return lambda _: schemas()
-    return lambda number: str(tmp_path / str(number))
+    prefix = "chroma:" if request.param == "chroma-directory" else ""
+    return lambda number: f"{prefix}{tmp_path / str(number)}"
 
 
 async def test_a_reembedding_killed_at_any_step_is_completed_by_the_next(fresh: Callable[[int], str]) -> None:
     clean = fresh(0)
     await fill(clean)
     [steps] = map(int, run("reembed", (10**6, clean)))
-    assert steps > 15
+    assert steps > 8
     async with opened(clean, newer()) as store:
         expected = await state(store)
     assert len(expected[1]) == 7
-    places = {at: fresh(at) for at in sorted({*range(1, steps - 9, steps // 5), *range(steps - 8, steps + 1)})}
+    places = {at: fresh(at) for at in sorted({*range(1, steps - 8, steps // 3), *range(steps - 7, steps + 1)})}
     for place in places.values():
         await fill(place)
     assert run("reembed", *places.items()) == ["killed"] * len(places)

@@ -77,8 +77,8 @@ def reembed_command(
             raise typer.Exit(1)
         typer.confirm("Go on?", abort=True)
     report, configured = run(work(), resumes=True)
-    if report.before == report.after and not (report.embedded or report.removed):
-        console.print(f"{escape(store)} is embedded with {escape(report.after)}: nothing to do")
+    if report.before == report.after:
+        console.print(f"{escape(store)} is embedded with {escape(report.after)}: nothing to do", soft_wrap=True)
     else:
         console.print(
             f"{escape(store)} is now embedded with {escape(report.after)}, and was with {escape(report.before)}: "
@@ -150,7 +150,7 @@ def _print(found: CollectionDescription) -> None:
             console.print("  no collection yet: the first write makes it", style="dim")
         return
     cut = f", cut by {contract.chunker}" if contract.chunker else ""
-    told = f"{found.rows} rows, {contract.embedding}, {contract.dimension} dimensions, {contract.distance}{cut}"
+    told = f"{found.rows} rows, {contract.summary}{cut}"
     console.print(f"  {escape(told)}", soft_wrap=True)
     if contract.moving_to is not None:
         console.print(f"  takes no writes: about to be replaced by {escape(contract.moving_to)}", style="yellow")

@@ -99,7 +99,7 @@ class Documents:
     def decode_all(self, found: Sequence[Mapping[str, Any]], fields: tuple[str, ...] = ()) -> list[Document]:
         """As `decode` of each; of a thousand the call for each is felt."""
         try:
-            plain = [None] if fields else [*map(self._plain.decode, found)]
+            plain = [None] if fields else self._plain.decode_all(found)
         except _MISFITS:
             plain = [None]  # `decode` says what it is
         return [self.decode(each, fields) for each in found] if None in plain else cast("list[Document]", plain)

@@ -4,7 +4,7 @@ One look at all names and types, a copy, and a step for each field that BSON has
 case is left to `Documents`, which takes three times as long.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -12,11 +12,22 @@ from types import NoneType
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from bson import Decimal128, Int64
+from bson import Decimal128, Int64, ObjectId
 
 from ..models.schema import FieldSchema, Kind
 from ..query.operations import Document
-from ._mongodb_values import EPOCH, KEY, NAIVE_EPOCH, aware, decode_id, decode_value, encode_id, encode_value, naive
+from ._mongodb_values import (
+    EPOCH,
+    KEY,
+    NAIVE_EPOCH,
+    UNCHANGED,
+    aware,
+    decode_id,
+    decode_value,
+    encode_id,
+    encode_value,
+    naive,
+)
 from .base import CollectionSchema
 
 TYPES: Final[Mapping[Kind, type]] = {
@@ -64,10 +75,16 @@ class PlainDocuments:
         self._order = (KEY, *(place.name for place in others))
         self._moments = [place.name for place in others if place.field.kind is Kind.DATETIME]
         self._integers = [place.name for place in others if place.field.kind is Kind.INTEGER]
-        done = {*self._moments, *self._integers}
-        rest = [place for place in others if place.name not in done]
-        self._encoders = [(place.name, place.encode) for place in rest if place.encode is not None]
-        self._decoders = [(place.name, place.decode) for place in rest if place.decode is not None]
+        self._nested = [place.name for place in others if place.field.kind is Kind.JSON]
+        done = {*self._moments, *self._integers, *self._nested}
+        self._encoders = [
+            (place.name, place.encode)
+            for place in others
+            if place.encode is not None and place.field.kind is not Kind.DATETIME
+        ]
+        self._decoders = [
+            (place.name, place.decode) for place in others if place.decode is not None and place.name not in done
+        ]
         self._right: set[tuple[type, ...]] = set()
         """The types of values that were found to fit, field by field."""
         self._last_moment: tuple[datetime | None, datetime | None] = (None, None)
@@ -97,25 +114,44 @@ class PlainDocuments:
         return stored
 
     def decode(self, stored: Mapping[str, Any]) -> Document | None:
-        """What it raises for a value that is not of its field's type is for `Documents` to name."""
-        if tuple(stored) != self._order and stored.keys() != self._stored:
-            return None
-        key, decode_key = stored[KEY], self._decode_key
-        document = {self._key: key if decode_key is None or key is None else decode_key(key), **stored}
-        del document[KEY]
-        for name in self._moments:
-            value = document[name]
-            if value is not None:
-                document[name] = EPOCH + (value - NAIVE_EPOCH)  # as `aware`
-        for name in self._integers:
-            value = document[name]
-            if type(value) is Int64:
-                document[name] = int(value)
-        for name, decode in self._decoders:
-            value = document[name]
-            if value is not None:
-                document[name] = decode(value)
-        return document
+        return self.decode_all((stored,))[0]
+
+    def decode_all(self, found: Iterable[Mapping[str, Any]]) -> list[Document | None]:
+        """None for each that is no plain one. What it raises for a value that is not of its field's type is for
+        `Documents` to name.
+        """
+        order, names, key_name, decode_key = self._order, self._stored, self._key, self._decode_key
+        moments, integers, nested, decoders = self._moments, self._integers, self._nested, self._decoders
+        documents: list[Document | None] = []
+        for stored in found:
+            if tuple(stored) != order and stored.keys() != names:
+                documents.append(None)
+                continue
+            key = stored[KEY]
+            if decode_key is decode_id and type(key) is ObjectId:
+                key = str(key)
+            elif decode_key is not None and key is not None:
+                key = decode_key(key)
+            document = {key_name: key, **stored}
+            del document[KEY]
+            for name in moments:
+                value = document[name]
+                if value is not None:
+                    document[name] = EPOCH + (value - NAIVE_EPOCH)  # as `aware`
+            for name in integers:
+                value = document[name]
+                if type(value) is Int64:
+                    document[name] = int(value)
+            for name in nested:
+                value = document[name]
+                if type(value) is not list or not UNCHANGED.issuperset(map(type, value)):
+                    document[name] = decode_value(value)
+            for name, decode in decoders:
+                value = document[name]
+                if value is not None:
+                    document[name] = decode(value)
+            documents.append(document)
+        return documents
 
     def _fit(self, types: tuple[type, ...]) -> bool:
         """Whether values of these types are stored by one step each."""

@@ -28,7 +28,7 @@ NAIVE_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - as BSON has it
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION: Final = TypeAdapter(timedelta)
 _NATIVE: Final = frozenset({str, bool, float, type(None), datetime, UUID, bytes})
-_UNCHANGED: Final = frozenset({str, int, bool, float, type(None), UUID, bytes})
+UNCHANGED: Final = frozenset({str, int, bool, float, type(None), UUID, bytes})
 
 
 def encode_key(key: str) -> str:
@@ -70,7 +70,7 @@ def encode_value(value: Any) -> Any:
 
 def decode_value(value: Any) -> Any:
     kind = type(value)
-    if kind in _UNCHANGED:
+    if kind in UNCHANGED:
         return value
     if kind is dict:
         for key in value:
@@ -80,7 +80,7 @@ def decode_value(value: Any) -> Any:
             break
         return {decode_key(key): decode_value(item) for key, item in value.items()}
     if kind is list:
-        return value if _UNCHANGED.issuperset(map(type, value)) else [decode_value(item) for item in value]
+        return value if UNCHANGED.issuperset(map(type, value)) else [decode_value(item) for item in value]
     other = _FOREIGN.get(kind)
     return value if other is None else other(value)
 

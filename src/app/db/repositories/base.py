@@ -54,7 +54,7 @@ class Repository(JournaledRepository[EntityT]):
         return cast("EntityT", self.schema.entity(stored))
 
     async def create_many(self, entities: Iterable[EntityT]) -> list[EntityT]:
-        """Store all or none."""
+        """Store all or none. A generator spares the list: of its entities each is gone once it is a document."""
         documents = tuple(map(self.schema.new_document, entities))
         del entities  # where nobody else has them: every garbage collection until the answer would go through them
         if not documents:

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BATCH: Final = 500
-"""Rows in one write. In this process the engine holds the interpreter's lock meanwhile, for 0.2 ms a row and more;
+"""Rows in one write to a directory. The engine holds the interpreter's lock meanwhile, for 0.2 ms a row and more;
 smaller ones take longer in all.
 """
+SERVER_BATCH: Final = 100
+"""To a server, which has to answer within the connection's timeout, and replaces some hundreds of rows in a second."""
 PAGE: Final = 500
 
 _SHOWN: Final = ["documents", "metadatas"]
@@ -33,12 +35,13 @@ class ChromaCollection:
     def __init__(self, there: Any, contract: CollectionContract) -> None:
         """`there` is Chroma's own, of either client."""
         self.contract = contract
+        self.batch = BATCH
         self.there = there
 
     def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> Steps[None]:
         """What is new is added, which Chroma does faster."""
-        for start in range(0, len(rows), BATCH):
-            part, array = rows[start : start + BATCH], vectors[start : start + BATCH]
+        for start in range(0, len(rows), self.batch):
+            part, array = rows[start : start + self.batch], vectors[start : start + self.batch]
             ids = [chroma_id(row.id) for row in part]
             old = yield read(self.there.get, ids=ids, include=["metadatas"])
             known = dict(zip(old["ids"], old["metadatas"], strict=True))
@@ -78,7 +81,7 @@ class ChromaCollection:
     def re_embed(self, texts: Mapping[str, str], vectors: "NDArray[np.float32]", embedded_at: str) -> Steps[list[str]]:
         done: list[str] = []
         places = {row_id: place for place, row_id in enumerate(texts)}
-        for part in parts(list(texts), BATCH):
+        for part in parts(list(texts), self.batch):
             rows = yield from self.retrieve(part)
             same = [each for each in rows if each.text == texts[each.id]]
             if same:

@@ -14,7 +14,7 @@ from ...core.errors import AppError, OutcomeUnknownError, StoreUnavailableError
 from ..query import ALL, Predicate
 from ..query.evaluate import matches
 from . import chroma_catalog as catalog
-from .chroma_collection import BATCH, PAGE, ChromaCollection, parts
+from .chroma_collection import BATCH, PAGE, SERVER_BATCH, ChromaCollection, parts
 from .chroma_exact import Best
 from .chroma_filter import Side, Where, compile_filter, document_is
 from .chroma_recall import MeasuredIndex, measure
@@ -61,6 +61,7 @@ class ChromaVectorEngine(VectorEngine):
         # Nobody else has the directory open.
         self._remembers = math.inf if manager.address is None else _LOOK_AGAIN
         self.settles = 0.0 if manager.address is None else _LOOK_AGAIN + manager.settings.timeout
+        self._batch = BATCH if manager.address is None else SERVER_BATCH
         self._index: MeasuredIndex | None = None
         self._counted = 0.0
         self._measuring = False
@@ -77,7 +78,7 @@ class ChromaVectorEngine(VectorEngine):
 
     async def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:
         places = {row.id: place for place, row in enumerate(rows)}  # of two with one id the last
-        for part in parts(list(places.values()), BATCH):
+        for part in parts(list(places.values()), self._batch):
             chosen, array = [rows[place] for place in part], vectors[part]
             await self._write(vectors, lambda each, r=chosen, v=array: each.upsert(r, v, embedded_at))  # type: ignore[misc]
 
@@ -277,6 +278,7 @@ class ChromaVectorEngine(VectorEngine):
             if found is None:
                 found = yield from catalog.make(client, self.collection, asked)
                 found.contract.check(asked, self._place, write=True)
+            found.batch = self._batch
             if found.contract.provider is None and asked.provider is not None:
                 provider, model, chunker = asked.provider, asked.model, asked.chunker
                 yield from catalog.amend(

@@ -90,6 +90,11 @@ class CollectionContract:
     def embedding(self) -> str:
         return f"{self.provider}/{self.model}" if self.model else str(self.provider)
 
+    @property
+    def summary(self) -> str:
+        """All that vectors must have in common to be compared."""
+        return f"{self.embedding}, {self.dimension} dimensions, {self.distance}"
+
     def _way_out(self) -> str:
         return (
             "configure for the store what the collection was made with, or embed the collection anew: "

@@ -228,5 +228,5 @@ class _Nearest:
             found = await engine.nearest(question, len(best), ALL)
             measures = [-each.score if self._distance == Distance.L2 else each.score for each in found]
             least = best[-1] - _ROUNDING * max(abs(float(best[0])), 1.0)
-            right += sum(measure >= least for measure in measures)
-        return right / self._best.size
+            right += sum(bool(measure >= least) for measure in measures)
+        return right / int(self._best.size)

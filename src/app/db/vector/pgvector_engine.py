@@ -48,7 +48,6 @@ _FEW: Final = 2_000
 
 class PgVectorEngine(PgVectorSession):
     most = 10_000
-    settles = _LOOK_AGAIN
 
     def __init__(
         self,
@@ -61,6 +60,7 @@ class PgVectorEngine(PgVectorSession):
         filterable: Sequence[str] = (),
     ) -> None:
         super().__init__(manager, check_collection_name(collection), distance, asked)
+        self.settles = _LOOK_AGAIN + manager.settings.timeout  # for a write that waits for a connection
         self._place = f"the collection {collection!r} in PostgreSQL"
         self._recall = recall
         self._filterable = tuple(filterable)

@@ -42,6 +42,8 @@ _DISTANCES: Final = {
     Distance.L2: models.Distance.EUCLID,
     Distance.INNER_PRODUCT: models.Distance.DOT,
 }
+_FILTERING: Final = models.StrictModeConfig(unindexed_filtering_retrieve=True, unindexed_filtering_update=True)
+"""Where that is off, as in Qdrant's cloud, a write cannot be made to depend on what it overwrites."""
 _FROM: Final = (1, 16)
 _PREFIXES_FROM: Final = (1, 19)
 _WORDS_FROM: Final = (1, 20)
@@ -84,12 +86,10 @@ class ServerCollections:
         if name.endswith(STAGED):
             name = await self._own_name(name)
         vectors = models.VectorParams(size=contract.dimension, distance=_DISTANCES[contract.distance])
-        # Where it is off, as in Qdrant's cloud, a write cannot be made to depend on what it overwrites.
-        filtering = models.StrictModeConfig(unindexed_filtering_retrieve=True, unindexed_filtering_update=True)
         try:
             await self.write(
                 lambda client: client.create_collection(
-                    name, vectors_config=vectors, metadata=_metadata(contract), strict_mode_config=filtering
+                    name, vectors_config=vectors, metadata=_metadata(contract), strict_mode_config=_FILTERING
                 )
             )
         except _RefusedError:
@@ -123,7 +123,7 @@ class ServerCollections:
         key = f"{_CLAIM}{hashlib.sha256(asked.embedding.encode()).hexdigest()[:8]}"
         name = await self._behind(collection.name)
         claim = {key: [asked.provider, asked.model]}
-        await self.write(lambda client: client.update_collection(name, metadata=claim))
+        await self.write(lambda client: client.update_collection(name, metadata=claim, strict_mode_config=_FILTERING))
         now = await self._described(name)
         if now is not None and now.contract.provider is None:
             await self.write(lambda client: client.update_collection(name, metadata={key: None}))

@@ -52,7 +52,9 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class ReembedReport:
-    """From which embedding to which; `embedded` and `removed` are rows of the new collection, in this run."""
+    """From what to what, which are the same where nothing was to do; `embedded` and `removed` are rows of the new
+    collection, in this run.
+    """
 
     before: str
     after: str
@@ -99,7 +101,7 @@ async def reembed(
         await work.switch(work.old.settles if settles is None else settles)
     else:
         work.rows = await work.old.count(ALL)
-    return ReembedReport(work.before.embedding, work.target.embedding, work.rows, work.embedded, work.removed)
+    return ReembedReport(work.before.summary, work.target.summary, work.rows, work.embedded, work.removed)
 
 
 class _State(Enum):

@@ -23,7 +23,7 @@ from ..query import ALL, Filter, Predicate, to_predicate
 from ..query.predicates import always
 from .arguments import check_ids, check_search
 from .base import DocumentMetadata, VectorDB
-from .contract import STAGED, CollectionContract
+from .contract import STAGED, CollectionContract, staged_name
 from .documents import document_of, metadata_of, with_ids
 from .embeddings.model import EmbeddingModel, check_embeddable
 from .engine import Asked, Found, VectorEngine
@@ -294,7 +294,13 @@ class CollectionVectorStore(VectorDB):
             yield [document_of(found) for found in page], np.stack([f.vector for f in page if f.vector is not None])
 
     async def drop_collection(self) -> bool:
-        """Delete the collection with its contract; the next write makes another. False when there is none."""
+        """Delete the collection with its contract, and one that was being made to take its place; the next write makes
+        another. False when there is none.
+        """
+        staged = self.engine_on(staged_name(self.collection), self._contract)
+        known = await staged.contract()
+        if known is not None and known.replaces == self.collection:
+            await staged.drop()
         return await self.engine.drop()
 
     def as_langchain(self) -> "LangChainVectorStore":
