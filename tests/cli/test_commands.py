@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import ENVIRONMENT, Command
+
 Manystore = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMAND = [sys.executable, "-W", "error", "-m", "app.cli"]
@@ -18,12 +20,14 @@ COMMAND = [sys.executable, "-W", "error", "-m", "app.cli"]
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    return {"HOME": str(tmp_path / "nobody"), "PATH": "", "COLUMNS": "160", "NO_COLOR": "1"}
+    return {"HOME": str(tmp_path / "nobody"), **ENVIRONMENT}
 
 
 @pytest.fixture
-def manystore(tmp_path: Path, environment: dict[str, str]) -> Manystore:
-    def run(*arguments: str, command: list[str] = COMMAND, **variables: str) -> subprocess.CompletedProcess[str]:
+def manystore(tmp_path: Path, environment: dict[str, str], forked: Command) -> Manystore:
+    def run(*arguments: str, command: list[str] | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+        if command is None:
+            return forked(arguments, tmp_path, {**environment, **variables})
         return subprocess.run(
             [*command, *arguments],
             cwd=tmp_path,
@@ -88,6 +92,7 @@ def test_search_with_a_filter(manystore: Manystore, notes: Path) -> None:
 
 
 def test_health(manystore: Manystore) -> None:
+    assert manystore("health", command=COMMAND).returncode == 0
     healthy = manystore("health")
     assert healthy.returncode == 0, healthy.stderr
     assert healthy.stdout.count(" healthy ") == 2

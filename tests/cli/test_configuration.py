@@ -11,6 +11,8 @@ import pytest
 
 from app.config import Settings, load
 
+from .conftest import ENVIRONMENT, Command
+
 Manystore = Callable[..., subprocess.CompletedProcess[str]]
 
 SECRET = "hunter2swordfish"
@@ -28,23 +30,9 @@ VARIABLES = {
 
 
 @pytest.fixture
-def manystore(tmp_path: Path) -> Manystore:
+def manystore(tmp_path: Path, forked: Command) -> Manystore:
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        environment = {"HOME": str(tmp_path / "nobody"), "PATH": "", "COLUMNS": "160", "NO_COLOR": "1"}
-        finished = subprocess.run(
-            # pymongo leaves the socket of an attempt to connect that it gives up to the collector.
-            [
-                *(sys.executable, "-W", "error", "-W", "ignore:unclosed <socket:ResourceWarning"),
-                *("-m", "app.cli", *arguments),
-            ],
-            cwd=tmp_path,
-            env={**environment, **variables},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        finished = forked(arguments, tmp_path, {"HOME": str(tmp_path / "nobody"), **ENVIRONMENT, **variables})
         assert "Traceback" not in finished.stderr + finished.stdout
         assert SECRET not in finished.stderr + finished.stdout
         return finished
