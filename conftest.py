@@ -10,15 +10,22 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where pytest makes directories of its own
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the directory in it is ours alone
 _ENOUGH: Final = 4 * 2**30
+_OURS: Final = "manystore-tests-"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Stores make their writes last, and thousands of tests would wait for the disk."""
+    """Stores make their writes last, and thousands of tests would wait for the disk. `--basetemp` chooses otherwise."""
     chosen = config.option.basetemp or "PYTEST_DEBUG_TEMPROOT" in os.environ
-    if not chosen and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH:
-        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(_MEMORY)
+    if chosen or not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _ENOUGH:
+        return
+    for left in _MEMORY.glob(f"{_OURS}*"):  # by a run that was killed
+        if not Path("/proc", left.name.removeprefix(_OURS).partition("-")[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    place = tempfile.mkdtemp(prefix=f"{_OURS}{os.getpid()}-", dir=_MEMORY)
+    config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = place
 
 
 def _enter_directory(namespace: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..page import head, write
 from .data import corpus
 from .engines import ENGINES
-from .measure import Results, measure, measure_hard
+from .measure import FEW, Results, measure, measure_hard
 from .report import failures, stalls, table, targets
 
 _PACKAGES = (
@@ -27,7 +27,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", type=Path, help="a page whose results are replaced by these")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.number < FEW:
+        parser.error(f"--number is {FEW} at least")
+    return options
 
 
 async def run(name: str, options: argparse.Namespace) -> tuple[Results, Results]:

@@ -48,7 +48,7 @@ class Results:
 
     def add(self, operation: str, side: str, taken: Taken, answers: Sequence[set[str]] = ()) -> None:
         seen = self.at(operation, side)
-        seen.seconds.append(taken.seconds / max(len(answers), 1))
+        seen.seconds.append(taken.seconds)
         if answers:
             pairs = list(zip(taken.found, answers, strict=True))
             seen.recalls.append(statistics.mean(len({*found} & right) / K for found, right in pairs))
@@ -61,18 +61,19 @@ async def measure(engine: Engine, given: Corpus, rounds: int) -> Results:
     results = Results(engine.title, given.kind, [side.name for side in (*both, *engine.peers)])
     for number in range(rounds):
         for side in _turn(both, engine.peers, number):
-            await _load(results, LOAD_FEW, side, given, min(FEW, len(given.vectors)))
+            await _load(results, LOAD_FEW, side, given, FEW)
             await side.clear()
     for number in range(2):
         for side in _turn(both, engine.peers, number):
             if number:
                 await side.clear()
             await _load(results, LOAD, side, given, len(given.vectors))
-    for number in range(rounds):
+    for number in range(2 * rounds):
         order = _turn(both, engine.peers, number)
         for operation, bucket in ((SEARCH, None), (FILTERED, BUCKET)):
             await _search(results, operation, engine, order, given, bucket)
-        for side in order:
+    for number in range(rounds):
+        for side in _turn(both, engine.peers, number):
             results.add(UPSERT, side.name, await side.upsert(given, UPSERTED))
     for number in range(min(rounds, 2)):
         results.at(IDLE, both[0].name).stalls.append(await idle_stall())

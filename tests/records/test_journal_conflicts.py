@@ -8,6 +8,8 @@ import pytest
 from app.core.errors import ConfigurationError, OutcomeUnknownError, TransactionError
 from app.db import AuditedRepository, DataLayer, Entity, Versioned, acting_as
 from app.db.backends import BackendRegistry, Capability
+from app.db.middleware.audit import Audit
+from app.db.query.operations import Upsert
 from app.testing.models import Account, Accounts, AuditedProducts, Product
 
 from .stand_in import stands_in
@@ -63,6 +65,35 @@ async def test_two_processes_upsert_one_new_record(
             entries = (await writers[0].audit_log(stored[0].id))[::-1]
             assert [(entry.action, entry.after["version"]) for entry in entries] == [("CREATE", 1), ("UPDATE", 2)]
             assert [state.version for state in await writers[0].history(stored[0].id)] == [1, 2]
+
+
+@pytest.mark.parametrize("several", [False, True])
+async def test_what_an_upsert_was_to_change_goes_before_it_does(
+    config: dict[str, Any], store: str, monkeypatch: pytest.MonkeyPatch, *, several: bool
+) -> None:
+    if stands_in(store):
+        pytest.skip("the stand-in for MongoDB ignores $setOnInsert")
+    without_transactions(store, monkeypatch)
+    async with DataLayer.from_config(config) as layer:
+        accounts = layer.repository(Accounts)
+        old = await accounts.create(Account(name="a"))
+        carry_out = Audit._carry_out_alone
+
+        async def later(self: Audit, operation: Any, *given: Any) -> Any:
+            if isinstance(operation, Upsert):
+                monkeypatch.setattr(Audit, "_carry_out_alone", carry_out)
+                assert await accounts.delete(old.id)
+            return await carry_out(self, operation, *given)
+
+        monkeypatch.setattr(Audit, "_carry_out_alone", later)
+        if several:
+            await accounts.upsert_many([Account(id="new", name="a"), Account(id="other", name="b")], on="name")
+        else:
+            await accounts.upsert(Account(id="new", name="a"), on="name")
+        entries = await accounts.audit_log("new")
+        assert [(entry.action, entry.before, entry.after["version"]) for entry in entries] == [("CREATE", {}, 1)]
+        assert [entry.action for entry in await accounts.audit_log(old.id)] == ["DELETE", "CREATE"]
+        assert [state.version for state in await accounts.history("new")] == [1]
 
 
 async def test_a_change_of_many_meets_a_new_record(config: dict[str, Any], store: str) -> None:

@@ -1,5 +1,6 @@
 """The kit as others use it: an example of a backend of one's own, run by a pytest of its own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +9,15 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "own_backend"
 
 
 def run(directory: Path) -> subprocess.CompletedProcess[str]:
-    arguments = ("-qx", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "-c", "/dev/null", "--rootdir", ".", ".")
+    plugins = ("-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin")
+    arguments = ("-qx", *plugins, "-o", "asyncio_mode=auto", "-c", "/dev/null", "--rootdir", ".", ".")
     return subprocess.run(
         [sys.executable, "-B", "-m", "pytest", *arguments],
         cwd=directory,
         capture_output=True,
         text=True,
         timeout=110,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # those of others take seconds each time
         check=False,
     )
 

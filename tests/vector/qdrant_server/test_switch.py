@@ -145,3 +145,14 @@ async def test_a_drop_takes_what_would_come_in_its_place(store: QdrantVectorStor
     assert await store.drop_collection()
     assert (await server.run("get_collections")).collections == []
     assert not await store.drop_collection()
+
+
+async def test_an_answer_of_the_new_collection_is_none_for_the_old_embedding(
+    store: QdrantVectorStore, other: QdrantVectorStore, server: LocalServer
+) -> None:
+    await store.upsert([doc("old", row_id="x")])
+    staged = await stage(store, "new", {"x": "new"})
+    await store.engine.amend(lambda contract: replace(contract, moving_to="Planned/new"))
+    server.meanwhile("query_points", lambda: store.engine.replace_by(staged.collection))
+    with pytest.raises(EmbeddingMismatchError, match="embedded with Planned/new"):
+        await other.search_similar("old")

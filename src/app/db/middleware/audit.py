@@ -134,9 +134,12 @@ class Audit(Middleware):
             written = await self._removed(before) if isinstance(operation, Delete) and done.result else {*done.after}
             left = [row for key, row in intents.items() if key not in written]
             unforeseen = self._rows_of({}, {key: done.after[key] for key in written if key not in intents}, Stage.DONE)
-            if unforeseen:  # by an upsert of several, of records that another writer stored after the look at them
-                changes = tuple({**row, "action": Action.UPDATE.value} for row in unforeseen.values())
-                await log.insert(Insert(changes))
+            if unforeseen:  # by an upsert: others stored, or removed, records after the look at them
+                rows = [
+                    row if _is_new(operation, done.after[key], self._key) else {**row, "action": Action.UPDATE.value}
+                    for key, row in unforeseen.items()
+                ]
+                await log.insert(Insert(tuple(rows)))
             if left:
                 await log.delete(Delete(_ids(left)))
             if written:
@@ -238,6 +241,13 @@ def _upserted(operation: Upsert, before: Iterable[Document], key: str) -> dict[A
             document = {**document, **kept, **{name: old[name] + 1 for name in operation.increments}}  # noqa: PLW2901
         planned[document[key]] = document
     return planned
+
+
+def _is_new(operation: Writing, stored: Document, key: str) -> bool:
+    """Whether an upsert made the record, rather than changed one that nobody had looked at."""
+    if isinstance(operation, Upsert) and all(document[key] != stored[key] for document in operation.documents):
+        return False
+    return bool(stored.get(VERSION, 1) == 1)
 
 
 def _updated(operation: Update, document: Document) -> Document:

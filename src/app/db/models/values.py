@@ -95,7 +95,8 @@ def storable(value: Any, depth: int = MAX_NESTING) -> Any:
     """Return the value as every store keeps it; ValueError for what some store cannot keep.
 
     That is the types of `_SCALARS`, and lists and dicts with text as keys of these: models become dicts by field
-    names, enum members their values, sets and tuples lists. The model's own types make them again of that.
+    names, enum members their values, tuples lists, and sets lists that are in order. The model's own types make them
+    again of that.
     """
     check = _SCALARS.get(type(value))
     if check is not None:
@@ -120,10 +121,19 @@ def storable(value: Any, depth: int = MAX_NESTING) -> Any:
         case Mapping():
             return _dict(value, depth)
         case list() | tuple() | set() | frozenset() | deque():
-            return [storable(item, depth - 1) for item in value]
+            items = [storable(item, depth - 1) for item in value]
+            return _in_order(items) if isinstance(value, set | frozenset) else items
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _dict({each.name: getattr(value, each.name) for each in dataclasses.fields(value)}, depth)
     return _text_of(value)
+
+
+def _in_order(items: list[Any]) -> list[Any]:
+    """Two sets that are equal may give their items in two orders; what is stored of them is one."""
+    try:
+        return sorted(items)
+    except TypeError:  # of several types
+        return sorted(items, key=lambda item: (type(item).__name__, repr(item)))
 
 
 def _dict(values: Mapping[Any, Any], depth: int) -> dict[str, Any]:

@@ -28,8 +28,8 @@ Request = Callable[[AsyncQdrantClient, str], Awaitable[models.UpdateResult | lis
 
 class CollectionAccess:
     def __init__(self, collections: ServerCollections, name: str, asked: Asked, timeout: float) -> None:
-        self.settles = 2 * timeout * _MARGIN
-        """Seconds in which any process that has seen a contract is done with the request that it saw it for."""
+        self.settles = _LOOK_AGAIN + 2 * timeout * _MARGIN
+        """Seconds in which any process that goes by a contract is done with the request that it goes by it for."""
         self._tried: set[str] = set()
         """Fields that need no further thought of an index."""
         self._collections = collections
@@ -69,11 +69,18 @@ class CollectionAccess:
         for _ in range(_ATTEMPTS):
             if there is None:
                 return absent
+            read = there
             try:
-                return await work(there)
+                result = await work(read)
             except NoCollectionError:
                 there = await self.found(again=True)
-        return absent
+                continue
+            if read.contract.moving_to is None:
+                return result
+            there = await self.found()  # another may have taken its place before it was asked
+            if there is not None and there.contract == read.contract:
+                return result
+        raise StoreUnavailableError(f"{self._place} changes faster than it can be read: try again")
 
     async def write(self, request: Request, dimension: int | None = None, *, make: bool = False) -> bool:
         """Send one request that writes, the contract checked just before; False where there is no collection."""
