@@ -16,8 +16,14 @@ from app.db.vector.langchain import LangChainVectorStore
 from app.db.vector.portal import wait
 from app.db.vector.store import CollectionVectorStore
 
-from .places import PLACES
+from .places import PLACES, Place
 from .planned import Planned, doc
+
+
+def leave(place: Place) -> None:
+    wait(place.manager.disconnect())  # what sync methods opened; that of a test's loop closes with it
+    if not place.manager.closes_with_loop:
+        place.manager.abandon()
 
 
 class TestLangChainsOwn(VectorStoreIntegrationTests):
@@ -25,9 +31,7 @@ class TestLangChainsOwn(VectorStoreIntegrationTests):
     def vectorstore(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
         place = PLACES[request.param](request, tmp_path)
         yield place.store(self.get_embeddings()).as_langchain()
-        wait(place.manager.disconnect())  # what sync methods opened; that of a test's loop closes with it
-        if not place.manager.closes_with_loop:
-            place.manager.abandon()
+        leave(place)
 
 
 class TestLangChainsOwnForRetrievers(RetrieversIntegrationTests):
@@ -37,7 +41,7 @@ class TestLangChainsOwnForRetrievers(RetrieversIntegrationTests):
         self._store = place.store(Planned())
         self._store.as_langchain().add_texts([f"text {n}" for n in range(5)])
         yield
-        place.manager.abandon()
+        leave(place)
 
     @property
     def retriever_constructor(self) -> Any:
