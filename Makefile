@@ -22,7 +22,7 @@ demo: ## Run the main job on the embedded stores: signup, ingestion, search
 
 test: ## Run the tests
 	@.ci/setup test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-torch: ## Run the tests of models that need PyTorch (200 MB; the CPU's build)
 	@VENV=.venv-torch PIP_CONSTRAINT=.ci/torch.txt PIP_EXTRA_INDEX_URL=$(TORCH_INDEX) PIP_RETRIES=1 .ci/setup torch

@@ -57,7 +57,6 @@ async def wrong(manager: Any, number: int) -> int:
     return sum(each["n"] != int(key[1:]) + 1_000_000 for key, each in found.items())
 
 
-@pytest.mark.timeout(300)
 async def test_many_documents_with_progress_and_interrupted(place: Place, data: DataLayer, manager: Any) -> None:
     number = 200 if stands_in(place.store) else 100_000  # for each write the stand-in looks at all documents
     await filled(manager, number)

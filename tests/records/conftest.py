@@ -117,4 +117,4 @@ def server() -> Iterator[RedisServer]:
 @pytest.fixture
 def streamed(store: str) -> int:
     """How many records are enough to see whether a stream holds them; a stand-in's own speed sets another limit."""
-    return 60_000 if store != "mongodb" or os.environ.get("MANYSTORE_TEST_MONGODB_URI") else 20_000
+    return 200_000 if store != "mongodb" or os.environ.get("MANYSTORE_TEST_MONGODB_URI") else 20_000

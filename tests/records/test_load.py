@@ -32,7 +32,6 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of the process from /proc")
 async def test_a_stream_holds_one_batch(data: DataLayer, streamed: int) -> None:
     readings = data.repository(Readings)

@@ -15,7 +15,6 @@ self.convert_field("documents", "year", lambda year: year + 1000 if year % 5 == 
 """
 
 
-@pytest.mark.timeout(300)
 async def test_a_kill_behind_any_statement_is_repaired(place: Place) -> None:
     with Program() as program:
         first = await seeded(place, 0)

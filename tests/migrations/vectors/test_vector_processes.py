@@ -26,7 +26,6 @@ self.run("mark", mark)
 """
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("place", SERVERS, indirect=True)
 async def test_eight_processes_apply_each_step_once(place: Place, data: DataLayer) -> None:
     place.write("001_runs", 'self.create_vector_collection("runs", 1, "l2")')
