@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from .places import Place, Program
 from .test_vector_stores import ROWS
 
