@@ -204,7 +204,7 @@ def test_a_hostile_id_or_text_is_one_like_any_other(run: Run, store: CollectionV
     run(use())
 
 
-@pytest.mark.parametrize("where", CONDITIONS, ids=lambda where: ascii(where)[:40])
+@pytest.mark.parametrize("where", CONDITIONS, ids=lambda where: ascii(where).partition(" at 0x")[0][:40])
 def test_a_hostile_condition_is_an_error(run: Run, store: CollectionVectorStore, where: Any) -> None:
     for call in everywhere(store, where):
         with pytest.raises(InvalidFilterError):
