@@ -207,3 +207,11 @@ async def test_the_nearest_that_match_are_found_behind_nearer_ones_that_do_not(
 async def test_an_unknown_operator_is_refused_and_never_ignored(store: CollectionVectorStore) -> None:
     with pytest.raises(InvalidFilterError, match="regex"):
         await store.search_similar("q", filter_criteria={"v": {"$regex": "x"}})
+
+
+async def test_a_changed_number_is_compared_as_it_is_now(store: CollectionVectorStore) -> None:
+    await store.save_and_embed(None, [doc("text", {"n": 0.1}, "1")])
+    for number in (1, 0.3, -2, 1e-7, 0):
+        assert await store.update_metadata_where({"n": {"$exists": True}}, {"n": number}) == 1
+        for op, met in (("$lt", 0), ("$lte", 1), ("$gt", 0), ("$gte", 1)):
+            assert await store.count({"n": {op: number}}) == met, (op, number)

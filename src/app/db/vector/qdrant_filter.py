@@ -7,12 +7,10 @@ from uuid import UUID
 from qdrant_edge import FieldCondition, Filter, HasIdCondition, MatchAny, MatchPrefix, MatchValue, RangeFloat
 
 from ..query import Op, Predicate
-from .qdrant_payload import HIGH, LOW, TERMS, halves, path_key
+from .qdrant_payload import HIGH, LOW, TERMS, parts, path_key
 from .term_filter import Compiled, Conditions, compile_terms
 
 Condition: TypeAlias = Filter
-
-_BOUNDS = {Op.LT: "lt", Op.LE: "lte", Op.GT: "gt", Op.GE: "gte"}
 
 
 def compile_filter(predicate: Predicate) -> Compiled[Filter]:
@@ -45,12 +43,17 @@ class _EdgeConditions(Conditions[Filter]):
         return Filter(must=[FieldCondition(TERMS, match=MatchPrefix(prefix))])
 
     def number(self, path: str, op: Op, value: float) -> Filter:
+        """Its low part is compared where the high ones are the same; where there is none it is 0."""
         key = path_key(path)
-        high, low = halves(value)
-        beyond = {"lt": high} if op in (Op.LT, Op.LE) else {"gt": high}
+        high, low = parts(value)
+        below = op in (Op.LT, Op.LE)
+        further = FieldCondition(f"{HIGH}.{key}", range=RangeFloat(**{"lt" if below else "gt": high}))
         same = FieldCondition(f"{HIGH}.{key}", range=RangeFloat(gte=high, lte=high))
-        last = FieldCondition(f"{LOW}.{key}", range=RangeFloat(**{_BOUNDS[op]: low}))
-        return Filter(should=[FieldCondition(f"{HIGH}.{key}", range=RangeFloat(**beyond)), Filter(must=[same, last])])
+        if not low and op in (Op.LT, Op.GE):
+            return Filter(should=[further, same] if op == Op.GE else [further])
+        beyond = FieldCondition(f"{LOW}.{key}", range=RangeFloat(**{"gte" if op in (Op.LT, Op.GE) else "gt": low}))
+        last = Filter(must=[same], must_not=[beyond]) if below else Filter(must=[same, beyond])
+        return Filter(should=[further, last])
 
 
 _CONDITIONS = _EdgeConditions()

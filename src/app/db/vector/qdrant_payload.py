@@ -1,8 +1,9 @@
 """How a row lies in Qdrant, embedded or a server: its point's id, its payload, and the numbers that are compared."""
 
-import struct
 import uuid
 from collections.abc import Mapping
+from functools import lru_cache
+from struct import Struct
 from typing import Any, Final
 
 from .payload import Row
@@ -16,6 +17,8 @@ SHOWN: Final = ("id", "doc", "text", "metadata", "at")
 """What of a payload is read back."""
 
 _UUID_LENGTH: Final = 36
+_FLOAT: Final = Struct(">d")
+_BITS: Final = Struct(">Q")
 _IDS: Final = uuid.UUID("b5a4d5de-5f0c-5c43-8a52-6d1f0f7e2c19")
 
 
@@ -40,7 +43,7 @@ def row_payload(row: Row, embedded_at: str) -> dict[str, Any]:
         "metadata": row.metadata,
         "at": embedded_at,
         TERMS: row.terms,
-        **number_payload(row.numbers),
+        **{name: numbers for name, numbers in number_payload(row.numbers).items() if numbers},
     }
 
 
@@ -50,23 +53,29 @@ def number_field(path: str) -> str:
 
 
 def number_payload(numbers: Mapping[str, float]) -> dict[str, dict[str, int]]:
-    """The numbers of a row for the engine to compare: each float64 as the two halves of an integer of the same order.
+    """The numbers of a row for the engine to compare: each float64 as the two parts of an integer of the same order.
 
-    The embedded engine reads a float back from the disk with its last bit wrong now and then; small integers are safe.
+    The embedded engine reads a float back from the disk with its last bit wrong now and then; an integer that a float64
+    has room for is safe. Numbers of few digits have nothing in their low part, which is left out then. To write over
+    what a row had before, both are needed, empty or not.
     """
-    parts = {path_key(path): halves(value) for path, value in numbers.items()}
-    return {
-        HIGH: {key: high for key, (high, _) in parts.items()},
-        LOW: {key: low for key, (_, low) in parts.items()},
-    }
+    high, low = {}, {}
+    for path, value in numbers.items():
+        key = path_key(path)
+        high[key], rest = parts(value)
+        if rest:
+            low[key] = rest
+    return {HIGH: high, LOW: low}
 
 
+@lru_cache(maxsize=1_000)
 def path_key(path: str) -> str:
     """The path as one name without dots or spaces, which mean something in the engine's own paths."""
     return f"x{path.encode().hex()}"
 
 
-def halves(value: float) -> tuple[int, int]:
-    bits = int.from_bytes(struct.pack(">d", value + 0.0))  # -0.0 is 0.0
+def parts(value: float) -> tuple[int, int]:
+    """The upper 52 bits, and the lower 12."""
+    [bits] = _BITS.unpack(_FLOAT.pack(value + 0.0))  # -0.0 is 0.0
     ordered = bits ^ (2**64 - 1 if bits >> 63 else 2**63)
-    return ordered >> 32, ordered & (2**32 - 1)
+    return ordered >> 12, ordered & 0xFFF

@@ -13,10 +13,8 @@ from qdrant_client.models import (
 )
 
 from ..query import Op, Predicate
-from .qdrant_payload import HIGH, LOW, TERMS, halves, path_key
+from .qdrant_payload import HIGH, LOW, TERMS, parts, path_key
 from .term_filter import Compiled, Conditions, compile_terms
-
-_BOUNDS = {Op.LT: "lt", Op.LE: "lte", Op.GT: "gt", Op.GE: "gte"}
 
 
 def compile_filter(predicate: Predicate, *, prefixes: bool) -> Compiled[Filter]:
@@ -65,13 +63,17 @@ class _ServerConditions(Conditions[Filter]):
         return None
 
     def number(self, path: str, op: Op, value: float) -> Filter:
+        """Its low part is compared where the high ones are the same; where there is none it is 0."""
         key = path_key(path)
-        high, low = halves(value)
-        beyond = {"lt": high} if op in (Op.LT, Op.LE) else {"gt": high}
+        high, low = parts(value)
+        below = op in (Op.LT, Op.LE)
+        further = FieldCondition(key=f"{HIGH}.{key}", range=Range(**{"lt" if below else "gt": high}))
         same = FieldCondition(key=f"{HIGH}.{key}", range=Range(gte=high, lte=high))
-        last = FieldCondition(key=f"{LOW}.{key}", range=Range(**{_BOUNDS[op]: low}))
-        further = FieldCondition(key=f"{HIGH}.{key}", range=Range(**beyond))
-        return Filter(should=[further, Filter(must=[same, last])])
+        if not low and op in (Op.LT, Op.GE):
+            return Filter(should=[further, same] if op == Op.GE else [further])
+        beyond = FieldCondition(key=f"{LOW}.{key}", range=Range(**{"gte" if op in (Op.LT, Op.GE) else "gt": low}))
+        last = Filter(must=[same], must_not=[beyond]) if below else Filter(must=[same, beyond])
+        return Filter(should=[further, last])
 
 
 class _PrefixConditions(_ServerConditions):
