@@ -12,7 +12,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the directory in it is ours alone
 _ENOUGH: Final = 4 * 2**30
-_OURS: Final = "manystore-tests-"
+_OURS: Final = "manystore-"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,12 +20,13 @@ def pytest_configure(config: pytest.Config) -> None:
     chosen = config.option.basetemp or "PYTEST_DEBUG_TEMPROOT" in os.environ
     if chosen or not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _ENOUGH:
         return
-    for left in _MEMORY.glob(f"{_OURS}*"):  # by a run that was killed
+    for left in _MEMORY.glob(f"{_OURS}[0-9]*-*"):  # by a run that was killed
         if not Path("/proc", left.name.removeprefix(_OURS).partition("-")[0]).exists():
             shutil.rmtree(left, ignore_errors=True)
     place = tempfile.mkdtemp(prefix=f"{_OURS}{os.getpid()}-", dir=_MEMORY)
     config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
-    os.environ["PYTEST_DEBUG_TEMPROOT"] = place
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = place  # for the programs of tests
+    config.option.basetemp = f"{place}/t"  # short: the path of a socket has at most 107 characters
 
 
 def _enter_directory(namespace: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ from .environment import RUN
 from .errors import ours
 from .indexes import owners
 from .lock import announced
-from .revisions import Revision, checksum_of, known, load, named, refuse_heads, refuse_unsound
+from .revisions import Revision, checksum_of, directory_of, known, load, named, refuse_heads, refuse_unsound
 from .run import Run, announcement
 
 R = TypeVar("R")
@@ -107,7 +107,7 @@ class SQLMigrator(Migrator):
         return describe(self._host, self._manager, owners(connection))
 
     def _directory(self) -> ScriptDirectory:
-        return ScriptDirectory.from_config(self._config(None))
+        return directory_of(self._config(None))
 
     def _config(self, run: Run | None) -> Config:
         return alembic_config(self.connection, self.directory, {RUN: run})
@@ -224,7 +224,7 @@ class SQLMigrator(Migrator):
         if found or any(each.state == "running" for each in statuses):
             return found  # the models are compared with what is there when it is through
         config = self._config(run)
-        directory = ScriptDirectory.from_config(config)
+        directory = directory_of(config)
         arguments = dict.fromkeys(("message", "branch_label", "version_path", "rev_id", "depends_on"))
         revising = RevisionContext(
             config, directory, {**arguments, "autogenerate": True, "sql": False, "head": "head", "splice": False}
@@ -255,7 +255,7 @@ class SQLMigrator(Migrator):
 
     def _alembic(self, run: Run, revs: Callable[[ScriptDirectory, Any], Any]) -> None:
         config = self._config(run)
-        directory = ScriptDirectory.from_config(config)
+        directory = directory_of(config)
         with (
             self._exclusively(run),
             EnvironmentContext(config, directory, fn=lambda heads, _: revs(directory, heads)),

@@ -1,11 +1,15 @@
 """The files of revisions as Alembic orders them, beside what the database has of them."""
 
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import RevisionMap
 from alembic.util import CommandError, to_tuple
 
 from ....core.errors import MigrationError
@@ -36,6 +40,22 @@ class Revision:
             return "missing"
         # Alembic by itself may have applied it, before there was a ledger.
         return "edited" if entry is not None and entry.checksum != checksum_of(self.script) else "applied"
+
+
+def directory_of(config: Config) -> ScriptDirectory:
+    directory = ScriptDirectory.from_config(config)
+    directory.revision_map = RevisionMap(partial(_read, directory))
+    return directory
+
+
+def _read(directory: ScriptDirectory) -> Iterator[Script]:
+    """Python keeps what it compiled by second and size, and would run the old text of a file corrected within one."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield from directory._load_revisions()  # noqa: SLF001 - what it is made with
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def name_of(script: Script) -> str:
