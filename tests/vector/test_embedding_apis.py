@@ -130,6 +130,15 @@ async def test_a_rate_limit_is_waited_for_by_all(api: EmbeddingApi, make: Made) 
     assert (len(api.requests), model.usage.waits, model.usage.requests) == (7, 1, 6)
 
 
+async def test_a_rate_limit_is_waited_for_by_calls_that_wait_for_a_thread(api: EmbeddingApi, make: Made) -> None:
+    model = make(concurrency=2)
+    api.plan.extend([Status(429, {"Retry-After": "1"})] * 2)
+    api.latency = 0.02
+    await asyncio.gather(*(model.array([text]) for text in "abcdefghij"))
+    assert len([at for at in api.times if at - api.times[0] < 0.9]) <= 3
+    assert (len(api.requests), model.usage.waits) == (12, 2)
+
+
 async def test_a_rate_limit_without_a_time_is_backed_off_from(
     api: EmbeddingApi, make: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
