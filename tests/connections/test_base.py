@@ -87,9 +87,10 @@ async def test_closing_does_not_wait_for_an_opening_that_nobody_waits_for(
     async def silent(_: Counting) -> SQLiteEngine:
         begun.set()
         try:
-            return await asyncio.get_running_loop().create_future()
+            await asyncio.get_running_loop().create_future()
         finally:
             ended.set()
+        raise AssertionError
 
     monkeypatch.setattr(Counting, "_open", silent)
     caller = asyncio.create_task(manager.connect())
