@@ -107,6 +107,23 @@ async def test_more_writes_than_a_command_takes(
     assert names(sent)[-1] == "commitTransaction"
 
 
+@pytest.mark.parametrize("way", ["insert", "update"])
+async def test_a_lost_answer_before_the_commit_is_no_unknown_outcome(
+    wire: Wire, mongodb: MongoDBConnectionManager, way: str
+) -> None:
+    def hang_up(sent: Command) -> None:
+        if way in sent:
+            raise ConnectionError
+
+    lines = Lines(mongodb)
+    await lines.count()
+    wire.take()
+    wire.answer = hang_up
+    with pytest.raises(StoreUnavailableError, match="nothing of it was stored"):
+        await store(lines, way)
+    assert "commitTransaction" not in names(wire.take())
+
+
 @pytest.mark.parametrize("options", ["", "?directConnection=true"])
 @pytest.mark.parametrize("way", ["insert", "update"])
 async def test_a_replica_set_whose_primary_was_lost_is_one(wire: Wire, way: str, options: str) -> None:

@@ -11,7 +11,13 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from ...connections.base import ConnectionManager
-from ...core.errors import AppError, OutcomeUnknownError, TransactionError, UnsupportedOperationError
+from ...core.errors import (
+    AppError,
+    OutcomeUnknownError,
+    StoreUnavailableError,
+    TransactionError,
+    UnsupportedOperationError,
+)
 from ._mongodb_errors import clean, in_transaction
 from .base import Transaction
 
@@ -102,7 +108,12 @@ async def atomically(manager: ConnectionManager[Any], work: Callable[[AsyncClien
         attempt += 1
         transaction = await MongoDBTransaction.begin(manager)
         try:
-            result = await work(transaction.session)
+            try:
+                result = await work(transaction.session)
+            except OutcomeUnknownError as error:
+                raise StoreUnavailableError(
+                    f"{manager.name}: no answer came back, and as this was not committed, nothing of it was stored"
+                ) from error
             await transaction.commit()
         except TransactionError:
             await transaction.rollback()
