@@ -28,7 +28,7 @@ from app.core.errors import (
 from app.core.registry import import_target
 from app.db import DataLayer
 from app.db.vector.embeddings import batches
-from app.db.vector.embeddings.batches import ATTEMPTS, within
+from app.db.vector.embeddings.batches import ATTEMPTS, BatchedEmbeddings, within
 from app.db.vector.embeddings.model import EmbeddingModel
 from app.db.vector.providers.embedding_provider import EmbeddingFactory
 
@@ -252,6 +252,20 @@ async def test_closing_the_layer_closes_the_client(api: EmbeddingApi, provider: 
         await model.array(["a"])
     with pytest.raises(ConfigurationError, match="closed"):
         await model.array(["a"])
+
+
+async def test_closing_the_layer_is_no_cancellation(api: EmbeddingApi, make: Made) -> None:
+    model = make(concurrency=1)
+    api.latency = 0.2
+    api.plan.append("drop")  # and so it would be sent again
+    asked = [asyncio.ensure_future(model.array([text])) for text in "abc"]
+    while not api.requests:  # noqa: ASYNC110 - it comes in a thread
+        await asyncio.sleep(0.01)
+    embeddings = model.langchain
+    assert isinstance(embeddings, BatchedEmbeddings)
+    embeddings.close()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(each) for each in answers} == {ConfigurationError}
 
 
 def test_a_missing_key_names_its_variable(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,10 +109,16 @@ class BatchedEmbeddings(ArrayEmbeddings):
         while True:
             async with slots:
                 await self._resume()
+                self.open()
                 try:
                     answer = await asyncio.get_running_loop().run_in_executor(
                         self._threads, partial(self._answered, texts, waits, query=query)
                     )
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if task is None or not task.cancelling():
+                        self.open()  # which says that it was closed meanwhile
+                    raise
                 except RefusedError as error:
                     if self._wait_for(error, waits) is None:
                         raise self._error(error) from _cause(error)
