@@ -79,6 +79,30 @@ async def test_when_all_callers_are_cancelled_the_client_is_still_closed(manager
     assert not manager.connected
 
 
+async def test_closing_does_not_wait_for_an_opening_that_nobody_waits_for(
+    manager: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def silent(_: Counting) -> SQLiteEngine:
+        begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    monkeypatch.setattr(Counting, "_open", silent)
+    caller = asyncio.create_task(manager.connect())
+    await begun.wait()
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    assert not ended.is_set()  # the next caller would take it
+    async with asyncio.timeout(1):
+        await manager.close()
+    assert ended.is_set()
+
+
 async def test_a_failed_connect_reaches_all_and_is_not_kept(manager: Counting) -> None:
     manager.fails = 1
     outcomes = await asyncio.gather(*(manager.connect() for _ in range(5)), return_exceptions=True)

@@ -306,10 +306,11 @@ async def test_a_statement_that_takes_too_long(url: str) -> None:
         assert await manager.execute_query("SELECT count(*) FROM slow") == [(0,)]
 
 
-async def test_a_server_that_is_down_at_the_start(url: str, tmp_path: Path) -> None:
+async def test_a_server_that_is_down_at_the_start(url: str) -> None:
     for address, reason in (
         ("postgresql://u:p@127.0.0.1:1/db", "127.0.0.1:1: connection refused"),
-        (f"postgresql:///db?host={tmp_path}", "there is no such socket"),
+        ("postgresql:///db?host=/no/such/place", "there is no such socket"),
+        (f"postgresql:///db?host=/{'long' * 30}", "longer than the system allows"),
         ("postgresql://u:p@no.such.host.invalid/db?sslmode=disable", "no.such.host.invalid"),
         (url.replace("@/postgres", "@/nowhere"), "there is no such user or database"),
     ):

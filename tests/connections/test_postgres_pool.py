@@ -1,6 +1,7 @@
 """The pool in front of networks and servers as they are: connections that fall silent, grow old, or go elsewhere."""
 
 import asyncio
+import gc
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -239,3 +240,16 @@ async def test_a_host_that_is_dead_or_silent_is_passed_over(network: Network) ->
             assert await manager.execute_query("SELECT 1") == [(1,)]
             assert time.monotonic() - start < 2.5
             assert f"127.0.0.1:{network.port}" in manager.get_connection_info()["url"]
+
+
+def test_closing_while_it_connects_leaves_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    async def interrupted(port: int) -> None:
+        async with manager_of(f"postgresql://postgres@127.0.0.1:{port}/postgres", timeout=30) as manager:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await manager.connect()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asyncio.run(interrupted(silent.getsockname()[1]))
+    gc.collect()
+    assert [each.getMessage() for each in caplog.records if each.name == "asyncio"] == []

@@ -1,9 +1,11 @@
 """Many writes to MongoDB: in one command, or in as many as the server's limits make of them, all or none."""
 
 import pytest
+from pydantic import SecretStr
 
+from app.config.settings import MongoDBSettings
 from app.connections.mongodb import MongoDBConnectionManager
-from app.core.errors import DuplicateRecordError, InvalidChangeError
+from app.core.errors import DuplicateRecordError, InvalidChangeError, StoreUnavailableError
 from app.db import Entity, Repository
 from app.db.backends import Index, _mongodb_bulk
 from app.db.query.operations import Insert
@@ -103,6 +105,39 @@ async def test_more_writes_than_a_command_takes(
     sent = wire.take()
     assert [len(each.get("documents", ())) for each in sent] == [30, 10, 0]
     assert names(sent)[-1] == "commitTransaction"
+
+
+@pytest.mark.parametrize("way", ["insert", "update"])
+async def test_a_lost_answer_before_the_commit_is_no_unknown_outcome(
+    wire: Wire, mongodb: MongoDBConnectionManager, way: str
+) -> None:
+    def hang_up(sent: Command) -> None:
+        if way in sent:
+            raise ConnectionError
+
+    lines = Lines(mongodb)
+    await lines.count()
+    wire.take()
+    wire.answer = hang_up
+    with pytest.raises(StoreUnavailableError, match="nothing of it was stored"):
+        await store(lines, way)
+    assert "commitTransaction" not in names(wire.take())
+
+
+@pytest.mark.parametrize("options", ["", "?directConnection=true"])
+@pytest.mark.parametrize("way", ["insert", "update"])
+async def test_a_replica_set_whose_primary_was_lost_is_one(wire: Wire, way: str, options: str) -> None:
+    settings = MongoDBSettings(url=SecretStr(f"mongodb://127.0.0.1:{wire.port}/{options}"))
+    async with MongoDBConnectionManager(settings) as manager:
+        lines = Lines(manager)
+        await lines.count()
+        wire.answer = lambda sent: {"ok": 0, "code": 10107, "errmsg": "not primary"} if "insert" in sent else None
+        with pytest.raises(StoreUnavailableError, match="not the primary"):
+            await lines.create(Line())
+        wire.answer = lambda _: None
+        wire.take()
+        await store(lines, way)  # the driver knows of no server now
+        assert names(wire.take()) == [way, "commitTransaction"]
 
 
 @pytest.mark.parametrize("way", ["insert", "update"])

@@ -28,7 +28,7 @@ from app.core.errors import (
 from app.core.registry import import_target
 from app.db import DataLayer
 from app.db.vector.embeddings import batches
-from app.db.vector.embeddings.batches import ATTEMPTS, within
+from app.db.vector.embeddings.batches import ATTEMPTS, BatchedEmbeddings, within
 from app.db.vector.embeddings.model import EmbeddingModel
 from app.db.vector.providers.embedding_provider import EmbeddingFactory
 
@@ -128,6 +128,15 @@ async def test_a_rate_limit_is_waited_for_by_all(api: EmbeddingApi, make: Made) 
     # Those that were on their way, and then nothing for a second.
     assert len([at for at in api.times if at - api.times[0] < 0.9]) <= 3
     assert (len(api.requests), model.usage.waits, model.usage.requests) == (7, 1, 6)
+
+
+async def test_a_rate_limit_is_waited_for_by_calls_that_wait_for_a_thread(api: EmbeddingApi, make: Made) -> None:
+    model = make(concurrency=2)
+    api.plan.extend([Status(429, {"Retry-After": "1"})] * 2)
+    api.latency = 0.02
+    await asyncio.gather(*(model.array([text]) for text in "abcdefghij"))
+    assert len([at for at in api.times if at - api.times[0] < 0.9]) <= 3
+    assert (len(api.requests), model.usage.waits) == (12, 2)
 
 
 async def test_a_rate_limit_without_a_time_is_backed_off_from(
@@ -243,6 +252,20 @@ async def test_closing_the_layer_closes_the_client(api: EmbeddingApi, provider: 
         await model.array(["a"])
     with pytest.raises(ConfigurationError, match="closed"):
         await model.array(["a"])
+
+
+async def test_closing_the_layer_is_no_cancellation(api: EmbeddingApi, make: Made) -> None:
+    model = make(concurrency=1)
+    api.latency = 0.2
+    api.plan.append("drop")  # and so it would be sent again
+    asked = [asyncio.ensure_future(model.array([text])) for text in "abc"]
+    while not api.requests:  # noqa: ASYNC110 - it comes in a thread
+        await asyncio.sleep(0.01)
+    embeddings = model.langchain
+    assert isinstance(embeddings, BatchedEmbeddings)
+    embeddings.close()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(each) for each in answers} == {ConfigurationError}
 
 
 def test_a_missing_key_names_its_variable(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import logging
 import socket
 import sys
 import threading
+import traceback
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -196,3 +197,20 @@ async def test_what_a_provider_returns_is_checked() -> None:
 
     with pytest.raises(AppError, match="1 vectors for 2 texts"):
         await EmbeddingModel.of(Short()).array(["a", "b"])
+
+
+@pytest.mark.parametrize("name", ["openai", "cohere"])
+@pytest.mark.parametrize("key", ["sk-planted\n", "sk-planted…"])
+def test_a_key_that_cannot_be_sent_is_refused_without_it(name: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = f"{name.upper()}_API_KEY"
+    monkeypatch.setenv(variable, key)
+    with pytest.raises(ConfigurationError, match=rf"embeddings\.{name}: {variable}: .*line break") as caught:
+        EmbeddingFactory(load({})).get_embedding_model(name)
+    assert "planted" not in "".join(traceback.format_exception(caught.value))
+    for section in ({"embeddings": {"mine": {"provider": name}}}, {"connections": {"qdrant": {"url": "http://x"}}}):
+        [entry] = section.values()
+        [options] = entry.values()
+        options["api_key"] = key
+        with pytest.raises(ConfigurationError, match=r"api_key.*line break") as caught:
+            load(section)
+        assert "planted" not in "".join(traceback.format_exception(caught.value))

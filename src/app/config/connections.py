@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -53,6 +54,14 @@ _NAME = re.compile(r"[\w.-]{1,40}")
 
 # An empty one is none: `${REDIS_URL:-}`.
 Secret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
+Key = Annotated[Secret, AfterValidator(lambda key: key and SecretStr(sendable(key.get_secret_value())))]
+
+
+def sendable(key: str) -> str:
+    """What goes in a header. Clients that cannot send it quote it in their errors."""
+    if key.isascii() and key.isprintable():
+        return key
+    raise PydanticCustomError("header", "it has a line break in it, or a letter that no header can have")
 
 
 def separated(value: Any) -> Any:
@@ -172,7 +181,7 @@ _CA_FILE = (
 class QdrantSettings(Section):
     type: Literal[ConnectionType.QDRANT] = ConnectionType.QDRANT
     url: Secret = Field(None, description="`embedded`, or the server's `http://…`.")
-    api_key: Secret = Field(None, description="The key of a server that asks for one.")
+    api_key: Key = Field(None, description="The key of a server that asks for one.")
     ca_file: Path | None = Field(None, description=_CA_FILE)
     path: Path = Field(Path("qdrant"), description="Where embedded collections live, relative to `data_dir`.")
     pool: PoolSettings = PoolSettings()

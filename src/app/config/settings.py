@@ -12,13 +12,13 @@ from .connections import (
     EMBEDDED,
     ChromaDBSettings,
     ConnectionSettings,
+    Key,
     MongoDBSettings,
     PoolSettings,
     PostgresPoolSettings,
     PostgresSettings,
     QdrantSettings,
     RedisSettings,
-    Secret,
     Section,
     SQLiteSettings,
     problem,
@@ -119,7 +119,7 @@ class EmbeddingSettings(Section):
         "LangChain's."
     )
     model: str | None = Field(None, description="The provider's model; by default the provider's own choice.")
-    api_key: Secret = Field(
+    api_key: Key = Field(
         None, description="The provider's key; by default its own variable (`OPENAI_API_KEY`, `COHERE_API_KEY`)."
     )
     base_url: str | None = Field(None, description="Another address of the provider's API.")

@@ -134,6 +134,7 @@ class Connection(psycopg.AsyncConnection[Row]):
 _REASONS = (
     ("Connection refused", "connection refused"),
     ("No such file or directory", "there is no such socket"),
+    ("Unix-domain socket path", "the path of its socket is longer than the system allows"),
     ("Permission denied", "permission denied"),
     ("password authentication failed", "it refused the user or the password"),
     ("no password supplied", "it asks for a password"),

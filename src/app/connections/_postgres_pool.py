@@ -138,18 +138,21 @@ class Pool(Exchanges[Connection], AsyncConnectionPool[Connection]):
 
     @classmethod
     async def worker(cls, q: "asyncio.Queue[Any]") -> None:
-        """Do the pool's chores. The parent's swallows a cancellation that meets one, and the loop never ends."""
+        """Do the pool's chores. The parent's swallows a cancellation that meets one, and the loop never ends.
+
+        A worker that was cancelled ends without an error, of which asyncio would tell where closing gave up waiting.
+        """
         current = asyncio.current_task()
         while current is not None and not current.cancelling():
-            chore = await q.get()
-            if isinstance(chore, StopWorker):
-                return
             try:
+                chore = await q.get()
+                if isinstance(chore, StopWorker):
+                    return
                 await chore.run()
             except psycopg.Error as error:
                 logger.warning("%s failed: %s", chore, type(error).__name__)
-            except _EndedError as error:
-                raise asyncio.CancelledError from error
+            except (_EndedError, asyncio.CancelledError):
+                return
 
     async def _connect(self, *args: Any) -> Connection:
         try:

@@ -58,6 +58,8 @@ class ConnectionManager(ABC, Generic[ClientT]):
         self.data_dir = (data_dir or Path()).absolute()
         self._clients: dict[asyncio.AbstractEventLoop, ClientT] = {}
         self._opening: dict[asyncio.AbstractEventLoop, asyncio.Task[ClientT]] = {}
+        self._waiting: weakref.WeakKeyDictionary[asyncio.Task[ClientT], int] = weakref.WeakKeyDictionary()
+        """How many wait for an opening."""
         self._lock = threading.Lock()
         self._closed = False
         self.closes_with_loop = False
@@ -109,13 +111,19 @@ class ConnectionManager(ABC, Generic[ClientT]):
             # A failure nobody is left to hear of is not worth a message at exit.
             opening.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._opening[loop] = opening
-        return await asyncio.shield(opening)
+        self._waiting[opening] = self._waiting.get(opening, 0) + 1
+        try:
+            return await asyncio.shield(opening)
+        finally:
+            self._waiting[opening] -= 1
 
     async def disconnect(self) -> None:
         """Close the running loop's client. The next `connect()` opens another."""
         loop = asyncio.get_running_loop()
         opening = self._opening.get(loop)
         if opening is not None:
+            if self._closed and not self._waiting.get(opening):
+                opening.cancel()  # those who wanted it were cancelled, and a silent server takes its time
             await asyncio.wait([opening])
         client = self._clients.pop(loop, None)
         if client is not None:

@@ -99,6 +99,11 @@ class MongoDBConnectionManager(ServerConnectionManager["Client"]):
             raise ConfigurationError(f"the connection {self.name!r} is not open on this loop: await connect() first")
         return client[self.settings.database]
 
+    def topology(self, client: "Client") -> "TopologyDescription":
+        """As it was when there last was a server to talk to: one that was lost is of no known kind until it is back."""
+        self._is_known(client)
+        return self._known or client.topology_description
+
     async def _open(self) -> "Client":
         client = await self._client()
         try:

@@ -80,7 +80,7 @@ class Access:
     @property
     def has_transactions(self) -> bool:
         """Of a connection that is open."""
-        return has_transactions(self.database.client)
+        return has_transactions(self.manager, self.database.client)
 
     async def connected(self) -> Collection:
         """The collection on the running loop's client, with its indexes as the repository has them."""

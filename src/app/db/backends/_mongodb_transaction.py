@@ -11,7 +11,13 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from ...connections.base import ConnectionManager
-from ...core.errors import AppError, OutcomeUnknownError, TransactionError, UnsupportedOperationError
+from ...core.errors import (
+    AppError,
+    OutcomeUnknownError,
+    StoreUnavailableError,
+    TransactionError,
+    UnsupportedOperationError,
+)
 from ._mongodb_errors import clean, in_transaction
 from .base import Transaction
 
@@ -21,9 +27,9 @@ _ATTEMPTS = 5
 _WITH_TRANSACTIONS = frozenset({"RSPrimary", "RSSecondary", "RSOther", "Mongos", "LoadBalancer"})
 
 
-def has_transactions(client: AsyncMongoClient[Any]) -> bool:
+def has_transactions(manager: Any, client: AsyncMongoClient[Any]) -> bool:
     """Whether the deployment is a replica set or a sharded cluster, as far as the driver has seen it."""
-    servers = client.topology_description.server_descriptions().values()
+    servers = manager.topology(client).server_descriptions().values()
     return any(server.server_type_name in _WITH_TRANSACTIONS for server in servers)
 
 
@@ -37,7 +43,7 @@ class MongoDBTransaction(Transaction):
     @classmethod
     async def begin(cls, manager: ConnectionManager[Any]) -> "MongoDBTransaction":
         client = manager.live or await manager.connect()
-        if not has_transactions(client):
+        if not has_transactions(manager, client):
             raise UnsupportedOperationError(
                 f"{manager.name} is a single MongoDB server, which has no transactions: start it as a replica set of "
                 "one (mongod --replSet rs0, then rs.initiate())"
@@ -102,7 +108,12 @@ async def atomically(manager: ConnectionManager[Any], work: Callable[[AsyncClien
         attempt += 1
         transaction = await MongoDBTransaction.begin(manager)
         try:
-            result = await work(transaction.session)
+            try:
+                result = await work(transaction.session)
+            except OutcomeUnknownError as error:
+                raise StoreUnavailableError(
+                    f"{manager.name}: no answer came back, and as this was not committed, nothing of it was stored"
+                ) from error
             await transaction.commit()
         except TransactionError:
             await transaction.rollback()

@@ -91,13 +91,18 @@ def announced(connection: sa.Connection, path: Path | None) -> str | None:
             return _said(path).read_text("utf-8")
         except OSError:
             return ""
+    except PermissionError:  # another user's: who may not take it cannot tell
+        return None
     lock.release()
     return None
 
 
 def _file(path: Path) -> FileLock:
-    """Beside the database: a lock on that file itself would end SQLite's own, which belong to the process."""
-    return FileLock(f"{path}-migrations.lock", thread_local=False)
+    """Beside the database: a lock on that file itself would end SQLite's own, which belong to the process. Who may
+    write the database may take it.
+    """
+    mode = path.stat().st_mode & 0o666 if path.exists() else 0o644
+    return FileLock(f"{path}-migrations.lock", mode=mode, thread_local=False)
 
 
 def _said(path: Path) -> Path:

@@ -109,17 +109,21 @@ class BatchedEmbeddings(ArrayEmbeddings):
         while True:
             async with slots:
                 await self._resume()
+                self.open()
                 try:
                     answer = await asyncio.get_running_loop().run_in_executor(
-                        self._threads, partial(_answered, self._send, texts, query=query)
+                        self._threads, partial(self._answered, texts, waits, query=query)
                     )
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if task is None or not task.cancelling():
+                        self.open()  # which says that it was closed meanwhile
+                    raise
                 except RefusedError as error:
-                    seconds = self._wait_for(error, waits)
-                    if seconds is None:
+                    if self._wait_for(error, waits) is None:
                         raise self._error(error) from _cause(error)
                     waits += 1
                     self.usage.add(waits=1)
-                    self._resume_at = max(self._resume_at, time.monotonic() + seconds)
                     continue
                 except ConnectionLostError as error:
                     if sent_again:
@@ -133,10 +137,31 @@ class BatchedEmbeddings(ArrayEmbeddings):
                 except (AttributeError, LookupError, TypeError, ValueError) as error:
                     # How clients fail on an answer that is JSON and no list of vectors.
                     raise AppError(f"{self.place}: the answer is not one of the provider's API") from error
+            if answer is None:
+                continue
             if len(answer.vectors) != len(texts):
                 raise AppError(f"{self.place}: {len(answer.vectors)} vectors came back for {len(texts)} texts")
             self.usage.add(texts=len(texts), requests=1, tokens=answer.tokens)
             return answer.vectors
+
+    def _answered(self, texts: list[str], waits: int, *, query: bool) -> Answer | None:
+        """In a thread. None, with nothing sent, where another one was told to leave the provider alone while this one
+        waited for the thread.
+        """
+        import numpy as np  # noqa: PLC0415 - loaded with the first vectors
+
+        if time.monotonic() < self._resume_at:
+            return None
+        try:
+            answer = self._send(texts, query=query)
+        except RefusedError as error:
+            seconds = self._wait_for(error, waits)
+            if seconds is not None:  # said here, before this thread takes the next request
+                self._resume_at = max(self._resume_at, time.monotonic() + seconds)
+            raise
+        # Numbers of Python's become arrays here, where nobody waits for the loop.
+        with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused
+            return answer._replace(vectors=[np.asarray(row, dtype=np.float32) for row in answer.vectors])
 
     def _wait_for(self, refused: RefusedError, waits: int) -> float | None:
         """Seconds until the request is sent again; None when it is not."""
@@ -153,15 +178,6 @@ class BatchedEmbeddings(ArrayEmbeddings):
 
     def _error(self, fault: Exception) -> AppError:
         return error_for(fault, self.place)
-
-
-def _answered(send: Callable[..., Answer], texts: list[str], *, query: bool) -> Answer:
-    """In the thread: numbers of Python's become arrays here, where nobody waits for the loop."""
-    import numpy as np  # noqa: PLC0415 - loaded with the first vectors
-
-    answer = send(texts, query=query)
-    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused
-        return answer._replace(vectors=[np.asarray(row, dtype=np.float32) for row in answer.vectors])
 
 
 def _cause(fault: Exception) -> BaseException | None:

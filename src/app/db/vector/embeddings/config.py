@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from ....config.connections import sendable
 from ....core.errors import ConfigurationError
 
 NO_KEY = "none"
@@ -29,6 +30,9 @@ def api_key(config: Mapping[str, Any], *variables: str) -> str:
         return NO_KEY
     for variable in variables:
         if os.environ.get(variable):
-            return os.environ[variable]
+            try:
+                return sendable(os.environ[variable])
+            except ValueError as error:
+                raise ConfigurationError(f"{place_of(config)}: {variable}: {error}") from None
     variable = config.get("api_key_variable") or variables[0]
     raise ConfigurationError(f"{place_of(config)} has no api_key: set the environment variable {variable}")
