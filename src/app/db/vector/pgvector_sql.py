@@ -6,6 +6,7 @@ are `$1`, `$2`, ….
 
 from typing import Final
 
+from ..backends._postgres_dialect import literal
 from .fusion import RANK_CONSTANT
 from .pgvector_rows import COLUMNS
 from .pgvector_table import VectorTable
@@ -130,7 +131,7 @@ def re_embed(table: VectorTable) -> str:
     return (
         f"UPDATE {table.quoted} t SET embedding = new.embedding, embedded_at = $4::timestamptz "
         f"FROM unnest($1::text[], $2::text[], $3::{table.type}[]) AS new(id, content, embedding) "
-        "WHERE t.id = new.id AND t.content = new.content RETURNING t.id"
+        f"WHERE t.id = new.id AND t.content = new.content AND {_same(table)} RETURNING t.id"
     )
 
 
@@ -138,10 +139,16 @@ def any_row(table: VectorTable) -> str:
     return f"SELECT 1 FROM {table.quoted} LIMIT 1"
 
 
+def same(table: VectorTable) -> str:
+    """A row where the name is still that of the table that was found."""
+    return f"SELECT 1 WHERE {_same(table)}"
+
+
 def upsert_arrays(table: VectorTable) -> str:
     return (
         f"INSERT INTO {table.quoted} ({_ALL}) SELECT * FROM unnest("
-        f"$1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::{table.type}[]) {_AT_CONFLICT}"
+        f"$1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::{table.type}[]) "
+        f"WHERE {_same(table)} {_AT_CONFLICT}"
     )
 
 
@@ -177,6 +184,10 @@ def sample(table: VectorTable, pairs: int) -> str:
 def nearest_ids(table: VectorTable, number: int, *, exact: bool) -> str:
     order = f"(embedding {table.operator} %s::{table.type})"
     return f"SELECT id FROM {table.quoted} ORDER BY {order}{' + 0' if exact else ''} LIMIT {number}"
+
+
+def _same(table: VectorTable) -> str:
+    return f"to_regclass({literal(table.quoted)}) = {table.relation}::oid"
 
 
 def _with(vectors: bool) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ...core.errors import ConfigurationError, OutcomeUnknownError
+from ...core.errors import AppError, ConfigurationError, OutcomeUnknownError
 from ...core.utils.logger import get_logger
 from ..models.values import utc_now
 from ..query import ALL
@@ -179,13 +179,24 @@ class _Reembedding:
             made = await self.staged.amend(lambda each: replace(each, chunker=closed.chunker if closed else None))
             await self._check_unchanged(closed)
         except BaseException:
-            await self.old.amend(lambda each: _open(each) if each == closed else each)
+            await self._reopen(closed)
             raise
-        if made is None:
-            await self.old.drop()  # it is empty, and the next write makes it anew
-        else:
-            await self.old.replace_by(self.staged.collection)
+        try:
+            if made is None:
+                await self.old.drop()  # it is empty, and the next write makes it anew
+            else:
+                await self.old.replace_by(self.staged.collection)
+        except OutcomeUnknownError:
+            raise  # it may be done yet, and what is written to the old one until then would be lost
+        except AppError:
+            there = await self.staged.contract()
+            if there is None or not there.ready:
+                await self._reopen(closed)
+            raise
         logger.info("re-embedded the collection %s with %s", self.old.collection, self.target.embedding)
+
+    async def _reopen(self, closed: CollectionContract | None) -> None:
+        await self.old.amend(lambda each: _open(each) if each == closed else each)
 
     async def _check_unchanged(self, closed: CollectionContract | None) -> None:
         if closed is None or await self.old.contract() != closed:
