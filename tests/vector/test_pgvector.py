@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,11 @@ from app.core.errors import (
 )
 from app.db import DataLayer
 from app.db.query import to_predicate
+from app.db.query.evaluate import matches
 from app.db.vector import pgvector_engine, pgvector_sql, pgvector_write
 from app.db.vector.embeddings.model import EmbeddingModel
 from app.db.vector.pgvector import PgVectorStore
 from app.db.vector.pgvector_index import VectorIndex
-from app.db.vector.pgvector_session import PgVectorSession
 from app.db.vector.pgvector_table import VectorTable
 
 from .places import PLACES, Place
@@ -53,6 +52,16 @@ def store_on(manager: PostgresConnectionManager, size: int = 4, **options: Any) 
 def rows(number: int, dimension: int, *, seed: int = 1) -> tuple[list[Document], np.ndarray[Any, np.dtype[np.float32]]]:
     vectors = np.random.default_rng(seed).standard_normal((number, dimension)).astype(np.float32)
     return [doc(f"text {n}", {"n": n, "bucket": n % 100}, str(n)) for n in range(number)], vectors
+
+
+async def first(documents: AsyncIterator[Document], most: int) -> list[Document]:
+    """Of what may never end."""
+    found: list[Document] = []
+    async for document in documents:
+        found.append(document)
+        if len(found) == most:
+            break
+    return found
 
 
 async def plan(manager: PostgresConnectionManager, sql: str, parameters: tuple[Any, ...]) -> str:
@@ -155,89 +164,6 @@ async def test_a_collection_that_another_made_anew_is_noticed(
         await other.count()
 
 
-@pytest.mark.parametrize("number", [1, 300])
-async def test_nothing_is_written_to_a_collection_that_another_made_anew_otherwise(
-    manager: PostgresConnectionManager, number: int
-) -> None:
-    """Its vectors have the same length, so that nothing else would notice."""
-    store, documents = store_on(manager), rows(number, 4)[0]
-    await store.upsert([doc("x", row_id="x")])
-    model = Planned()
-    model.model = "another"
-    other = PgVectorStore(manager, EmbeddingModel.of(model))
-    for write in (
-        lambda: store.upsert(documents),
-        lambda: store.re_embed_document("z", documents),
-        lambda: store.re_embed_document("z"),
-    ):
-        await manager.execute_command("DROP TABLE documents")
-        assert await store.count() == 0
-        await store.upsert([doc("x", row_id="x")])
-        await manager.execute_command("DROP TABLE documents")
-        await other.upsert([doc("z", row_id="z")])
-        before = [(await other.get_by_ids(["z"]))[0], await other.count()]
-        with pytest.raises(EmbeddingMismatchError, match="another"):
-            await write()
-        assert [(await other.get_by_ids(["z"]))[0], await other.count()] == before
-        await other.drop_collection()
-        await store.upsert([doc("x", row_id="x")])
-
-
-async def test_a_collection_that_another_dropped_is_absent_and_made_anew(manager: PostgresConnectionManager) -> None:
-    store = store_on(manager)
-    other = store_on(manager)
-    reads = (
-        store.count,
-        lambda: store.search_similar("x"),
-        lambda: store.search_hybrid("x"),
-        lambda: store.get_by_ids(["x"]),
-        lambda: store.get_document_metadata("x"),
-        lambda: store.delete(["x"]),
-        lambda: store.update_metadata_where({}, {"n": 1}, everything=True),
-        lambda: store.re_embed_document("x"),
-    )
-    for read in reads:
-        await store.upsert([doc("x", row_id="x")])
-        await store.search_hybrid("x")
-        assert await other.drop_collection()
-        assert not await read()
-    await store.upsert([doc("x", row_id="x")])
-    await other.drop_collection()
-    await store.upsert([doc("y", row_id="y")])
-    assert [each.id async for each in store.documents()] == ["y"]
-
-
-async def test_a_long_change_of_metadata_ends_where_the_collection_takes_no_more_writes(
-    manager: PostgresConnectionManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = store_on(manager)
-    await store.upsert(rows(3, 4)[0])
-    monkeypatch.setattr(pgvector_engine, "PAGE", 1)
-    monkeypatch.setattr(pgvector_engine, "_LOOK_AGAIN", 0.0)
-    other, update_sources = store_on(manager), pgvector_sql.update_sources
-    closed: list[asyncio.Task[Any]] = []
-
-    def close(table: VectorTable) -> str:
-        if not closed:
-            change = other.engine.amend(lambda each: replace(each, moving_to="another"))
-            closed.append(asyncio.ensure_future(change))
-        return update_sources(table)
-
-    monkeypatch.setattr(pgvector_sql, "update_sources", close)
-    original = PgVectorSession._write
-
-    async def until_closed(self: PgVectorSession, work: Any) -> Any:
-        done = await original(self, work)
-        if self is store.engine:
-            await asyncio.gather(*closed)
-        return done
-
-    monkeypatch.setattr(PgVectorSession, "_write", until_closed)
-    with pytest.raises(EmbeddingMismatchError, match="takes no writes"):
-        await store.update_metadata_where({}, {"changed": True}, everything=True)
-    assert await store.count({"changed": True}) == 1
-
-
 @pytest.fixture
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
     """An index from 500 rows on."""
@@ -292,6 +218,40 @@ async def test_a_filter_that_one_in_a_hundred_meets_still_finds_k(
 
 
 @pytest.mark.usefixtures("early")
+async def test_a_text_of_many_words_does_not_keep_others_from_being_found_by_words(
+    manager: PostgresConnectionManager,
+) -> None:
+    store, words = store_on(manager), " ".join(hex(number * 7919**3) for number in range(120_000))
+    await store.upsert([doc(words, row_id="long"), doc("a fish", row_id="short")])
+    assert [found.id for found in await store.engine.matching_text("fish 0x0", 5, to_predicate(None))] == [
+        "long",
+        "short",
+    ]
+    await store.upsert([doc(words + " x", row_id="other")])
+    assert len(await store.search_hybrid("fish", k=3)) == 3
+
+
+@pytest.mark.usefixtures("early")
+@pytest.mark.parametrize("criteria", [{"$or": [{"n": 3}, {"bucket": 4}]}, {"n": {"$gte": 5}}, {"n": {"$lt": 590}}])
+async def test_of_a_filter_with_alternatives_each_counts_only_with_what_stands_beside_it(
+    manager: PostgresConnectionManager, monkeypatch: pytest.MonkeyPatch, criteria: dict[str, Any]
+) -> None:
+    """More pages than one, words, changes by id, and few that are not left to the index."""
+    monkeypatch.setattr(pgvector_engine, "PAGE", 5)
+    store = store_on(manager)
+    documents, vectors = rows(600, 4)
+    await store.add_vectors(documents, vectors)
+    want = {each.id for each in documents if matches(to_predicate(criteria), each.metadata)}
+    found = await first(store.documents(criteria), 601)
+    assert len(found) == len(want)
+    assert {each.id for each in found} == want
+    near = await store.search_by_vector(vectors[0], 600, criteria)
+    assert sorted(str(each.id) for each, _ in near) == sorted(want)
+    with_word = await store.engine.matching_text("3", 600, to_predicate(criteria))
+    assert {each.id for each in with_word} == want & {"3"}
+    assert await store.update_metadata_where(criteria, {"seen": True}) == len(want)
+
+
 async def test_ivfflat_on_request(manager: PostgresConnectionManager) -> None:
     store = store_on(manager, 8, distance=Distance.L2, recall=0.9)
     documents, vectors = rows(400, 8)

@@ -15,7 +15,8 @@ _SHOWN: Final = "id, document_id, content, source, embedded_at"
 _ALL: Final = ", ".join(COLUMNS)
 _STAGING: Final = "manystore_staging"
 _AT_CONFLICT: Final = "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])
-TEXT: Final = "to_tsvector('simple', content)"
+TEXT: Final = "to_tsvector('simple', left(content, 200000))"
+"""A tsvector has 1 MB. Without a limit a text with more words is refused, or fails each search where it was before."""
 _WORDS: Final = "replace(plainto_tsquery('simple', {0})::text, ' & ', ' | ')::tsquery"
 """Any of the words, by their spelling."""
 
