@@ -10,7 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ...core.errors import AppError, ConfigurationError, OutcomeUnknownError
+from ...core.errors import (
+    AppError,
+    ConfigurationError,
+    DimensionMismatchError,
+    EmbeddingMismatchError,
+    OutcomeUnknownError,
+)
 from ...core.utils.logger import get_logger
 from ..models.values import utc_now
 from ..query import ALL
@@ -200,13 +206,25 @@ class _Reembedding:
 
     async def _check_unchanged(self, closed: CollectionContract | None) -> None:
         if closed is None or await self.old.contract() != closed:
-            raise OutcomeUnknownError(
-                f"the collection {self.old.collection!r} was changed by somebody else while it was re-embedded: "
-                "if another re-embedding is under way, let it end, and run this one again"
-            )
+            raise self._overtaken()
+
+    def _overtaken(self) -> OutcomeUnknownError:
+        return OutcomeUnknownError(
+            f"the collection {self.old.collection!r} was changed by somebody else while it was re-embedded: "
+            "if another re-embedding is under way, let it end, and run this one again"
+        )
 
     async def _catch_up(self, phase: str) -> int:
         """Have the new collection as the old one is; return how many rows that took. Reads both from end to end."""
+        try:
+            return await self._brought(phase)
+        except (DimensionMismatchError, EmbeddingMismatchError) as error:
+            there = await self.staged.contract()
+            if there is not None and not _alike(there, self.target):
+                raise self._overtaken() from error
+            raise
+
+    async def _brought(self, phase: str) -> int:
         total, seen, changed = await self.old.count(ALL), 0, 0
         waiting: list[Found] = []
         self._report(phase, 0, total)
