@@ -21,6 +21,7 @@ from app.core.errors import (
 )
 from app.db import DataLayer
 from app.db.query import to_predicate
+from app.db.query.evaluate import matches
 from app.db.vector import pgvector_engine, pgvector_sql, pgvector_write
 from app.db.vector.embeddings.model import EmbeddingModel
 from app.db.vector.pgvector import PgVectorStore
@@ -51,6 +52,16 @@ def store_on(manager: PostgresConnectionManager, size: int = 4, **options: Any) 
 def rows(number: int, dimension: int, *, seed: int = 1) -> tuple[list[Document], np.ndarray[Any, np.dtype[np.float32]]]:
     vectors = np.random.default_rng(seed).standard_normal((number, dimension)).astype(np.float32)
     return [doc(f"text {n}", {"n": n, "bucket": n % 100}, str(n)) for n in range(number)], vectors
+
+
+async def first(documents: AsyncIterator[Document], most: int) -> list[Document]:
+    """Of what may never end."""
+    found: list[Document] = []
+    async for document in documents:
+        found.append(document)
+        if len(found) == most:
+            break
+    return found
 
 
 async def plan(manager: PostgresConnectionManager, sql: str, parameters: tuple[Any, ...]) -> str:
@@ -207,6 +218,40 @@ async def test_a_filter_that_one_in_a_hundred_meets_still_finds_k(
 
 
 @pytest.mark.usefixtures("early")
+async def test_a_text_of_many_words_does_not_keep_others_from_being_found_by_words(
+    manager: PostgresConnectionManager,
+) -> None:
+    store, words = store_on(manager), " ".join(hex(number * 7919**3) for number in range(120_000))
+    await store.upsert([doc(words, row_id="long"), doc("a fish", row_id="short")])
+    assert [found.id for found in await store.engine.matching_text("fish 0x0", 5, to_predicate(None))] == [
+        "long",
+        "short",
+    ]
+    await store.upsert([doc(words + " x", row_id="other")])
+    assert len(await store.search_hybrid("fish", k=3)) == 3
+
+
+@pytest.mark.usefixtures("early")
+@pytest.mark.parametrize("criteria", [{"$or": [{"n": 3}, {"bucket": 4}]}, {"n": {"$gte": 5}}, {"n": {"$lt": 590}}])
+async def test_of_a_filter_with_alternatives_each_counts_only_with_what_stands_beside_it(
+    manager: PostgresConnectionManager, monkeypatch: pytest.MonkeyPatch, criteria: dict[str, Any]
+) -> None:
+    """More pages than one, words, changes by id, and few that are not left to the index."""
+    monkeypatch.setattr(pgvector_engine, "PAGE", 5)
+    store = store_on(manager)
+    documents, vectors = rows(600, 4)
+    await store.add_vectors(documents, vectors)
+    want = {each.id for each in documents if matches(to_predicate(criteria), each.metadata)}
+    found = await first(store.documents(criteria), 601)
+    assert len(found) == len(want)
+    assert {each.id for each in found} == want
+    near = await store.search_by_vector(vectors[0], 600, criteria)
+    assert sorted(str(each.id) for each, _ in near) == sorted(want)
+    with_word = await store.engine.matching_text("3", 600, to_predicate(criteria))
+    assert {each.id for each in with_word} == want & {"3"}
+    assert await store.update_metadata_where(criteria, {"seen": True}) == len(want)
+
+
 async def test_ivfflat_on_request(manager: PostgresConnectionManager) -> None:
     store = store_on(manager, 8, distance=Distance.L2, recall=0.9)
     documents, vectors = rows(400, 8)

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from app.config.settings import PostgresSettings
 from app.connections.postgres import PostgresConnectionManager
+from app.core.errors import UnsupportedOperationError
 from app.db.vector import pgvector_engine, pgvector_index
 from app.db.vector.embeddings.model import EmbeddingModel
 from app.db.vector.pgvector import PgVectorStore
@@ -91,3 +92,16 @@ async def test_writers_that_have_begun_are_waited_for(manager: PostgresConnectio
         await connection.commit()
     assert (await work).rows == 1
     assert await PgVectorStore(manager, newer()).count() == 1
+
+
+async def test_one_that_the_database_refuses_leaves_the_old_one_writable(manager: PostgresConnectionManager) -> None:
+    store = PgVectorStore(manager, EmbeddingModel.of(Planned()))
+    await store.upsert([doc("one", row_id="1")])
+    await manager.execute_command("CREATE VIEW texts AS SELECT content FROM documents")
+    with pytest.raises(UnsupportedOperationError, match="a view"):
+        await reembed(store, newer(), settles=0)
+    await store.engine.open()
+    await store.upsert([doc("two", row_id="2")])
+    await manager.execute_command("DROP VIEW texts")
+    report = await reembed(store, newer(), settles=0)
+    assert (report.rows, report.embedded) == (2, 1)

@@ -9,10 +9,11 @@ import pytest
 
 from app.core.constants import Distance
 from app.core.errors import AppError, ConfigurationError, EmbeddingMismatchError
+from app.db.models.values import utc_now
 from app.db.query import ALL
 from app.db.vector import chroma_engine, pgvector_engine, qdrant_server_access
 from app.db.vector import reembed as module
-from app.db.vector.comparison import content_hash
+from app.db.vector.comparison import content_hash, row_from
 from app.db.vector.contract import CollectionContract, staged_name
 from app.db.vector.embeddings.model import EmbeddingModel
 from app.db.vector.reembed import Estimate, estimate, reembed
@@ -277,6 +278,25 @@ async def test_somebody_else_is_noticed(store: CollectionVectorStore) -> None:
     known = await store.engine.contract()
     assert known is not None
     assert (known.provider, known.moving_to) == ("Planned", "Third/third")
+
+
+async def test_one_that_is_under_way_is_told_that_another_has_begun(
+    store: CollectionVectorStore,
+) -> None:
+    await fill(store)
+    third = Newer(size=5)
+    third.model = "third"
+
+    async def begin_another(_: int) -> None:
+        rows = [row_from(each) async for page in store.engine.pages(ALL) for each in page]
+        vectors = await model(third).array([each.text for each in rows])
+        await store.engine_on(staged_name(store.collection), asked).upsert(rows, vectors, utc_now().isoformat())
+
+    async def asked(_: int | None) -> CollectionContract:
+        return CollectionContract("Newer", "third", 5, Distance.COSINE, replaces=store.collection)
+
+    with pytest.raises(AppError, match="if another re-embedding is under way"):
+        await reembed(store, model(Newer(begin_another)), settles=0)
 
 
 async def test_a_distance_can_change(store: CollectionVectorStore, place: Place) -> None:

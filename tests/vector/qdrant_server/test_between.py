@@ -95,6 +95,17 @@ async def test_a_collection_that_another_dropped_is_absent_and_made_anew(
     assert await rows(store) == {"y": "y"}
 
 
+async def test_words_are_indexed_anew_in_a_collection_that_another_made_anew(
+    store: QdrantVectorStore, other: QdrantVectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.upsert([doc("x y", row_id="x")])
+    assert await store.search_hybrid("x")
+    await other.drop_collection()
+    await other.upsert([doc("x y z", row_id="z")])
+    monkeypatch.setattr(qdrant_server_access, "_LOOK_AGAIN", 0.0)
+    assert [each.id for each, _ in await store.search_hybrid("x")] == ["z"]
+
+
 async def test_another_contract_is_seen_within_a_second_by_readers_and_at_once_by_writers(
     store: QdrantVectorStore, other: QdrantVectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,8 +27,8 @@ from .pgvector_rows import (
     vector_array,
     vector_parameter,
 )
-from .pgvector_session import PgVectorSession
-from .pgvector_table import VectorTable, check_collection_name
+from .pgvector_session import PgVectorSession, again
+from .pgvector_table import TableReplacedError, VectorTable, check_collection_name
 from .pgvector_write import distinct, store
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class PgVectorEngine(PgVectorSession):
         """Make the collection unless it is there, and check its contract."""
         await self._found_or_made(dimension)
 
+    @again
     async def upsert(self, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str) -> None:
         rows, vectors = distinct(rows, vectors)
         for start in range(0, len(rows), _BLOCK):
@@ -94,6 +95,7 @@ class PgVectorEngine(PgVectorSession):
         if len(rows):
             await self._count_in(len(rows), table)
 
+    @again
     async def replace(
         self,
         document_id: str,
@@ -119,12 +121,21 @@ class PgVectorEngine(PgVectorSession):
         await self._count_in(len(rows), table)
         return done
 
+    @again
     async def re_embed(self, texts: Mapping[str, str], vectors: "NDArray[np.float32]", embedded_at: str) -> list[str]:
         table = await self._found_or_made(vectors.shape[1])
         new = vector_array(vectors, half=table.half, oid=table.oid)
         given = (text_array(list(texts)), text_array(list(texts.values())), new, embedded_at)
-        return [row[0] for row in await self._write(lambda connection: fetch(connection, sql.re_embed(table), given))]
 
+        async def work(connection: Connection) -> list[str]:
+            done = await fetch(connection, sql.re_embed(table), given)
+            if not done and not await fetch(connection, sql.same(table), ()):
+                raise TableReplacedError(f"{self.collection}: another table has taken its place")
+            return [row[0] for row in done]
+
+        return await self._write(work)
+
+    @again
     async def nearest(
         self, vector: "NDArray[np.float32]", k: int, predicate: Predicate, *, vectors: bool = False
     ) -> list[Found]:
@@ -150,12 +161,14 @@ class PgVectorEngine(PgVectorSession):
         rows.sort(key=distance_of)  # an IVFFlat index gives them in nearly their order
         return [self._row(table, row) for row in rows]
 
+    @again
     async def matching_text(self, text: str, k: int, predicate: Predicate) -> list[Found]:
         table = await self._with_words()
         if table is None:
             return []
         return [found(row, row[5]) for row in await self._fetch(sql.matching_text(table), predicate, text, k)]
 
+    @again
     async def hybrid(
         self, vector: "NDArray[np.float32]", text: str, k: int, predicate: Predicate, *, candidates: int
     ) -> list[Found]:
@@ -169,6 +182,7 @@ class PgVectorEngine(PgVectorSession):
         await self._still(table)
         return [found(row, row[5]) for row in rows]
 
+    @again
     async def retrieve(self, ids: Sequence[str], *, vectors: bool = False) -> list[Found]:
         table = await self._found()
         if table is None:
@@ -187,13 +201,19 @@ class PgVectorEngine(PgVectorSession):
         last: str | None = None
         rest = () if document_id is None else (document_id,)
         while True:
-            rows = await self._fetch(text, predicate, last, PAGE, *rest)
+            try:
+                rows = await self._fetch(text, predicate, last, PAGE, *rest)
+            except TableReplacedError:
+                if await self._found(again=True) is None:
+                    return
+                continue
             if rows:
                 last = rows[-1][0]
                 yield [self._row(table, row) for row in rows]
             if len(rows) < PAGE:
                 return
 
+    @again
     async def count(self, predicate: Predicate) -> int:
         table = await self._found()
         if table is None:
@@ -210,6 +230,7 @@ class PgVectorEngine(PgVectorSession):
     async def delete_document(self, document_id: str) -> int:
         return await self._delete(sql.delete_document, ALL, document_id)
 
+    @again
     async def update_metadata(self, predicate: Predicate, changes: Mapping[str, Any]) -> int:
         """In blocks, each read under lock and written in one transaction: JSON text keeps the order of its keys."""
         table = await self._found(write=True)
@@ -226,6 +247,7 @@ class PgVectorEngine(PgVectorSession):
 
         total = 0
         for start in range(0, len(keys), PAGE):
+            await self._found(write=True)  # of many it may be about to be replaced by now
             total += await self._write(lambda connection, p=keys[start : start + PAGE]: work(connection, p))  # type: ignore[misc]
         return total
 
@@ -262,6 +284,7 @@ class PgVectorEngine(PgVectorSession):
         if table is not None:
             self._index = await self._long(lambda connection: build_index(connection, table, kind=kind, lists=lists))
 
+    @again
     async def _delete(self, text: Callable[[VectorTable], str], predicate: Predicate, *given: Any) -> int:
         table = await self._found(write=True)
         if table is None:

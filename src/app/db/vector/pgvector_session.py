@@ -1,8 +1,9 @@
 """How a collection's statements run on PostgreSQL: on a connection of the pool, with what a session has to be told."""
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
 
@@ -10,17 +11,36 @@ from ...connections._postgres_connection import Connection as OurConnection
 from ...connections._postgres_exchange import Exchanges, fetch
 from ...connections.postgres import PostgresConnectionManager
 from ...core.constants import Distance
-from ...core.errors import AppError, StoreUnavailableError
+from ...core.errors import AppError, StoreUnavailableError, UnsupportedOperationError
 from ..backends._postgres_errors import quiet, translated
 from ..query import Predicate
 from .engine import Asked, VectorEngine
 from .pgvector_rows import Binary, BinaryDumper
+from .pgvector_table import TableReplacedError
 from .pgvector_where import Wheres
 
 Connection = psycopg.AsyncConnection[Any]
 R = TypeVar("R")
+P = ParamSpec("P")
+SessionT = TypeVar("SessionT", bound="PgVectorSession")
 
 _BUILD_TIMEOUT: Final = 3_600.0
+
+
+def again(
+    method: Callable[Concatenate[SessionT, P], Awaitable[R]],
+) -> Callable[Concatenate[SessionT, P], Coroutine[Any, Any, R]]:
+    """Have it done a second time where the collection was dropped or made anew since it was looked at."""
+
+    @wraps(method)
+    async def twice(self: SessionT, /, *given: P.args, **options: P.kwargs) -> R:
+        try:
+            return await method(self, *given, **options)
+        except TableReplacedError:
+            self._forget()
+            return await method(self, *given, **options)
+
+    return twice
 
 
 class PgVectorSession(VectorEngine):
@@ -88,4 +108,11 @@ class PgVectorSession(VectorEngine):
                 f"{self.collection}: this PostgreSQL server has no pgvector ({type(error).__name__}): install the "
                 "extension `vector` there, version 0.8 or later"
             )
+        if isinstance(error, psycopg.errors.DependentObjectsStillExist):
+            return UnsupportedOperationError(
+                f"{self.collection}: something else in the database depends on the table, such as a view or a foreign "
+                "key: drop that before, and make it anew afterwards"
+            )
+        if isinstance(error, psycopg.errors.UndefinedTable):
+            return TableReplacedError(f"{self.collection}: the table was dropped while it was in use")
         return translated(self.collection, {f"{self.collection}_pkey": ("id",)}, error)

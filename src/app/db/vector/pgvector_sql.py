@@ -6,6 +6,7 @@ are `$1`, `$2`, ….
 
 from typing import Final
 
+from ..backends._postgres_dialect import literal
 from .fusion import RANK_CONSTANT
 from .pgvector_rows import COLUMNS
 from .pgvector_table import VectorTable
@@ -14,7 +15,8 @@ _SHOWN: Final = "id, document_id, content, source, embedded_at"
 _ALL: Final = ", ".join(COLUMNS)
 _STAGING: Final = "manystore_staging"
 _AT_CONFLICT: Final = "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])
-TEXT: Final = "to_tsvector('simple', content)"
+TEXT: Final = "to_tsvector('simple', left(content, 200000))"
+"""A tsvector has 1 MB. Without a limit a text with more words is refused, or fails each search where it was before."""
 _WORDS: Final = "replace(plainto_tsquery('simple', {0})::text, ' & ', ' | ')::tsquery"
 """Any of the words, by their spelling."""
 
@@ -130,7 +132,7 @@ def re_embed(table: VectorTable) -> str:
     return (
         f"UPDATE {table.quoted} t SET embedding = new.embedding, embedded_at = $4::timestamptz "
         f"FROM unnest($1::text[], $2::text[], $3::{table.type}[]) AS new(id, content, embedding) "
-        "WHERE t.id = new.id AND t.content = new.content RETURNING t.id"
+        f"WHERE t.id = new.id AND t.content = new.content AND {_same(table)} RETURNING t.id"
     )
 
 
@@ -138,10 +140,16 @@ def any_row(table: VectorTable) -> str:
     return f"SELECT 1 FROM {table.quoted} LIMIT 1"
 
 
+def same(table: VectorTable) -> str:
+    """A row where the name is still that of the table that was found."""
+    return f"SELECT 1 WHERE {_same(table)}"
+
+
 def upsert_arrays(table: VectorTable) -> str:
     return (
         f"INSERT INTO {table.quoted} ({_ALL}) SELECT * FROM unnest("
-        f"$1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::{table.type}[]) {_AT_CONFLICT}"
+        f"$1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::{table.type}[]) "
+        f"WHERE {_same(table)} {_AT_CONFLICT}"
     )
 
 
@@ -177,6 +185,10 @@ def sample(table: VectorTable, pairs: int) -> str:
 def nearest_ids(table: VectorTable, number: int, *, exact: bool) -> str:
     order = f"(embedding {table.operator} %s::{table.type})"
     return f"SELECT id FROM {table.quoted} ORDER BY {order}{' + 0' if exact else ''} LIMIT {number}"
+
+
+def _same(table: VectorTable) -> str:
+    return f"to_regclass({literal(table.quoted)}) = {table.relation}::oid"
 
 
 def _with(vectors: bool) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import psycopg
 
 from ...core.constants import Distance
-from ...core.errors import ConfigurationError, StoreUnavailableError, UnsupportedOperationError
+from ...core.errors import ConfigurationError, MigrationError, StoreUnavailableError, UnsupportedOperationError
 from ...core.utils.logger import get_logger
 from ..backends._postgres_dialect import literal
 from .contract import CollectionContract
@@ -32,6 +32,10 @@ _OPERATORS: Final = {
 }
 
 
+class TableReplacedError(MigrationError):
+    """The table is gone, or another has its name; nothing was written."""
+
+
 def check_collection_name(name: str) -> str:
     """Return the name if a table and its indexes can be called so; ConfigurationError otherwise."""
     if not _NAME.fullmatch(str(name)):
@@ -51,6 +55,8 @@ class VectorTable:
     """Where the extension is, which need not be on the search path."""
     oid: int = 0
     """Of the vectors' type in this database."""
+    relation: int = 0
+    """Of the table itself: another one of its name has another."""
 
     @property
     def half(self) -> bool:
@@ -98,7 +104,7 @@ class VectorTable:
     async def find(cls, connection: Connection, name: str) -> Self | None:
         """The collection, by the comment on its table; None where there is no table of that name."""
         cursor = await connection.execute(
-            "SELECT obj_description(c.oid, 'pg_class'), coalesce(t.oid, 0), coalesce(e.nspname, '') "
+            "SELECT obj_description(c.oid, 'pg_class'), coalesce(t.oid, 0), coalesce(e.nspname, ''), c.oid "
             "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema() "
             "LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'embedding' AND NOT a.attisdropped "
             "LEFT JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_namespace e ON e.oid = t.typnamespace "
@@ -115,7 +121,7 @@ class VectorTable:
                 f"the table {name} is no collection of vectors (its comment does not say how it was made): "
                 "give the vector store another `collection`"
             ) from error
-        return cls(name, contract, str(row[2]), int(row[1]))
+        return cls(name, contract, str(row[2]), int(row[1]), int(row[3]))
 
     @classmethod
     async def make(cls, connection: Connection, name: str, contract: CollectionContract) -> Self:

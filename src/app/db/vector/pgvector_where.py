@@ -48,7 +48,7 @@ def _compile(template: str, predicate: Predicate, rest: int) -> Statement:
     bind = Binder()
     where = compiled(_condition(predicate, bind), bind, _DIALECT)
     places = [f"${len(where.binds) + number}" for number in range(1, rest + 1)]
-    return replace(where, sql=template.format(*places, where=where.sql))
+    return replace(where, sql=template.format(*places, where=f"({where.sql})"))  # it may be an OR
 
 
 def _condition(predicate: Predicate, bind: Binder) -> Condition:

@@ -9,7 +9,7 @@ from ...connections._postgres_exchange import execute, fetch
 from . import pgvector_sql as sql
 from .payload import Row
 from .pgvector_rows import arrays, copy_blocks
-from .pgvector_table import VectorTable
+from .pgvector_table import TableReplacedError, VectorTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,14 +24,20 @@ _FEW: Final = 200
 async def store(
     connection: Connection, table: VectorTable, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str
 ) -> None:
-    """Rows of different ids, all or none; in the place of those with the same id."""
+    """Rows of different ids, all or none; in the place of those with the same id. TableReplacedError, with nothing
+    written, where the table is no longer the one that was found.
+    """
     if len(rows) <= _FEW:
         given: tuple[Any, ...] = tuple(arrays(rows, vectors, embedded_at, half=table.half, oid=table.oid))
-        await execute(connection, sql.upsert_arrays(table), given)
+        if rows and not await execute(connection, sql.upsert_arrays(table), given):
+            raise TableReplacedError(f"{table.name}: another table has taken its place")
         return
     async with connection.transaction():
         # Into the table itself where it is empty: half the work. What another writes meanwhile is a conflict then.
-        if not await fetch(connection, sql.any_row(table), ()):
+        empty = not await fetch(connection, sql.any_row(table), ())
+        if not await fetch(connection, sql.same(table), ()):  # which the look has locked
+            raise TableReplacedError(f"{table.name}: another table has taken its place")
+        if empty:
             try:
                 async with connection.transaction():
                     await _copy(connection, sql.copy(table), table, rows, vectors, embedded_at)

@@ -36,6 +36,8 @@ class CollectionAccess:
         self._name = name
         self._asked = asked
         self._there: ServerCollection | None = None
+        self._worded: ServerCollection | None = None
+        """What was found, when its words were indexed after that."""
         self._looked = 0.0
         self._writing: set[object] = set()
 
@@ -133,13 +135,13 @@ class CollectionAccess:
                     await self._collections.index(there, field, kind)
 
     async def index_words(self, there: ServerCollection) -> None:
-        """On the first search by words; from then on the server keeps it."""
-        if "text" in there.indexed | self._tried:
+        """On the first search by words; from then on the server keeps it, until the collection is made anew."""
+        if "text" in there.indexed or self._worded is there:
             return
         await self._collections.needs_words()
         kind = models.TextIndexParams(type=models.TextIndexType.TEXT, lowercase=True, ascii_folding=True, scoring=True)
         await self._collections.index(there, "text", kind)
-        self._tried.add("text")
+        self._worded = there
 
     async def _to_write(self, dimension: int | None, *, make: bool) -> ServerCollection | None:
         asked = await self._asked(dimension)

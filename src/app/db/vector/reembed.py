@@ -10,7 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ...core.errors import ConfigurationError, OutcomeUnknownError
+from ...core.errors import (
+    AppError,
+    ConfigurationError,
+    DimensionMismatchError,
+    EmbeddingMismatchError,
+    OutcomeUnknownError,
+)
 from ...core.utils.logger import get_logger
 from ..models.values import utc_now
 from ..query import ALL
@@ -179,23 +185,46 @@ class _Reembedding:
             made = await self.staged.amend(lambda each: replace(each, chunker=closed.chunker if closed else None))
             await self._check_unchanged(closed)
         except BaseException:
-            await self.old.amend(lambda each: _open(each) if each == closed else each)
+            await self._reopen(closed)
             raise
-        if made is None:
-            await self.old.drop()  # it is empty, and the next write makes it anew
-        else:
-            await self.old.replace_by(self.staged.collection)
+        try:
+            if made is None:
+                await self.old.drop()  # it is empty, and the next write makes it anew
+            else:
+                await self.old.replace_by(self.staged.collection)
+        except OutcomeUnknownError:
+            raise  # it may be done yet, and what is written to the old one until then would be lost
+        except AppError:
+            there = await self.staged.contract()
+            if there is None or not there.ready:
+                await self._reopen(closed)
+            raise
         logger.info("re-embedded the collection %s with %s", self.old.collection, self.target.embedding)
+
+    async def _reopen(self, closed: CollectionContract | None) -> None:
+        await self.old.amend(lambda each: _open(each) if each == closed else each)
 
     async def _check_unchanged(self, closed: CollectionContract | None) -> None:
         if closed is None or await self.old.contract() != closed:
-            raise OutcomeUnknownError(
-                f"the collection {self.old.collection!r} was changed by somebody else while it was re-embedded: "
-                "if another re-embedding is under way, let it end, and run this one again"
-            )
+            raise self._overtaken()
+
+    def _overtaken(self) -> OutcomeUnknownError:
+        return OutcomeUnknownError(
+            f"the collection {self.old.collection!r} was changed by somebody else while it was re-embedded: "
+            "if another re-embedding is under way, let it end, and run this one again"
+        )
 
     async def _catch_up(self, phase: str) -> int:
         """Have the new collection as the old one is; return how many rows that took. Reads both from end to end."""
+        try:
+            return await self._brought(phase)
+        except (DimensionMismatchError, EmbeddingMismatchError) as error:
+            there = await self.staged.contract()
+            if there is not None and not _alike(there, self.target):
+                raise self._overtaken() from error
+            raise
+
+    async def _brought(self, phase: str) -> int:
         total, seen, changed = await self.old.count(ALL), 0, 0
         waiting: list[Found] = []
         self._report(phase, 0, total)
