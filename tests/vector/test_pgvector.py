@@ -241,7 +241,7 @@ async def test_of_a_filter_with_alternatives_each_counts_only_with_what_stands_b
     store = store_on(manager)
     documents, vectors = rows(600, 4)
     await store.add_vectors(documents, vectors)
-    want = {each.id for each in documents if matches(to_predicate(criteria), each.metadata)}
+    want = {str(each.id) for each in documents if matches(to_predicate(criteria), each.metadata)}
     found = await first(store.documents(criteria), 601)
     assert len(found) == len(want)
     assert {each.id for each in found} == want
