@@ -149,19 +149,19 @@ class QdrantCollection:
             self._collections.wrote(self._name, len(part))
         return total
 
-    def search(self, vector: list[float], k: int, condition: engine.Filter, *, vectors: bool) -> list[Found]:
+    def search(self, vector: list[float], k: int, condition: engine.Filter | None, *, vectors: bool) -> list[Found]:
         request = engine.SearchRequest(
             engine.Query.Nearest(vector), k, filter=condition, with_payload=_SHOWN, with_vector=vectors
         )
         return [_found(point, point.score) for point in self._shard.search(request)]
 
-    def matching_text(self, text: str, k: int, condition: engine.Filter) -> list[Found]:
+    def matching_text(self, text: str, k: int, condition: engine.Filter | None) -> list[Found]:
         self._index_text()
         request = engine.QueryRequest(k, query=engine.TextQuery("text", text), filter=condition, with_payload=_SHOWN)
         return [_found(point, point.score) for point in self._shard.query(request)]
 
     def hybrid(
-        self, vector: list[float], text: str, k: int, condition: engine.Filter, *, candidates: int
+        self, vector: list[float], text: str, k: int, condition: engine.Filter | None, *, candidates: int
     ) -> list[Found]:
         self._index_text()
         stages = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...connections._qdrant_embedded import Collections, check_collection_name
 from ...connections.qdrant import QdrantConnectionManager
 from ...core.constants import Distance
-from ..query import Predicate
+from ..query import ALL, Predicate
 from ..query.evaluate import matches
 from .contract import CollectionContract
 from .engine import Asked, Found, VectorEngine, check_dimension
@@ -64,7 +64,7 @@ class QdrantEdgeEngine(VectorEngine):
     ) -> list[Found]:
         asked = vector.tolist()
 
-        def search(collection: QdrantCollection, condition: Condition) -> list[Found]:
+        def search(collection: QdrantCollection, condition: Condition | None) -> list[Found]:
             check_dimension(self.collection, collection.dimension, vector)
             return collection.search(asked, k, condition, vectors=vectors)
 
@@ -78,7 +78,7 @@ class QdrantEdgeEngine(VectorEngine):
     ) -> list[Found]:
         asked = vector.tolist()
 
-        def search(collection: QdrantCollection, condition: Condition) -> list[Found]:
+        def search(collection: QdrantCollection, condition: Condition | None) -> list[Found]:
             check_dimension(self.collection, collection.dimension, vector)
             return collection.hybrid(asked, text, k, condition, candidates=candidates)
 
@@ -162,11 +162,11 @@ class QdrantEdgeEngine(VectorEngine):
         await engine.write(job)
 
     async def _search(
-        self, predicate: Predicate, search: Callable[[QdrantCollection, Condition], list[Found]]
+        self, predicate: Predicate, search: Callable[[QdrantCollection, Condition | None], list[Found]]
     ) -> list[Found]:
         """Search within what meets the predicate; where the engine cannot say it, within the rows that do."""
         compiled = compile_filter(predicate)
-        condition = compiled.condition
+        condition = None if predicate == ALL else compiled.condition  # one that all meet is asked of each row
         if not compiled.exact:
             points = {point_id(found.id) async for page in self._matching(predicate, compiled) for found in page}
             if not points:
