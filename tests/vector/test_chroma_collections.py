@@ -10,7 +10,9 @@ import pytest
 from app.connections._chroma_embedded import ChromaEngine
 from app.core.errors import ConfigurationError, OutcomeUnknownError, StoreUnavailableError
 from app.db.vector import chroma_catalog
-from app.db.vector.chroma_steps import Call, Steps, take
+from app.db.vector.chroma_collection import ChromaCollection
+from app.db.vector.chroma_filter import Where
+from app.db.vector.chroma_steps import Call, Steps, chroma_errors, take
 from app.db.vector.contract import CollectionContract, staged_name
 from app.db.vector.payload import to_row
 
@@ -33,6 +35,23 @@ async def names(place: Place) -> list[str]:
 
 async def ids(store: Any) -> set[str]:
     return {str(document.id) async for document in store.documents()}
+
+
+async def test_who_reads_in_the_middle_of_a_drop_looks_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server has deleted a part of the collection by then, and says so with an error of no class of its own."""
+    one, count = place.store(Planned()), ChromaCollection.count
+    await one.save_and_embed(None, [doc("t", row_id="old")])
+    asked: list[Where] = []
+
+    def half_gone(self: ChromaCollection, where: Where) -> Steps[int]:
+        asked.append(where)
+        if len(asked) == 1:
+            raise chroma_errors.InvalidArgumentError("Missing field: [Missing metadata segment]")
+        return count(self, where)
+
+    monkeypatch.setattr(ChromaCollection, "count", half_gone)
+    assert await one.count() == 1
+    assert len(asked) == 2
 
 
 async def test_many_that_write_first_make_one_collection(place: Place) -> None:

@@ -2,19 +2,26 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import psycopg
 import pytest
 from pydantic import SecretStr
 
 from app.config.settings import PostgresSettings
 from app.connections.postgres import PostgresConnectionManager
-from app.core.errors import UnsupportedOperationError
+from app.core.constants import Distance
+from app.core.errors import AppError, UnsupportedOperationError
+from app.db.models.values import utc_now
 from app.db.vector import pgvector_engine, pgvector_index
+from app.db.vector.contract import CollectionContract, staged_name
 from app.db.vector.embeddings.model import EmbeddingModel
+from app.db.vector.payload import to_row
 from app.db.vector.pgvector import PgVectorStore
+from app.db.vector.pgvector_engine import PgVectorEngine
 from app.db.vector.reembed import reembed
 
 from .planned import Planned, doc
@@ -105,3 +112,27 @@ async def test_one_that_the_database_refuses_leaves_the_old_one_writable(manager
     await manager.execute_command("DROP VIEW texts")
     report = await reembed(store, newer(), settles=0)
     assert (report.rows, report.embedded) == (2, 1)
+
+
+async def test_a_switch_that_stood_still_does_not_put_the_beginnings_of_another_in_place(
+    manager: PostgresConnectionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PgVectorStore(manager, EmbeddingModel.of(Planned()))
+    await store.upsert([doc("one", row_id="1"), doc("two", row_id="2")])
+    staged = store.engine_on(staged_name(store.collection), asked)
+    replace_by = PgVectorEngine.replace_by
+
+    async def after_another_began(self: PgVectorEngine, name: str) -> None:
+        await staged.drop()
+        await self.amend(lambda each: replace(each, moving_to=None))
+        await staged.upsert([to_row(doc("one", row_id="1"))], np.ones((1, 5), np.float32), utc_now().isoformat())
+        await replace_by(self, name)
+
+    monkeypatch.setattr(PgVectorEngine, "replace_by", after_another_began)
+    with pytest.raises(AppError, match="not replaced"):
+        await reembed(store, newer(), settles=0)
+    assert await store.count() == 2
+
+
+async def asked(_: int | None) -> CollectionContract:
+    return CollectionContract("Planned", "third", 5, Distance.COSINE, replaces="documents")

@@ -312,8 +312,11 @@ class ChromaVectorEngine(VectorEngine):
         def twice(client: Any) -> Steps[R]:
             try:
                 return (yield from steps(client))
-            except chroma_errors.NotFoundError:
-                # It was dropped, or another took its name, since it was found: by whatever process.
+            except chroma_errors.ChromaError as error:
+                # It was dropped, or another took its name, since it was found: by whatever process. A server tells who
+                # reads in the middle of that of a part that is missing.
+                if write and not isinstance(error, chroma_errors.NotFoundError):
+                    raise
                 catalog.forget(client, self.collection)
                 return (yield from steps(client))
 

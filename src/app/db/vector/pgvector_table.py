@@ -9,7 +9,13 @@ from typing import Any, Final, Self
 import psycopg
 
 from ...core.constants import Distance
-from ...core.errors import ConfigurationError, MigrationError, StoreUnavailableError, UnsupportedOperationError
+from ...core.errors import (
+    ConfigurationError,
+    MigrationError,
+    StoreUnavailableError,
+    TransactionError,
+    UnsupportedOperationError,
+)
 from ...core.utils.logger import get_logger
 from ..backends._postgres_dialect import literal
 from .contract import CollectionContract
@@ -173,6 +179,9 @@ class VectorTable:
             found = await cls.find(connection, staged)
             if found is None:
                 return  # it was done
+            old = await cls.find(connection, name)
+            if old is not None and old.contract.moving_to is None:
+                raise TransactionError(f"{name}: the collection was opened to writes again, and is not replaced")
             grants = await connection.execute(
                 "SELECT privilege_type, "
                 "CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END "
