@@ -1,7 +1,7 @@
 """A collection on PostgreSQL that another process drops, makes anew or closes while it is used."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -45,11 +45,12 @@ async def test_nothing_is_written_to_a_collection_that_another_made_anew_otherwi
     model = Planned()
     model.model = "another"
     other = PgVectorStore(manager, EmbeddingModel.of(model))
-    for write in (
+    writes: list[Callable[[], Awaitable[list[str]]]] = [
         lambda: store.upsert(documents),
         lambda: store.re_embed_document("z", documents),
         lambda: store.re_embed_document("z"),
-    ):
+    ]
+    for write in writes:
         await manager.execute_command("DROP TABLE documents")
         assert await store.count() == 0
         await store.upsert([doc("x", row_id="x")])
