@@ -219,9 +219,9 @@ def _embedded(collections: Any, name: str) -> dict[str, Any]:
 
 
 def _in_no_order(payload: dict[str, Any]) -> dict[str, Any]:
-    """Without the time, and with what a rename moves behind the others."""
+    """Without the time, and what is empty, and with what a rename moves behind the others."""
     read = {"metadata": json.loads(payload["metadata"]), "terms": sorted(payload["terms"])} if "at" in payload else {}
-    return {name: value for name, value in {**payload, **read}.items() if name != "at"}
+    return {name: value for name, value in {**payload, **read}.items() if name != "at" and value != {}}
 
 
 async def _served(manager: ConnectionManager[Any], name: str) -> dict[str, Any]:
