@@ -74,6 +74,14 @@ async def mongodb(wire: Wire) -> AsyncIterator[MongoDBConnectionManager]:
     await manager.close()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _garbage_of_other_files() -> None:
+    """What the tests of another file left open goes here, and not amid a test of this one, whose error it would be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def _own_garbage(request: pytest.FixtureRequest) -> Iterator[None]:
     """What pymongo leaves open, such as the socket of a refused connection, is let go of where it was made.
