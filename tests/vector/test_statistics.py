@@ -25,7 +25,7 @@ async def test_embedded_qdrant(tmp_path: Path) -> None:
         )
         [documents] = (await data.statistics("qdrant"))["qdrant"].collections
         assert (documents.name, documents.rows, documents.exact) == ("documents", 3, True)
-        assert {index.name: index.kind for index in documents.indexes} == {"doc": "keyword", "terms": "keyword"}
+        assert {index.name: index.kind for index in documents.indexes} == {"terms": "keyword"}
         assert documents.details["vectors"] == "256 cosine"
         assert documents.size_bytes
         await store.delete_by_document_id(ids[0])

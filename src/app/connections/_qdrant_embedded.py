@@ -42,6 +42,16 @@ def check_collection_name(name: str) -> str:
     return name
 
 
+class Kept:
+    """What the user of a collection keeps of it as long as it is open and its contract the same."""
+
+    def __init__(self) -> None:
+        self.indexed: set[str] = set()
+        """The fields that need no further thought."""
+        self.contract: Any = None
+        """Its contract, as the user reads it."""
+
+
 class Collections:
     """The collections of one directory: `<name>/shard` is the engine's, `<name>/contract.json` says how it was made.
 
@@ -55,7 +65,7 @@ class Collections:
         self._shards: dict[str, EdgeShard] = {}
         self._contracts: dict[str, dict[str, Any]] = {}
         self._unflushed: dict[str, int] = {}
-        self._indexed: dict[str, set[str]] = {}
+        self._kept: dict[str, Kept] = {}
 
     def names(self) -> list[str]:
         return sorted(
@@ -101,6 +111,7 @@ class Collections:
         """Put another contract in the place of a collection's own."""
         write_json(self._home(name) / _CONTRACT, dict(contract))
         self._contracts[name] = dict(contract)
+        self.kept(name).contract = None
 
     def wrote(self, name: str, points: int) -> None:
         """Count what was written, and now and then make the engine's log short again."""
@@ -110,9 +121,8 @@ class Collections:
             unflushed = 0
         self._unflushed[name] = unflushed
 
-    def indexed(self, name: str) -> set[str]:
-        """The fields of a collection that need no further thought, for its user to keep."""
-        return self._indexed.setdefault(name, set())
+    def kept(self, name: str) -> "Kept":
+        return self._kept.setdefault(name, Kept())
 
     def drop(self, name: str) -> bool:
         """Delete a collection with all it holds; False when there is none."""
@@ -178,7 +188,7 @@ class Collections:
             shard.close()
         self._contracts.pop(name, None)
         self._unflushed.pop(name, None)
-        self._indexed.pop(name, None)
+        self._kept.pop(name, None)
 
     def _home(self, name: str) -> Path:
         return self.path / check_collection_name(name)

@@ -220,7 +220,12 @@ def _embedded(collections: Any, name: str) -> dict[str, Any]:
 
 def _in_no_order(payload: dict[str, Any]) -> dict[str, Any]:
     """Without the time, and what is empty, and with what a rename moves behind the others."""
-    read = {"metadata": json.loads(payload["metadata"]), "terms": sorted(payload["terms"])} if "at" in payload else {}
+    read: dict[str, Any] = {}
+    if "at" in payload:
+        read = {"metadata": json.loads(payload["metadata"]), "terms": sorted(payload["terms"])}
+    elif "row" in payload:
+        *ids, metadata, _ = payload["row"]
+        read = {"row": [*ids, json.loads(metadata)], "terms": sorted(payload["terms"])}
     return {name: value for name, value in {**payload, **read}.items() if name != "at" and value != {}}
 
 

@@ -9,9 +9,8 @@ from qdrant_client import models
 
 from app.db import DataLayer
 from app.db.migrations.store import Found, Replacement
-from app.db.migrations.stores._qdrant_payload import is_row
 from app.db.vector.payload import make_row
-from app.db.vector.qdrant_payload import TERMS, number_payload
+from app.db.vector.qdrant_server_rows import stored_row, term_payload
 
 from .places import Place
 from .test_vector_stores import ROWS
@@ -96,14 +95,13 @@ async def test_qdrant_writes_only_what_is_still_as_it_was_read(place: Place, dat
 async def test_a_row_of_ours_on_a_server_keeps_its_terms_and_numbers(place: Place, data: DataLayer) -> None:
     def payload(metadata: dict[str, Any]) -> dict[str, Any]:
         row = make_row("a", "document", "tea", metadata)
-        numbers = number_payload(row.numbers)
-        terms = {TERMS: row.terms, **numbers}
+        terms = term_payload(row)
         return {"id": "a", "doc": "document", "text": "tea", "metadata": row.metadata, "at": "now", **terms}
 
     manager: Any = data.connection("qdrant")
     await place.seed(data, {})
     before = payload({"year": 2000, "city": "Paris"})
-    assert is_row(before)
+    assert stored_row(before)
     point = models.PointStruct(id=1, vector=[1.0] * 4, payload=before)
     await manager.write(lambda client: client.upsert("documents", [point]))
     place.write("001_years", 'self.convert_field("documents", "year", lambda year: str(year))')

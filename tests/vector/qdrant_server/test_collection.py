@@ -18,7 +18,7 @@ from app.core.errors import (
 from app.db.vector import qdrant_server_access
 from app.db.vector.contract import CollectionContract
 from app.db.vector.qdrant import QdrantVectorStore
-from app.db.vector.qdrant_payload import number_field
+from app.db.vector.qdrant_server_rows import number_field
 
 from ..planned import Planned, doc, store_on
 from ..qdrant_local import LocalManager, LocalServer

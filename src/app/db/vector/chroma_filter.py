@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ..query import Op, Predicate
-from .chroma_rows import DOCUMENT, number_key, ordered, split_term, text_key
+from .chroma_rows import DOCUMENT, number_key, ordered, text_key
+from .payload import EXACT_INTEGERS, element_term, equality_term
 from .term_filter import Conditions, compile_terms
 
 Where: TypeAlias = dict[str, Any] | bool
@@ -23,7 +24,6 @@ the engine's recursion ends the process somewhere above that.
 """
 
 _OPERATORS: Final = {Op.LT: "$lt", Op.LE: "$lte", Op.GT: "$gt", Op.GE: "$gte"}
-_EXACT_INTEGERS: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +64,28 @@ class _ChromaConditions(Conditions[Condition]):
     def none_of(self, part: Condition) -> Condition:
         return Condition(part.opposite, part.side)
 
-    def has(self, terms: Sequence[str]) -> Condition:
-        texts: dict[str, list[str]] = {}
-        numbers: dict[str, list[float]] = {}
-        parts: list[Condition] = []
-        for term in terms:
-            path, mark, rest = split_term(term)
-            if mark == "~":
-                parts.append(_among(term, [True]))
-            elif mark == "^":
-                parts.append(_kind(path, rest))
-            elif rest.startswith("n:"):
-                numbers.setdefault(path, []).append(float(rest.removeprefix("n:")))
+    def equal(self, path: str, values: Sequence[Any]) -> Condition:
+        """Numbers are kept as numbers, all else as the end of its term."""
+        texts: list[str] = []
+        numbers: list[float] = []
+        for term in filter(None, (equality_term(path, value) for value in values)):
+            kept = term[len(path) + 1 :]
+            if kept.startswith("n:"):
+                numbers.append(float(kept.removeprefix("n:")))
             else:
-                texts.setdefault(path, []).append(rest)
-        parts += [_among(text_key(path), values) for path, values in texts.items()]
-        parts += [_equal(path, values) for path, values in numbers.items()]
-        return self.any_of(parts)
+                texts.append(kept)
+        parts = [_among(text_key(path), texts)] if texts else []
+        return self.any_of([*parts, _equal(path, numbers)] if numbers else parts)
 
-    def begins(self, prefix: str) -> None:
-        del prefix
+    def element(self, path: str, value: Any) -> Condition:
+        term = element_term(path, value)
+        return self.any_of([]) if term is None else _among(term, [True])
+
+    def kinds(self, path: str, kinds: Sequence[str]) -> Condition:
+        return self.any_of([_kind(path, each) for each in kinds])
+
+    def begins(self, path: str, text: str) -> None:
+        del path, text
 
     def number(self, path: str, op: Op, value: float) -> Condition:
         return Condition(Side({number_key(path): {_OPERATORS[op]: ordered(value)}}), _ANY)
@@ -100,7 +102,7 @@ def _kind(path: str, kind: str) -> Condition:
 
 def _equal(path: str, values: Sequence[float]) -> Condition:
     same = _among(number_key(path), [ordered(value) for value in values])
-    if all(abs(value) < _EXACT_INTEGERS for value in values):
+    if all(abs(value) < EXACT_INTEGERS for value in values):
         return same
     return Condition(Side(same.side.where, exact=False), _ANY)  # integers that differ may have one float64
 

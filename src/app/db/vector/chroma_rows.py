@@ -46,18 +46,19 @@ def number_key(path: str) -> str:
 def row_metadata(row: Row, embedded_at: str) -> dict[str, Any]:
     kept: dict[str, Any] = {ROW: f'{{"at":{json.dumps(embedded_at)},"metadata":{row.metadata}}}'}
     kept[DOCUMENT] = row.document_id
-    for term in row.terms:
-        path, mark, rest = split_term(term)
+    own, _, numbers = row.terms()
+    for term in own:
+        path, mark, rest = _split(term)
         if mark == "~":
             kept[term] = True
-        elif mark == "=" and not rest.startswith("n:"):
+        elif mark == "=" and path not in numbers:
             kept[text_key(path)] = rest
-    for path, number in row.numbers.items():
+    for path, number in numbers.items():
         kept[number_key(path)] = ordered(number)
     return kept
 
 
-def split_term(term: str) -> tuple[str, str, str]:
+def _split(term: str) -> tuple[str, str, str]:
     """Path, mark and the rest of a term of `payload.py`; a path has none of the marks."""
     place = min(at for at in map(term.find, "=~^") if at > 0)
     return term[:place], term[place], term[place + 1 :]

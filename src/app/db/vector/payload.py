@@ -4,6 +4,9 @@ Engines compare loosely: `= 1` meets `[1]` and `true`, a null is no value, lists
 row keeps its metadata as JSON text, which comes back as it went in, and beside it a list of terms, one for everything
 a filter can ask to be equal: `city=t:Paris`, `year=n:2024.0`, `done=b:1`, `tags~t:new` for an element of a list, and
 `city^t` for the kind of what is there. A comparison then is a look-up of one word.
+
+Some of them follow from the others and from the numbers: that `city` is a text from there being a term that begins with
+`city=t:`. An engine that can look for that needs only the rest, which is less to store.
 """
 
 import asyncio
@@ -12,11 +15,10 @@ import math
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ...core.errors import InvalidChangeError
 from ..models.values import INT64, check_float, check_integer, check_text
@@ -26,15 +28,35 @@ MAX_DEPTH: Final = 32
 PLAIN: Final = 256
 """Characters of a text that its term has in plain; a longer text has its hash behind them."""
 
+EXACT_INTEGERS: Final = 2**53
+"""Up to here each integer has a float64 of its own, which is what the engines' ranges compare."""
+
 _FEW = 64
 _NAME = re.compile(r"\w[\w \-]*")  # what a field path can name, as in the grammar of filters
-_PLAIN_INTEGERS = range(-(2**53), 2**53)
+_PLAIN_INTEGERS = range(-EXACT_INTEGERS, EXACT_INTEGERS)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-@dataclass(frozen=True)
-class Row:
-    """`values` is the metadata, and `metadata` its JSON; terms and numbers are made for the engines that need them."""
+class Terms(NamedTuple):
+    """What a filter can find a row by."""
+
+    own: list[str]
+    """The terms that follow from nothing else."""
+    following: list[str]
+    numbers: dict[str, float]
+    """Those at each path, as engines compare them."""
+
+    @property
+    def all(self) -> list[str]:
+        return [*self.own, *self.following]
+
+
+class Row(NamedTuple):
+    """`values` is the metadata, and `metadata` its JSON.
+
+    One object: of a load of many rows each other one would bring the next collection of garbage nearer, which the
+    event loop stands still for.
+    """
 
     id: str
     document_id: str
@@ -42,20 +64,11 @@ class Row:
     metadata: str
     values: Mapping[str, Any]
 
-    @property
-    def terms(self) -> list[str]:
-        return self._found[0]
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        return self._found[1]
-
-    @cached_property
-    def _found(self) -> tuple[list[str], dict[str, float]]:
-        terms: list[str] = []
-        numbers: dict[str, float] = {}
-        _collect(self.values, "", terms, numbers)
-        return list(dict.fromkeys(terms)), numbers
+    def terms(self) -> Terms:
+        """Made anew each time: a load of many rows wants them once, for some rows at a time."""
+        found = Terms([], [], {})
+        _collect(self.values, "", found)
+        return found
 
 
 def to_row(document: Any, *, row_id: str | None = None, document_id: str | None = None) -> Row:
@@ -190,38 +203,43 @@ def _key(key: Any, place: str) -> str:
     return check_text(key)
 
 
-def _collect(metadata: Mapping[str, Any], prefix: str, terms: list[str], numbers: dict[str, float]) -> None:
+def _collect(metadata: Mapping[str, Any], prefix: str, found: Terms) -> None:
+    own, following, numbers = found
     for name, value in metadata.items():
         if value is None or not _can_be_named(name):
             continue
         path = f"{prefix}{name}"
         match value:
-            case bool():
-                terms += (f"{path}^b", f"{path}={_term(value)}")
             case str():
-                terms += (f"{path}^t", f"{path}={_term(value)}")
+                own.append(f"{path}={_term(value)}")
+                following.append(f"{path}^t")
+            case bool():
+                own.append(f"{path}={_term(value)}")
+                following.append(f"{path}^b")
             case int() | float():
-                terms += (f"{path}^n", f"{path}={_term(value)}")
-                numbers[path] = float(value)
+                number = numbers[path] = float(value)
+                # Beyond, two integers may be one float64.
+                (following if abs(number) < EXACT_INTEGERS else own).append(f"{path}={_term(value)}")
+                following.append(f"{path}^n")
             case list():
-                terms.append(f"{path}^l")
-                terms += (f"{path}~{term}" for item in value if (term := _term(item)) is not None)
+                own.append(f"{path}^l")
+                own += dict.fromkeys(f"{path}~{term}" for item in value if (term := _term(item)) is not None)
             case dict():
-                terms.append(f"{path}^d")
-                _collect(value, f"{path}.", terms, numbers)
+                own.append(f"{path}^d")
+                _collect(value, f"{path}.", found)
 
 
 def _term(value: Any) -> str | None:
     match value:
-        case None:
-            return "z"
-        case bool():
-            return f"b:{value:d}"
         case str():
             if len(value) <= PLAIN:
                 return f"t:{value}"
             # U+0000 is in no stored text, so no short text looks like this.
             return f"t:{value[:PLAIN]}\0{sha256(value.encode()).hexdigest()}"
+        case None:
+            return "z"
+        case bool():
+            return f"b:{value:d}"
         case int() if value in _PLAIN_INTEGERS:
             return f"n:{value}.0"
         case int() | float() | Decimal():

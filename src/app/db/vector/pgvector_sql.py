@@ -23,24 +23,23 @@ _WORDS: Final = "replace(plainto_tsquery('simple', {0})::text, ' & ', ' | ')::ts
 
 def nearest(table: VectorTable, *, exact: bool, vectors: bool) -> str:
     """Of a vector and k."""
-    distance = f"embedding {table.operator} {{0}}::{table.type}"
-    order = f"({distance}) + 0" if exact else distance  # with something added, no index has the order
+    distance = _every_distance(table) if exact else _distance(table)
     shown = f"{_SHOWN}, {distance}{_with(vectors)}"
-    return f"SELECT {shown} FROM {table.quoted} WHERE {{where}} ORDER BY {order} LIMIT {{1}}"
+    return f"SELECT {shown} FROM {table.quoted} WHERE {{where}} ORDER BY {distance} LIMIT {{1}}"
 
 
 def nearest_few(table: VectorTable, few: int, *, vectors: bool) -> str:
     """As `nearest`, in one of two ways: up to `few` rows that meet the filter are compared one by one, which is exact
     and takes less than an index that has to look for them; more are left to the index.
     """
-    distance = f"embedding {table.operator} {{0}}::{table.type}"
-    shown = f"{_SHOWN}, {distance} AS d{_with(vectors)}"
+    of_few, distance = _every_distance(table), _distance(table)
+    rest = f"{_with(vectors)} FROM {table.quoted}"
     return (
         f"WITH few AS MATERIALIZED (SELECT id FROM {table.quoted} WHERE {{where}} LIMIT {few + 1}), "
         f"number AS MATERIALIZED (SELECT count(*) <= {few} AS is_few FROM few) "
-        f"(SELECT {shown} FROM {table.quoted} WHERE (SELECT is_few FROM number) "
-        f"AND id IN (SELECT id FROM few) ORDER BY ({distance}) + 0 LIMIT {{1}}) UNION ALL "
-        f"(SELECT {shown} FROM {table.quoted} WHERE NOT (SELECT is_few FROM number) AND {{where}} "
+        f"(SELECT {_SHOWN}, {of_few} AS d{rest} WHERE (SELECT is_few FROM number) "
+        f"AND id IN (SELECT id FROM few) ORDER BY {of_few} LIMIT {{1}}) UNION ALL "
+        f"(SELECT {_SHOWN}, {distance} AS d{rest} WHERE NOT (SELECT is_few FROM number) AND {{where}} "
         f"ORDER BY {distance} LIMIT {{1}})"
     )
 
@@ -56,7 +55,7 @@ def matching_text(table: VectorTable) -> str:
 def hybrid(table: VectorTable) -> str:
     """Of a vector, a text, the number of candidates and k."""
     words = _WORDS.replace("{0}", "{1}")
-    distance = f"embedding {table.operator} {{0}}::{table.type}"
+    distance = _distance(table)
     return (
         "WITH near AS (SELECT id, row_number() OVER (ORDER BY d, id) AS place FROM "
         f"(SELECT id, {distance} AS d FROM {table.quoted} WHERE {{where}} ORDER BY {distance} LIMIT {{2}}) AS n), "
@@ -136,8 +135,9 @@ def re_embed(table: VectorTable) -> str:
     )
 
 
-def any_row(table: VectorTable) -> str:
-    return f"SELECT 1 FROM {table.quoted} LIMIT 1"
+def count_of(table: VectorTable) -> str:
+    """How many of these ids are there. With LIMIT 1 the planner would rather read the table, and find none."""
+    return f"SELECT count(*) FROM {table.quoted} WHERE id = ANY($1::text[])"
 
 
 def same(table: VectorTable) -> str:
@@ -185,6 +185,17 @@ def sample(table: VectorTable, pairs: int) -> str:
 def nearest_ids(table: VectorTable, number: int, *, exact: bool) -> str:
     order = f"(embedding {table.operator} %s::{table.type})"
     return f"SELECT id FROM {table.quoted} ORDER BY {order}{' + 0' if exact else ''} LIMIT {number}"
+
+
+def _distance(table: VectorTable) -> str:
+    return f"embedding {table.operator} {{0}}::{table.type}"
+
+
+def _every_distance(table: VectorTable) -> str:
+    """With something added no index has the order. Whoever orders by it shows it so too, or each row has it computed
+    twice.
+    """
+    return f"({_distance(table)}) + 0"
 
 
 def _same(table: VectorTable) -> str:

@@ -8,7 +8,7 @@ import psycopg
 from ...connections._postgres_exchange import execute, fetch
 from . import pgvector_sql as sql
 from .payload import Row
-from .pgvector_rows import arrays, copy_blocks
+from .pgvector_rows import arrays, copy_blocks, text_array
 from .pgvector_table import TableReplacedError, VectorTable
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ async def store(
             raise TableReplacedError(f"{table.name}: another table has taken its place")
         return
     async with connection.transaction():
-        # Into the table itself where it is empty: half the work. What another writes meanwhile is a conflict then.
-        empty = not await fetch(connection, sql.any_row(table), ())
+        # Into the table itself where all are new: half the work. What another writes meanwhile is a conflict then.
+        [[old]] = await fetch(connection, sql.count_of(table), (text_array([row.id for row in rows]),))
         if not await fetch(connection, sql.same(table), ()):  # which the look has locked
             raise TableReplacedError(f"{table.name}: another table has taken its place")
-        if empty:
+        if not old:
             try:
                 async with connection.transaction():
                     await _copy(connection, sql.copy(table), table, rows, vectors, embedded_at)

@@ -1,6 +1,5 @@
 """One Qdrant collection as its owner thread sees it: rows in, rows out, in steps that nobody else can see half of."""
 
-import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +21,8 @@ except ImportError as error:
     raise MissingDependencyError.for_extra("qdrant-edge-py", "embedded") from error
 
 from .qdrant_filter import document_is
-from .qdrant_payload import SHOWN, TERMS, number_field, point_id, row_payload
+from .qdrant_payload import point_id
+from .qdrant_rows import SHOWN, TERMS, TEXT, embedded_anew, number_field, read_row, row_payload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ class QdrantCollection:
         self._collections = collections
         self._name = name
         self._shard = collections.shard(name)
-        self._indexed = collections.indexed(name)
+        self._indexed = collections.kept(name).indexed
 
     @classmethod
     def find(
@@ -109,22 +109,23 @@ class QdrantCollection:
             ids = list(texts)[start : start + BATCH]
             now = {found.id: found for found in self.retrieve(ids)}
             fresh = [
-                (point_id(row_id), vector)
+                (row_id, vector)
                 for row_id, vector in zip(ids, vectors[start : start + BATCH].tolist(), strict=True)
                 if row_id in now and now[row_id].text == texts[row_id]
             ]
             if fresh:
-                points = [point for point, _ in fresh]
                 self._shard.update(
-                    engine.UpdateOperation.update_vectors([engine.PointVectors(*each) for each in fresh])
+                    engine.UpdateOperation.update_vectors([engine.PointVectors(point_id(each), v) for each, v in fresh])
                 )
-                self._shard.update(engine.UpdateOperation.set_payload(list(points), {"at": embedded_at}))
-                self._collections.wrote(self._name, 2 * len(points))
-                done += [row_id for row_id in ids if point_id(row_id) in points]
+                for row_id, _ in fresh:
+                    changed = embedded_anew(now[row_id], embedded_at)
+                    self._shard.update(engine.UpdateOperation.set_payload([point_id(row_id)], changed))
+                self._collections.wrote(self._name, 2 * len(fresh))
+                done += [row_id for row_id, _ in fresh]
         return done
 
     def index(self, paths: frozenset[str]) -> None:
-        """Index numbers that are asked for by order, once. Past MAX_INDEXES they are found all the same, by reading."""
+        """Index numbers, once. Past MAX_INDEXES they are found all the same, by reading."""
         fields = {number_field(path) for path in paths}
         if fields <= self._indexed:
             return
@@ -151,13 +152,13 @@ class QdrantCollection:
 
     def search(self, vector: list[float], k: int, condition: engine.Filter | None, *, vectors: bool) -> list[Found]:
         request = engine.SearchRequest(
-            engine.Query.Nearest(vector), k, filter=condition, with_payload=_SHOWN, with_vector=vectors
+            engine.Query.Nearest(vector), k, filter=condition, with_payload=SHOWN, with_vector=vectors
         )
         return [_found(point, point.score) for point in self._shard.search(request)]
 
     def matching_text(self, text: str, k: int, condition: engine.Filter | None) -> list[Found]:
         self._index_text()
-        request = engine.QueryRequest(k, query=engine.TextQuery("text", text), filter=condition, with_payload=_SHOWN)
+        request = engine.QueryRequest(k, query=engine.TextQuery(TEXT, text), filter=condition, with_payload=SHOWN)
         return [_found(point, point.score) for point in self._shard.query(request)]
 
     def hybrid(
@@ -166,32 +167,32 @@ class QdrantCollection:
         self._index_text()
         stages = [
             engine.Prefetch(candidates, query=engine.Query.Nearest(vector), filter=condition),
-            engine.Prefetch(candidates, query=engine.TextQuery("text", text), filter=condition),
+            engine.Prefetch(candidates, query=engine.TextQuery(TEXT, text), filter=condition),
         ]
         # The engine counts ranks from 0, and the paper from 1.
         request = engine.QueryRequest(
             k,
             query=engine.Fusion.Rrf(k=RANK_CONSTANT + 1),  # type: ignore[arg-type]  # the stubs have it in no union
             prefetches=stages,
-            with_payload=_SHOWN,
+            with_payload=SHOWN,
         )
         return [_found(point, point.score) for point in self._shard.query(request)]
 
     def _index_text(self) -> None:
         """On the first search by words; from then on the engine keeps it."""
-        if "text" in self._indexed:
+        if TEXT in self._indexed:
             return
-        if "text" not in self._shard.info().payload_schema:
+        if TEXT not in self._shard.info().payload_schema:
             params = engine.TextIndexParams(scoring=True, lowercase=True, ascii_folding=True)
-            self._shard.update(engine.UpdateOperation.create_field_index("text", params))
-        self._indexed.add("text")
+            self._shard.update(engine.UpdateOperation.create_field_index(TEXT, params))
+        self._indexed.add(TEXT)
 
     def page(
         self, condition: engine.Filter, after: uuid.UUID | None = None, *, vectors: bool = False
     ) -> tuple[list[Found], uuid.UUID | None]:
         """At most PAGE rows, and where the next page begins."""
         request = engine.ScrollRequest(
-            offset=after, limit=PAGE, filter=condition, with_payload=_SHOWN, with_vector=vectors
+            offset=after, limit=PAGE, filter=condition, with_payload=SHOWN, with_vector=vectors
         )
         records, following = self._shard.scroll(request)
         return [_found(record) for record in records], following  # type: ignore[return-value]  # all ids are UUIDs
@@ -200,7 +201,7 @@ class QdrantCollection:
         """The rows with these ids, in this order."""
         there: dict[str, Found] = {}
         for part in _parts(ids, PAGE):
-            for record in self._shard.retrieve([point_id(each) for each in part], _SHOWN, vectors):
+            for record in self._shard.retrieve([point_id(each) for each in part], SHOWN, vectors):
                 found = _found(record)
                 there[found.id] = found
         return [there[each] for each in ids if each in there]
@@ -235,17 +236,20 @@ class QdrantCollection:
         self._collections.wrote(self._name, 1)
 
 
-_SHOWN: Final[Any] = list(SHOWN)
-
-
 def stored_contract(collections: "Collections", name: str) -> CollectionContract | None:
+    kept: CollectionContract | None = collections.kept(name).contract
+    if kept is not None:
+        return kept
     stored = collections.contract(name)
+    if stored is None:
+        return None
     try:
-        return None if stored is None else CollectionContract.from_json(stored)
+        kept = collections.kept(name).contract = CollectionContract.from_json(stored)
     except (TypeError, KeyError, ValueError) as error:
         raise StoreUnavailableError(
             f"{_place(collections, name)} has a contract that cannot be read: {error!r}"
         ) from error
+    return kept
 
 
 def _place(collections: "Collections", name: str) -> str:
@@ -257,7 +261,6 @@ def _make_shard(contract: CollectionContract, path: str) -> engine.EdgeShard:
         raise EmbeddingMismatchError("a collection is made with a dimension")
     vectors = engine.EdgeVectorParams(size=contract.dimension, distance=_DISTANCES[contract.distance])
     shard = engine.EdgeShard.create(path, engine.EdgeConfig(vectors=vectors))
-    shard.update(engine.UpdateOperation.create_field_index("doc", engine.PayloadSchemaType.Keyword))
     shard.update(engine.UpdateOperation.create_field_index(TERMS, engine.KeywordIndexParams(prefix=True)))
     return shard
 
@@ -265,10 +268,8 @@ def _make_shard(contract: CollectionContract, path: str) -> engine.EdgeShard:
 def _found(record: Any, score: float = 0.0) -> Found:
     import numpy as np  # noqa: PLC0415 - loaded by what made the vectors
 
-    kept = record.payload
     vector = None if record.vector is None else np.asarray(record.vector, dtype=np.float32)
-    metadata = json.loads(kept["metadata"])
-    return Found(kept["id"], kept["doc"], kept["text"], metadata, kept["at"], score, vector)
+    return read_row(record.payload, score, vector)
 
 
 def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

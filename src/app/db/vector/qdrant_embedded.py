@@ -31,9 +31,18 @@ _NO_PAGE: tuple[list[Found], uuid.UUID | None] = (_NO_ROWS, None)
 class QdrantEdgeEngine(VectorEngine):
     most = 1_000_000
 
-    def __init__(self, manager: QdrantConnectionManager, collection: str, distance: Distance, asked: Asked) -> None:
+    def __init__(
+        self,
+        manager: QdrantConnectionManager,
+        collection: str,
+        distance: Distance,
+        asked: Asked,
+        *,
+        filterable: Sequence[str] = (),
+    ) -> None:
         super().__init__(manager, check_collection_name(collection), distance, asked)
         self._manager = manager
+        self._filterable = frozenset(filterable)
 
     async def open(self) -> CollectionContract | None:
         return await self._read(lambda collection: collection.contract, None)
@@ -214,7 +223,7 @@ class QdrantEdgeEngine(VectorEngine):
             if collection is None:
                 return absent
             if compiled is not None:
-                collection.index(compiled.ordered)
+                collection.index(compiled.numbers)
             return work(collection)
 
         return await (engine.write(job) if write else engine.read(job))
@@ -228,6 +237,10 @@ class QdrantEdgeEngine(VectorEngine):
     async def _write(self, vectors: "NDArray[np.float32]", work: Callable[[QdrantCollection], R]) -> R:
         contract = await self.asked(vectors.shape[1])
         engine = await self._manager.engine()
-        return await engine.write(
-            lambda collections: work(QdrantCollection.find_or_make(collections, self.collection, contract))
-        )
+
+        def job(collections: Collections) -> R:
+            collection = QdrantCollection.find_or_make(collections, self.collection, contract)
+            collection.index(self._filterable)
+            return work(collection)
+
+        return await engine.write(job)

@@ -1,13 +1,16 @@
 """The filter language as conditions of embedded Qdrant."""
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from qdrant_edge import FieldCondition, Filter, HasIdCondition, MatchAny, MatchPrefix, MatchValue, RangeFloat
 
 from ..query import Op, Predicate
-from .qdrant_payload import HIGH, LOW, TERMS, parts, path_key
+from ..query.evaluate import kind
+from .payload import EXACT_INTEGERS, element_term, equality_term, kind_term
+from .qdrant_payload import parts
+from .qdrant_rows import TERMS, document_term, low_field, number_field
 from .term_filter import Compiled, Conditions, compile_terms
 
 Condition: TypeAlias = Filter
@@ -18,7 +21,7 @@ def compile_filter(predicate: Predicate) -> Compiled[Filter]:
 
 
 def document_is(document_id: str) -> Filter:
-    return Filter(must=[FieldCondition("doc", match=MatchValue(document_id))])
+    return Filter(must=[FieldCondition(TERMS, match=MatchValue(document_term(document_id)))])
 
 
 def has_ids(points: Iterable[UUID]) -> Filter:
@@ -26,6 +29,10 @@ def has_ids(points: Iterable[UUID]) -> Filter:
 
 
 class _EdgeConditions(Conditions[Filter]):
+    """Over the terms that follow from nothing else: kinds are found by how a term begins, numbers as numbers."""
+
+    ranged = Conditions.ranged | {Op.EQ, Op.IN}
+
     def all_of(self, parts: Sequence[Filter]) -> Filter:
         return Filter(must=list(parts))
 
@@ -35,25 +42,64 @@ class _EdgeConditions(Conditions[Filter]):
     def none_of(self, part: Filter) -> Filter:
         return Filter(must_not=[part])
 
-    def has(self, terms: Sequence[str]) -> Filter:
-        match = MatchValue(terms[0]) if len(terms) == 1 else MatchAny(list(terms))
-        return Filter(must=[FieldCondition(TERMS, match=match)])
+    def equal(self, path: str, values: Sequence[Any]) -> Filter:
+        terms: list[str] = []
+        numbers: list[Filter] = []
+        for value in values:
+            if kind(value) == "number" and abs(value) < EXACT_INTEGERS:
+                if float(value) == value:
+                    numbers.append(_number(path, "eq", float(value)))
+            elif (term := equality_term(path, value)) is not None:
+                terms.append(term)
+        return self.any_of([*_among(terms), *numbers])
 
-    def begins(self, prefix: str) -> Filter:
-        return Filter(must=[FieldCondition(TERMS, match=MatchPrefix(prefix))])
+    def element(self, path: str, value: Any) -> Filter:
+        term = element_term(path, value)
+        return self.any_of(_among([] if term is None else [term]))
+
+    def kinds(self, path: str, kinds: Sequence[str]) -> Filter:
+        return self.any_of([self._kind(path, each) for each in kinds])
+
+    def begins(self, path: str, text: str) -> Filter:
+        return Filter(must=[FieldCondition(TERMS, match=MatchPrefix(f"{path}=t:{text}"))])
 
     def number(self, path: str, op: Op, value: float) -> Filter:
-        """Its low part is compared where the high ones are the same; where there is none it is 0."""
-        key = path_key(path)
-        high, low = parts(value)
-        below = op in (Op.LT, Op.LE)
-        further = FieldCondition(f"{HIGH}.{key}", range=RangeFloat(**{"lt" if below else "gt": high}))
-        same = FieldCondition(f"{HIGH}.{key}", range=RangeFloat(gte=high, lte=high))
-        if not low and op in (Op.LT, Op.GE):
-            return Filter(should=[further, same] if op == Op.GE else [further])
-        beyond = FieldCondition(f"{LOW}.{key}", range=RangeFloat(**{"gte" if op in (Op.LT, Op.GE) else "gt": low}))
-        last = Filter(must=[same], must_not=[beyond]) if below else Filter(must=[same, beyond])
-        return Filter(should=[further, last])
+        return _number(path, _RANGES[op], value)
+
+    def _kind(self, path: str, kind: str) -> Filter:
+        match kind:
+            case "t":
+                return self.begins(path, "")
+            case "b":
+                return self.equal(path, (False, True))
+            case "n":
+                return Filter(must=[FieldCondition(number_field(path), range=RangeFloat(gte=0))])
+        return Filter(must=[FieldCondition(TERMS, match=MatchValue(kind_term(path, kind)))])
 
 
+_RANGES: Final = {Op.LT: "lt", Op.LE: "lte", Op.GT: "gt", Op.GE: "gte"}
 _CONDITIONS = _EdgeConditions()
+
+
+def _among(terms: Sequence[str]) -> list[Filter]:
+    if not terms:
+        return []
+    match = MatchValue(terms[0]) if len(terms) == 1 else MatchAny(list(terms))
+    return [Filter(must=[FieldCondition(TERMS, match=match)])]
+
+
+def _number(path: str, comparison: str, value: float) -> Filter:
+    """The lower bits are compared where the upper ones are the same."""
+    high, low = parts(value)
+    field = number_field(path)
+    if not low:
+        return Filter(must=[FieldCondition(field, range=_range(comparison, high))])
+    same = FieldCondition(field, range=_range("eq", high))
+    last = Filter(must=[same, FieldCondition(low_field(path), range=_range(comparison, low))])
+    if comparison == "eq":
+        return last
+    return Filter(should=[FieldCondition(field, range=_range(comparison[:2], high)), last])
+
+
+def _range(comparison: str, value: int) -> RangeFloat:
+    return RangeFloat(gte=value, lte=value) if comparison == "eq" else RangeFloat(**{comparison: value})

@@ -17,7 +17,6 @@ from .contract import CollectionContract
 from .engine import Asked, Found, VectorEngine, check_dimension
 from .fusion import RANK_CONSTANT
 from .payload import Row, make_row
-from .qdrant_payload import TERMS, number_payload
 from .term_filter import Compiled
 
 try:
@@ -46,6 +45,7 @@ from .qdrant_server_points import (
     search_width,
     stamp,
 )
+from .qdrant_server_rows import term_payload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -191,7 +191,7 @@ class QdrantServerEngine(VectorEngine):
         async def search(there: ServerCollection) -> list[Found]:
             check_dimension(self.collection, there.contract.dimension, vector)
             await self._access.index_words(there)
-            await self._access.index_numbers(there, compiled.ordered)
+            await self._access.index_numbers(there, compiled.numbers)
             return await self._query(there, k, query=fusion, prefetch=stages)
 
         return await self._access.read(search, [])
@@ -222,7 +222,7 @@ class QdrantServerEngine(VectorEngine):
             return sum([len(page) async for page in self.pages(predicate)])
 
         async def work(there: ServerCollection) -> int:
-            await self._access.index_numbers(there, compiled.ordered)
+            await self._access.index_numbers(there, compiled.numbers)
             counted = await self._collections.read(
                 lambda client: client.count(there.name, count_filter=compiled.condition, exact=True)
             )
@@ -275,7 +275,7 @@ class QdrantServerEngine(VectorEngine):
                 continue
             row = make_row(found.id, found.document_id, found.text, {**found.metadata, **changes})
             wanted[str(record.id)] = row.metadata
-            payload = {"metadata": row.metadata, TERMS: row.terms, **number_payload(row.numbers)}
+            payload = {"metadata": row.metadata, **term_payload(row)}
             same = has_metadata(str(record.id), text)
             operations.append(models.SetPayloadOperation(set_payload=models.SetPayload(payload=payload, filter=same)))
         if not operations or not await self._batch(operations):
@@ -302,7 +302,7 @@ class QdrantServerEngine(VectorEngine):
         condition = None if predicate == ALL else compiled.condition
 
         async def work(there: ServerCollection) -> list[Found]:
-            await self._access.index_numbers(there, compiled.ordered)
+            await self._access.index_numbers(there, compiled.numbers)
             width = search_width(self._recall, k)
             found = await search(there, condition, width)
             if again and len(found) < k and predicate != ALL and width != everything:
@@ -332,7 +332,7 @@ class QdrantServerEngine(VectorEngine):
                 there: ServerCollection, start: models.ExtendedPointId | None = after
             ) -> tuple[list[Read], models.ExtendedPointId | None]:
                 if compiled is not None:
-                    await self._access.index_numbers(there, compiled.ordered)
+                    await self._access.index_numbers(there, compiled.numbers)
                 return await self._collections.read(
                     lambda client: client.scroll(
                         there.name,

@@ -11,8 +11,8 @@ from qdrant_client import AsyncQdrantClient, models
 from ...core.errors import AppError, OutcomeUnknownError, StoreUnavailableError
 from .contract import CollectionContract
 from .engine import Asked
-from .qdrant_payload import number_field
 from .qdrant_server_collections import NoCollectionError, ServerCollection, ServerCollections
+from .qdrant_server_rows import number_field
 
 R = TypeVar("R")
 

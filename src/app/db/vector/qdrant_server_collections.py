@@ -27,7 +27,7 @@ from ...core.errors import (
     UnsupportedOperationError,
 )
 from .contract import STAGED, CollectionContract, staged_name
-from .qdrant_payload import TERMS
+from .qdrant_server_rows import TERMS
 
 R = TypeVar("R")
 

@@ -1,6 +1,7 @@
 """The filter language as conditions of a Qdrant server."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from qdrant_client.models import (
     FieldCondition,
@@ -13,8 +14,9 @@ from qdrant_client.models import (
 )
 
 from ..query import Op, Predicate
-from .qdrant_payload import HIGH, LOW, TERMS, parts, path_key
-from .term_filter import Compiled, Conditions, compile_terms
+from .qdrant_payload import parts
+from .qdrant_server_rows import TERMS, low_field, number_field
+from .term_filter import Compiled, TermConditions, compile_terms
 
 
 def compile_filter(predicate: Predicate, *, prefixes: bool) -> Compiled[Filter]:
@@ -44,7 +46,7 @@ def has_metadata(point: str, text: str) -> Filter:
     return Filter(must=[HasIdCondition(has_id=[point]), kept])
 
 
-class _ServerConditions(Conditions[Filter]):
+class _ServerConditions(TermConditions[Filter]):
     def all_of(self, parts: Sequence[Filter]) -> Filter:
         return Filter(must=list(parts))
 
@@ -58,28 +60,27 @@ class _ServerConditions(Conditions[Filter]):
         match = MatchValue(value=terms[0]) if len(terms) == 1 else MatchAny(any=list(terms))
         return Filter(must=[FieldCondition(key=TERMS, match=match)])
 
-    def begins(self, prefix: str) -> Filter | None:
-        del prefix
+    def begins(self, path: str, text: str) -> Filter | None:
+        del path, text
         return None
 
     def number(self, path: str, op: Op, value: float) -> Filter:
-        """Its low part is compared where the high ones are the same; where there is none it is 0."""
-        key = path_key(path)
+        """The lower bits are compared where the upper ones are the same."""
         high, low = parts(value)
-        below = op in (Op.LT, Op.LE)
-        further = FieldCondition(key=f"{HIGH}.{key}", range=Range(**{"lt" if below else "gt": high}))
-        same = FieldCondition(key=f"{HIGH}.{key}", range=Range(gte=high, lte=high))
-        if not low and op in (Op.LT, Op.GE):
-            return Filter(should=[further, same] if op == Op.GE else [further])
-        beyond = FieldCondition(key=f"{LOW}.{key}", range=Range(**{"gte" if op in (Op.LT, Op.GE) else "gt": low}))
-        last = Filter(must=[same], must_not=[beyond]) if below else Filter(must=[same, beyond])
-        return Filter(should=[further, last])
+        field, comparison = number_field(path), _RANGES[op]
+        if not low:
+            return Filter(must=[FieldCondition(key=field, range=Range(**{comparison: high}))])
+        beyond = FieldCondition(key=field, range=Range(**{comparison[:2]: high}))
+        same = FieldCondition(key=field, range=Range(gte=high, lte=high))
+        rest = FieldCondition(key=low_field(path), range=Range(**{comparison: low}))
+        return Filter(should=[beyond, Filter(must=[same, rest])])
 
 
 class _PrefixConditions(_ServerConditions):
-    def begins(self, prefix: str) -> Filter:
-        return Filter(must=[FieldCondition(key=TERMS, match=MatchPrefix(prefix=prefix))])
+    def begins(self, path: str, text: str) -> Filter:
+        return Filter(must=[FieldCondition(key=TERMS, match=MatchPrefix(prefix=f"{path}=t:{text}"))])
 
 
+_RANGES: Final = {Op.LT: "lt", Op.LE: "lte", Op.GT: "gt", Op.GE: "gte"}
 _CONDITIONS = _ServerConditions()
 _WITH_PREFIXES = _PrefixConditions()

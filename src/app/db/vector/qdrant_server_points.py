@@ -9,8 +9,9 @@ from qdrant_client import models
 
 from .engine import Found
 from .payload import Row
-from .qdrant_payload import SHOWN, point_id, row_payload
+from .qdrant_payload import point_id
 from .qdrant_server_filter import both, field_is, has_ids
+from .qdrant_server_rows import SHOWN, read_row, row_payload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,7 @@ BATCH: Final = 128
 PAGE: Final = 500
 PAGE_WITH_VECTORS: Final = 100
 STAMP: Final = ["at", "write"]
-PAYLOAD: Final[list[str]] = list(SHOWN)
+PAYLOAD: Final = list(SHOWN)
 
 _BYTES: Final = 8 * 2**20  # a server takes 32 MB, and a text can grow as JSON
 _NUMBER: Final = 22  # the longest that a float32 is as text
@@ -35,7 +36,7 @@ def batches(rows: Sequence[Row], dimension: int) -> Iterator[slice]:
     """What goes into one request each, in order."""
     start = size = 0
     for number, row in enumerate(rows):
-        own = len(row.text) + len(row.metadata) + sum(map(len, row.terms)) + dimension * _NUMBER
+        own = len(row.text) + len(row.metadata) + sum(map(len, row.terms().all)) + dimension * _NUMBER
         if number > start and (number - start == BATCH or size + own > _BYTES):
             yield slice(start, number)
             start, size = number, 0
@@ -77,13 +78,12 @@ def point_of(row_id: str) -> str:
 def found_of(point: models.Record | models.ScoredPoint) -> Found:
     import numpy as np  # noqa: PLC0415 - loaded by what made the vectors
 
-    kept: Any = point.payload
     vector = None if point.vector is None else np.asarray(point.vector, dtype=np.float32)
     score = point.score if isinstance(point, models.ScoredPoint) else 0.0
-    return Found(kept["id"], kept["doc"], kept["text"], json.loads(kept["metadata"]), kept["at"], score, vector)
+    return read_row(payload_of(point), score, vector)
 
 
-def payload_of(point: models.Record) -> dict[str, Any]:
+def payload_of(point: models.Record | models.ScoredPoint) -> dict[str, Any]:
     return point.payload or {}
 
 

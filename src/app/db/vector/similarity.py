@@ -1,7 +1,7 @@
 """How near two vectors are, as every engine's answers say it; and a choice that is near and various."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ...core.constants import Distance
 from ...core.errors import InvalidChangeError
@@ -9,6 +9,9 @@ from ...core.errors import InvalidChangeError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_BLOCK: Final = 65_536
+"""Numbers at a time, which a core's own cache has room for."""
 
 
 def similarity(distance: Distance, measure: float) -> float:
@@ -39,6 +42,19 @@ def directed(distance: Distance, array: "NDArray[np.float32]") -> "NDArray[np.fl
 
     InvalidChangeError for what is not finite, and for zeros, which have no direction.
     """
+    if array.size <= _BLOCK:
+        return _directed(distance, array, 0)
+    import numpy as np  # noqa: PLC0415 - only those who embed need it
+
+    result = np.empty_like(array)
+    rows = max(1, _BLOCK // array.shape[1])
+    for start in range(0, len(array), rows):
+        result[start : start + rows] = _directed(distance, array[start : start + rows], start)
+    return result
+
+
+def _directed(distance: Distance, array: "NDArray[np.float32]", first: int) -> "NDArray[np.float32]":
+    """Of some rows, the number of the first of which is given."""
     import numpy as np  # noqa: PLC0415 - only those who embed need it
 
     wide = array.astype(np.float64)
@@ -49,7 +65,7 @@ def directed(distance: Distance, array: "NDArray[np.float32]") -> "NDArray[np.fl
         return array
     if not squares.all():
         raise InvalidChangeError(
-            f"vector {int(np.argmin(squares > 0))} is all zeros, which has no direction for cosine to compare; "
+            f"vector {first + int(np.argmin(squares > 0))} is all zeros, which has no direction for cosine to compare; "
             "leave it out, or use the distance l2"
         )
     units: NDArray[np.float32] = (wide / np.sqrt(squares)[:, np.newaxis]).astype(np.float32)

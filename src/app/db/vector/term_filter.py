@@ -10,20 +10,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Generic, TypeVar, assert_never
+from typing import Any, ClassVar, Generic, TypeVar, assert_never
 
 from ..query import And, Compare, Not, Op, Or, Predicate
 from ..query.evaluate import kind
 from ..query.predicates import comparisons
-from .payload import KINDS, PLAIN, element_term, equality_term, kind_term
+from .payload import EXACT_INTEGERS, KINDS, PLAIN, element_term, equality_term, kind_term
 
 C = TypeVar("C")
-
-_EXACT_INTEGERS = 2**53  # from here on two integers may share a float64, which is what the engines' ranges compare
 
 
 class Conditions(ABC, Generic[C]):
     """How an engine says what a row is to have."""
+
+    ranged: ClassVar = frozenset({Op.LT, Op.LE, Op.GT, Op.GE})
+    """The comparisons with a number that the engine makes between numbers."""
 
     @abstractmethod
     def all_of(self, parts: Sequence[C]) -> C:
@@ -37,16 +38,45 @@ class Conditions(ABC, Generic[C]):
     def none_of(self, part: C) -> C: ...
 
     @abstractmethod
-    def has(self, terms: Sequence[str]) -> C:
-        """Any of the terms, of which there is one at least."""
+    def equal(self, path: str, values: Sequence[Any]) -> C:
+        """Any of the values at the path, none of which is None."""
 
     @abstractmethod
-    def begins(self, prefix: str) -> C | None:
-        """A term that begins like this; None where the engine cannot say it."""
+    def element(self, path: str, value: Any) -> C:
+        """A list at the path that has the value."""
+
+    @abstractmethod
+    def kinds(self, path: str, kinds: Sequence[str]) -> C:
+        """Any of these kinds (of KINDS) at the path."""
+
+    @abstractmethod
+    def begins(self, path: str, text: str) -> C | None:
+        """A text at the path that begins so, with up to PLAIN characters; None where the engine cannot say it."""
 
     @abstractmethod
     def number(self, path: str, op: Op, value: float) -> C:
         """A number at the path, `op` (<, <=, >, >=) the value, which is finite."""
+
+
+class TermConditions(Conditions[C]):
+    """Where every row has all its terms (`Row.all_terms`) for the engine to look up."""
+
+    @abstractmethod
+    def has(self, terms: Sequence[str]) -> C:
+        """Any of the terms, of which there is one at least."""
+
+    def equal(self, path: str, values: Sequence[Any]) -> C:
+        return self._has([equality_term(path, value) for value in values])
+
+    def element(self, path: str, value: Any) -> C:
+        return self._has([element_term(path, value)])
+
+    def kinds(self, path: str, kinds: Sequence[str]) -> C:
+        return self._has([kind_term(path, each) for each in kinds])
+
+    def _has(self, terms: Sequence[str | None]) -> C:
+        words = [term for term in terms if term is not None]
+        return self.has(words) if words else self.any_of(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +85,7 @@ class Compiled(Generic[C]):
 
     condition: C
     exact: bool
-    ordered: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
     """The paths at which the condition compares numbers: what to index so that the engine need not read every row."""
 
 
@@ -71,12 +101,13 @@ class _Bounds(Generic[C]):
 
 def compile_terms(predicate: Predicate, conditions: Conditions[C]) -> Compiled[C]:
     bounds = _Compiler(conditions).bounds(predicate)
-    ordered = frozenset(
+    numbers = frozenset(
         each.path
         for each in comparisons(predicate)
-        if each.op in (Op.LT, Op.LE, Op.GT, Op.GE) and kind(each.value) == "number"
+        if each.op in conditions.ranged
+        and any(kind(value) == "number" for value in (each.value if each.op == Op.IN else (each.value,)))
     )
-    return Compiled(bounds.over, bounds.exact, ordered)
+    return Compiled(bounds.over, bounds.exact, numbers)
 
 
 class _Compiler(Generic[C]):
@@ -114,29 +145,25 @@ class _Compiler(Generic[C]):
             case _:
                 assert_never(op)
 
-    def _has(self, *terms: str | None) -> C:
-        words = [term for term in terms if term is not None]
-        return self._say.has(words) if words else self._nothing
-
-    def _one_of(self, path: str, values: tuple[Any, ...]) -> C:
-        there = self._has(*(equality_term(path, value) for value in values if value is not None))
-        if None not in values:
-            return there
-        missing = self._say.none_of(self._has(*(kind_term(path, each) for each in KINDS)))
-        return self._say.any_of((there, missing))
+    def _one_of(self, path: str, values: Sequence[Any]) -> C:
+        there = [value for value in values if value is not None]
+        equal = self._say.equal(path, there) if there else self._nothing
+        if len(there) == len(values):
+            return equal
+        return self._say.any_of((equal, self._say.none_of(self._say.kinds(path, KINDS))))
 
     def _contains(self, path: str, value: Any) -> _Bounds[C]:
-        in_list = self._has(element_term(path, value))
+        in_list = self._say.element(path, value)
         if not isinstance(value, str):
             return _exactly(in_list)
-        any_text = self._say.any_of((in_list, self._has(kind_term(path, "t"))))
+        any_text = self._say.any_of((in_list, self._say.kinds(path, "t")))
         return _Bounds(in_list if value else any_text, any_text)
 
     def _startswith(self, path: str, value: str) -> _Bounds[C]:
-        begins = self._say.begins(f"{path}=t:{value[:PLAIN]}")
+        begins = self._say.begins(path, value[:PLAIN])
         if begins is not None:
             return _exactly(begins) if len(value) <= PLAIN else _Bounds(self._nothing, begins)
-        text = self._has(kind_term(path, "t"))
+        text = self._say.kinds(path, "t")
         return _Bounds(self._nothing, text) if value else _exactly(text)
 
     def _ordered(self, path: str, op: Op, value: Any) -> _Bounds[C]:
@@ -144,18 +171,18 @@ class _Compiler(Generic[C]):
             case "number":
                 return self._number_range(path, op, value)
             case "text":
-                return _Bounds(self._nothing, self._has(kind_term(path, "t")))
+                return _Bounds(self._nothing, self._say.kinds(path, "t"))
             case "boolean":
-                met = (each for each in (False, True) if _holds(op, each, value))
-                return _exactly(self._has(*(equality_term(path, each) for each in met)))
+                met = [each for each in (False, True) if _holds(op, each, value)]
+                return _exactly(self._say.equal(path, met) if met else self._nothing)
         return _exactly(self._nothing)  # JSON has no values of other kinds
 
     def _number_range(self, path: str, op: Op, value: float | Decimal) -> _Bounds[C]:
         near = float(value)
         below = op in (Op.LT, Op.LE)
         if not math.isfinite(near):
-            return _exactly(self._has(kind_term(path, "n")) if below == (near > 0) else self._nothing)
-        if abs(near) >= _EXACT_INTEGERS:
+            return _exactly(self._say.kinds(path, "n") if below == (near > 0) else self._nothing)
+        if abs(near) >= EXACT_INTEGERS:
             beyond, within = (Op.LT, Op.LE) if below else (Op.GT, Op.GE)
             return _Bounds(self._say.number(path, beyond, near), self._say.number(path, within, near))
         if near < value:  # no stored number lies between the two

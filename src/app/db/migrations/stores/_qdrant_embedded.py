@@ -12,7 +12,7 @@ from ...vector.payload import check_metadata
 from ..steps import CreatePayloadIndex, CreateVectorCollection, DropCollection, DropPayloadIndex
 from ..store import Found, Replacement
 from ._embedded import EmbeddedMigrationStore
-from ._qdrant_payload import changed, is_row, row_changes, to_document
+from ._qdrant_payload import changed, changed_row, to_document
 from ._vectors import Fate, NoCollectionError, contract_of, fate
 
 try:
@@ -21,7 +21,7 @@ except ImportError as error:
     raise MissingDependencyError.for_extra("qdrant-edge-py", "embedded") from error
 
 from ...vector.qdrant_collection import BATCH, QdrantCollection
-from ...vector.qdrant_payload import number_field
+from ...vector.qdrant_rows import number_field, row_payload, stored_row
 
 R = TypeVar("R")
 
@@ -79,7 +79,7 @@ class QdrantEmbeddedStore(EmbeddedMigrationStore):
                 return
             for field in (step.path, number_field(step.path)):
                 collections.shard(step.collection).update(engine.UpdateOperation.delete_field_index(field))
-                collections.indexed(step.collection).discard(field)
+                collections.kept(step.collection).indexed.discard(field)
 
         await self.work(drop, write=True)
 
@@ -124,13 +124,17 @@ def _replace(collections: Collections, name: str, replacements: Sequence[Replace
         payload = payloads.get(each.id)
         if payload is None:
             continue
-        match fate(to_document(payload), each):
+        document = to_document(payload, stored_row)
+        match fate(document, each):
             case Fate.WRITE:
-                after = {**payload, **row_changes(payload, each)} if is_row(payload) else changed(payload, each)
+                row = stored_row(payload)
+                after = (
+                    row_payload(changed_row(row, each), row.embedded_at) if row is not None else changed(payload, each)
+                )
                 shard.update(engine.UpdateOperation.overwrite_payload([_to_engine(each.id)], after))
                 collections.wrote(name, 1)
             case Fate.OVERTAKEN:
-                overtaken.append(Found(each.id, to_document(payload)))
+                overtaken.append(Found(each.id, document))
     return overtaken
 
 
@@ -141,7 +145,7 @@ def _shard(collections: Collections, name: str) -> engine.EdgeShard:
 
 
 def _found(record: Any) -> Found:
-    return Found(_from_engine(record.id), to_document(record.payload))
+    return Found(_from_engine(record.id), to_document(record.payload, stored_row))
 
 
 def _from_engine(id: uuid.UUID | int | str) -> str | int:

@@ -8,8 +8,9 @@ from typing import Any, Final
 from qdrant_client import models
 
 from ....core.errors import InvalidChangeError
+from ...vector.qdrant_server_rows import stored_row, term_payload
 from ..store import Replacement
-from ._qdrant_payload import changed, is_row, row_changes
+from ._qdrant_payload import changed, changed_row
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -17,9 +18,12 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
 def set_fields(replacement: Replacement, payload: Mapping[str, Any]) -> Iterator[models.UpdateOperation]:
     """What is to be sent, in this order."""
     same = models.HasIdCondition(has_id=[replacement.id])
-    if is_row(payload):
+    found = stored_row(payload)
+    if found is not None:
         text = models.FieldCondition(key="metadata", match=models.MatchValue(value=payload["metadata"]))
-        yield _set(row_changes(payload, replacement), models.Filter(must=[same, text]))
+        row = changed_row(found, replacement)
+        changes = {"doc": row.document_id, "metadata": row.metadata, **term_payload(row)}
+        yield _set(changes, models.Filter(must=[same, text]))
         return
     if None in replacement.values.values():  # to set a field to null is to remove it
         unchanged = [_is(name, payload) for name in dict.fromkeys((*payload, *replacement.values))]

@@ -4,36 +4,29 @@ What our vector stores wrote has its metadata as JSON text, with terms and numbe
 other payload is the document itself.
 """
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from ....core.errors import InvalidChangeError
-from ...vector.payload import make_row
-from ...vector.qdrant_payload import TERMS, number_payload
+from ...vector.engine import Found as FoundRow
+from ...vector.payload import Row, make_row
 from ..store import Replacement
 
-_ROW = frozenset({"id", "doc", "text", "metadata", "at", "terms"})
+ReadRow: TypeAlias = Callable[[Mapping[str, Any]], FoundRow | None]
+"""Reads a payload that a vector store of ours wrote, embedded or on a server; None of any other."""
 
 
-def is_row(payload: Mapping[str, Any]) -> bool:
-    return payload.keys() >= _ROW and isinstance(payload["metadata"], str)
+def to_document(payload: Mapping[str, Any] | None, read: ReadRow) -> dict[str, Any]:
+    row = read(payload or {})
+    return dict(payload or {}) if row is None else row.metadata
 
 
-def to_document(payload: Mapping[str, Any] | None) -> dict[str, Any]:
-    if payload is not None and is_row(payload):
-        return dict(json.loads(payload["metadata"]))
-    return dict(payload or {})
-
-
-def row_changes(payload: Mapping[str, Any], replacement: Replacement) -> dict[str, Any]:
-    """What changes in the payload of a row of ours."""
-    metadata = changed(json.loads(payload["metadata"]), replacement)
-    document_id = metadata.get("document_id") or payload["doc"]
+def changed_row(row: FoundRow, replacement: Replacement) -> Row:
+    metadata = changed(row.metadata, replacement)
+    document_id = metadata.get("document_id") or row.document_id
     if not isinstance(document_id, str):
         raise InvalidChangeError(f"document_id is text, and not a {type(document_id).__name__}")
-    row = make_row(payload["id"], document_id, payload["text"], metadata)
-    return {"doc": row.document_id, "metadata": row.metadata, TERMS: row.terms, **number_payload(row.numbers)}
+    return make_row(row.id, document_id, row.text, metadata)
 
 
 def changed(document: Mapping[str, Any], replacement: Replacement) -> dict[str, Any]:

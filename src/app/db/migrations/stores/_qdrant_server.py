@@ -12,6 +12,7 @@ from ....core.constants import Distance
 from ....core.errors import MigrationError, UnsupportedOperationError
 from ...vector.contract import CollectionContract
 from ...vector.payload import check_metadata
+from ...vector.qdrant_server_rows import stored_row
 from ..ledger import LEDGER, Entry
 from ..steps import CreatePayloadIndex, CreateVectorCollection, DropCollection, DropPayloadIndex
 from ..store import Found, Replacement
@@ -106,11 +107,11 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
             )
         except NoCollectionError:
             return []
-        return [Found(record.id, to_document(record.payload)) for record in records if record.id != after][:limit]
+        return [Found(record.id, _document(record.payload)) for record in records if record.id != after][:limit]
 
     async def read_some(self, collection: str, ids: Sequence[Any]) -> Sequence[Found]:
         payloads = await self._payloads(collection, ids)
-        return [Found(each, to_document(payload)) for each, payload in payloads.items()]
+        return [Found(each, _document(payload)) for each, payload in payloads.items()]
 
     async def replace(self, collection: str, replacements: Sequence[Replacement]) -> Sequence[Found]:
         """Guarded by the server as far as it can compare: what is no list and no object, and all that is in a row of
@@ -122,7 +123,7 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
         for start in range(0, len(replacements), BATCH):
             part = replacements[start : start + BATCH]
             payloads = await self._payloads(collection, [each.id for each in part])
-            fates = {each.id: fate(to_document(payloads[each.id]), each) for each in part if each.id in payloads}
+            fates = {each.id: fate(_document(payloads[each.id]), each) for each in part if each.id in payloads}
             written = [each for each in part if fates.get(each.id) is Fate.WRITE]
             operations = [operation for each in written for operation in set_fields(each, payloads[each.id])]
             if operations:
@@ -131,7 +132,7 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
             overtaken += [
                 Found(each.id, document)
                 for each in part
-                if each.id in payloads and fate(document := to_document(payloads[each.id]), each) is not Fate.DONE
+                if each.id in payloads and fate(document := _document(payloads[each.id]), each) is not Fate.DONE
             ]
         return overtaken
 
@@ -223,3 +224,7 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
 
 def _point(name: str) -> str:
     return str(uuid.uuid5(_POINTS, name))
+
+
+def _document(payload: Mapping[str, Any] | None) -> dict[str, Any]:
+    return to_document(payload, stored_row)
