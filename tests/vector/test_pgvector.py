@@ -183,8 +183,8 @@ async def test_an_index_is_built_when_there_is_enough_and_measured(manager: Post
     assert [recall for _, recall in index.recalls] == sorted(recall for _, recall in index.recalls)
     table = await store.engine._found()
     assert table is not None
-    text = pgvector_sql.nearest(table, exact=False, vectors=False)
-    sql, parameters = store.engine._wheres.statement(text, to_predicate(None), str(vectors[0].tolist()), 10)
+    text = pgvector_sql.nearest(table, 10, exact=False, vectors=False)
+    sql, parameters = store.engine._wheres.statement(text, to_predicate(None), str(vectors[0].tolist()))
     assert "documents_embedding_idx" in await plan(manager, sql, parameters)
     again = store_on(manager, 32)
     await again.count()

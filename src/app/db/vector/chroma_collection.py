@@ -1,7 +1,6 @@
 """One collection in Chroma: rows in, rows out. Its methods are steps (`chroma_steps.py`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ...core.constants import Distance
@@ -127,7 +126,7 @@ class ChromaCollection:
             ids, measures = yield from self.query(vector, width, where)
             rows = yield from self.retrieve(ids[:k], where, vectors=vectors)
             known = dict(zip(ids, measures, strict=True))
-            return [replace(each, score=known[each.id]) for each in rows]
+            return [each._replace(score=known[each.id]) for each in rows]
         shown = [*_SHOWN, "distances", *(["embeddings"] if vectors else [])]
         answer = yield read(
             self.there.query, query_embeddings=[vector], n_results=k, where=_asked(where), include=shown

@@ -1,7 +1,6 @@
 """The nearest rows of all that are given, compared one by one."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...core.constants import Distance
@@ -27,9 +26,9 @@ class Best:
         query = self._query.astype(np.float64)
         far = self._distance == Distance.L2
         measures = np.linalg.norm(vectors - query, axis=1) if far else vectors @ query
-        scored = [replace(each, score=float(measure)) for each, measure in zip(page, measures, strict=True)]
+        scored = [each._replace(score=float(measure)) for each, measure in zip(page, measures, strict=True)]
         order = sorted([*self._best, *scored], key=lambda each: each.score if far else -each.score)
         self._best = order[: self._k]
 
     def found(self, *, vectors: bool) -> list[Found]:
-        return self._best if vectors else [replace(each, vector=None) for each in self._best]
+        return self._best if vectors else [each._replace(vector=None) for each in self._best]

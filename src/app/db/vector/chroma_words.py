@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from .engine import Found
@@ -54,7 +53,7 @@ class Ranking:
         if not self._texts:
             return []
         usual = sum(len(words) for _, words in self._texts) / len(self._texts)
-        scored = [replace(each, score=self._score(words, usual)) for each, words in self._texts]
+        scored = [each._replace(score=self._score(words, usual)) for each, words in self._texts]
         return sorted(scored, key=lambda each: (-each.score, each.id))[:k]
 
     def _score(self, words: Sequence[str], usual: float) -> float:

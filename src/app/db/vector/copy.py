@@ -16,7 +16,7 @@ from ..query import ALL
 from .comparison import content_hash, row_from, surplus
 from .contract import CollectionContract
 from .engine import Found, VectorEngine
-from .similarity import directed
+from .similarity import directed_one
 from .store import CollectionVectorStore
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ async def _questions(source: VectorEngine, distance: Distance) -> "list[NDArray[
             break
     sums = [one + other for one, other in zip(vectors[::2], vectors[1::2], strict=False)] or vectors[:1]
     usable = [each for each in sums[:_SAMPLE] if float(each @ each) > 0]
-    return [directed(distance, each.reshape(1, -1))[0] for each in usable]
+    return [directed_one(distance, each) for each in usable]
 
 
 class _Nearest:

@@ -1,6 +1,6 @@
 """What a caller gets, made of what an engine has."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from langchain_core.documents import Document
 
 
-def document_of(found: Found) -> "Document":
+def documents_of(rows: Iterable[Found]) -> "list[Document]":
     from langchain_core.documents import Document  # noqa: PLC0415 - 0.2 s that only results need
 
-    return Document(id=found.id, page_content=found.text, metadata=found.metadata)
+    return [Document(id=each.id, page_content=each.text, metadata=each.metadata) for each in rows]
 
 
 def with_ids(docs: "Sequence[Document]", ids: Sequence[str]) -> "list[Document]":

@@ -2,8 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ...connections.base import ConnectionManager
 from ...core.constants import Distance
@@ -21,8 +20,7 @@ Asked: TypeAlias = Callable[[int | None], Awaitable[CollectionContract]]
 """What the store asks of its collection, given the dimension of what is to be written, as far as that is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A row that was read.
 
     `score` is the engine's own measure: the cosine, the distance (L2) or the inner product; of a hybrid search the sum

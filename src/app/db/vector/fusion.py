@@ -1,6 +1,5 @@
 """One ranking of several, by reciprocal ranks (Cormack, Clarke and Büttcher, SIGIR 2009)."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -21,4 +20,4 @@ def fused(rankings: "Sequence[Sequence[Found]]", k: int) -> "list[Found]":
             scores[found.id] = scores.get(found.id, 0.0) + 1 / (RANK_CONSTANT + rank)
             rows.setdefault(found.id, found)
     best = sorted(scores, key=lambda row_id: -scores[row_id])[:k]
-    return [replace(rows[row_id], score=scores[row_id]) for row_id in best]
+    return [rows[row_id]._replace(score=scores[row_id]) for row_id in best]

@@ -147,16 +147,16 @@ class PgVectorEngine(PgVectorSession):
         index = self._index if self._recall < 1 else None
         given = vector_parameter(vector, half=table.half)
         if index is None:
-            rows = await self._fetch(sql.nearest(table, exact=True, vectors=vectors), predicate, given, k)
+            rows = await self._fetch(sql.nearest(table, k, exact=True, vectors=vectors), predicate, given)
         else:
             settings = index.settings(self._recall, k)
             if predicate == ALL:
-                text = sql.nearest(table, exact=False, vectors=vectors)
+                text = sql.nearest(table, k, exact=False, vectors=vectors)
             else:
-                text = sql.nearest_few(table, _FEW, vectors=vectors)
-            rows = await self._fetch(text, predicate, given, k, settings=settings)
+                text = sql.nearest_few(table, k, _FEW, vectors=vectors)
+            rows = await self._fetch(text, predicate, given, settings=settings)
             if len(rows) < k and predicate != ALL:
-                rows = await self._fetch(sql.nearest(table, exact=True, vectors=vectors), predicate, given, k)
+                rows = await self._fetch(sql.nearest(table, k, exact=True, vectors=vectors), predicate, given)
         await self._still(table)
         rows.sort(key=distance_of)  # an IVFFlat index gives them in nearly their order
         return [self._row(table, row) for row in rows]

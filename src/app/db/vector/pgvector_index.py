@@ -24,7 +24,7 @@ INDEX_FROM: Final = 5_000
 """Rows from which on an index is worth its making; fewer are compared one by one in some milliseconds."""
 _WIDTHS: Final = {"hnsw": (40, 60, 100, 160, 250, 400, 640, 1_000), "ivfflat": (1, 3, 10, 30, 100, 300, 1_000)}
 _PARAMETER: Final = {"hnsw": "hnsw.ef_search", "ivfflat": "ivfflat.probes"}
-_SAMPLE: Final = 30
+_SAMPLE: Final = 20
 _SAMPLE_SECONDS: Final = 5.0
 _NEIGHBOURS: Final = 10
 

@@ -137,7 +137,9 @@ def _micros(moment: str) -> bytes:
 
 
 def iso(moment: Any) -> str:
-    return moment.astimezone(UTC).isoformat() if isinstance(moment, datetime) else str(moment)
+    if isinstance(moment, datetime):
+        return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat()
+    return str(moment)
 
 
 def distance_of(row: Sequence[Any]) -> float:

@@ -21,14 +21,14 @@ _WORDS: Final = "replace(plainto_tsquery('simple', {0})::text, ' & ', ' | ')::ts
 """Any of the words, by their spelling."""
 
 
-def nearest(table: VectorTable, *, exact: bool, vectors: bool) -> str:
-    """Of a vector and k."""
+def nearest(table: VectorTable, k: int, *, exact: bool, vectors: bool) -> str:
+    """Of a vector. `k` is in the text: for one that it does not know the server plans each search anew."""
     distance = _every_distance(table) if exact else _distance(table)
     shown = f"{_SHOWN}, {distance}{_with(vectors)}"
-    return f"SELECT {shown} FROM {table.quoted} WHERE {{where}} ORDER BY {distance} LIMIT {{1}}"
+    return f"SELECT {shown} FROM {table.quoted} WHERE {{where}} ORDER BY {distance} LIMIT {k:d}"
 
 
-def nearest_few(table: VectorTable, few: int, *, vectors: bool) -> str:
+def nearest_few(table: VectorTable, k: int, few: int, *, vectors: bool) -> str:
     """As `nearest`, in one of two ways: up to `few` rows that meet the filter are compared one by one, which is exact
     and takes less than an index that has to look for them; more are left to the index.
     """
@@ -38,9 +38,9 @@ def nearest_few(table: VectorTable, few: int, *, vectors: bool) -> str:
         f"WITH few AS MATERIALIZED (SELECT id FROM {table.quoted} WHERE {{where}} LIMIT {few + 1}), "
         f"number AS MATERIALIZED (SELECT count(*) <= {few} AS is_few FROM few) "
         f"(SELECT {_SHOWN}, {of_few} AS d{rest} WHERE (SELECT is_few FROM number) "
-        f"AND id IN (SELECT id FROM few) ORDER BY {of_few} LIMIT {{1}}) UNION ALL "
+        f"AND id IN (SELECT id FROM few) ORDER BY {of_few} LIMIT {k:d}) UNION ALL "
         f"(SELECT {_SHOWN}, {distance} AS d{rest} WHERE NOT (SELECT is_few FROM number) AND {{where}} "
-        f"ORDER BY {distance} LIMIT {{1}})"
+        f"ORDER BY {distance} LIMIT {k:d})"
     )
 
 

@@ -21,9 +21,7 @@ class QdrantVectorStore(CollectionVectorStore):
         if manager.address is None:
             from .qdrant_embedded import QdrantEdgeEngine  # noqa: PLC0415 - an optional package
 
-            return QdrantEdgeEngine(
-                manager, self.collection, self.distance, self._contract, filterable=self.filterable
-            )
+            return QdrantEdgeEngine(manager, self.collection, self.distance, self._contract, filterable=self.filterable)
         from .qdrant_server import QdrantServerEngine  # noqa: PLC0415 - as above
 
         return QdrantServerEngine(manager, self.collection, self.distance, self._contract, recall=self.recall)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from qdrant_edge import FieldCondition, Filter, HasIdCondition, MatchAny, MatchPrefix, MatchValue, RangeFloat
 
-from ..query import Op, Predicate
+from ..query import ALL, Op, Predicate
 from ..query.evaluate import kind
 from .payload import EXACT_INTEGERS, element_term, equality_term, kind_term
 from .qdrant_payload import parts
@@ -17,7 +17,7 @@ Condition: TypeAlias = Filter
 
 
 def compile_filter(predicate: Predicate) -> Compiled[Filter]:
-    return compile_terms(predicate, _CONDITIONS)
+    return _ALL if predicate == ALL else compile_terms(predicate, _CONDITIONS)
 
 
 def document_is(document_id: str) -> Filter:
@@ -79,6 +79,7 @@ class _EdgeConditions(Conditions[Filter]):
 
 _RANGES: Final = {Op.LT: "lt", Op.LE: "lte", Op.GT: "gt", Op.GE: "gte"}
 _CONDITIONS = _EdgeConditions()
+_ALL: Final = compile_terms(ALL, _CONDITIONS)
 
 
 def _among(terms: Sequence[str]) -> list[Filter]:

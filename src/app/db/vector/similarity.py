@@ -53,6 +53,20 @@ def directed(distance: Distance, array: "NDArray[np.float32]") -> "NDArray[np.fl
     return result
 
 
+def directed_one(distance: Distance, vector: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    """As `directed`, of one vector: in few steps, each of which takes 10 µs once a search has used the core's cache."""
+    import numpy as np  # noqa: PLC0415 - only those who embed need it
+
+    wide = vector.astype(np.float64)
+    square = float(wide @ wide)
+    if not math.isfinite(square) or (not square and distance == Distance.COSINE):
+        _directed(distance, vector.reshape(1, -1), 0)  # says what is wrong
+    if distance != Distance.COSINE:
+        return vector
+    unit: NDArray[np.float32] = (wide / math.sqrt(square)).astype(np.float32)
+    return unit
+
+
 def _directed(distance: Distance, array: "NDArray[np.float32]", first: int) -> "NDArray[np.float32]":
     """Of some rows, the number of the first of which is given."""
     import numpy as np  # noqa: PLC0415 - only those who embed need it

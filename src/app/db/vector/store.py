@@ -4,7 +4,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import copy
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ...connections.base import ConnectionManager
@@ -23,12 +23,12 @@ from ..query.predicates import always
 from .arguments import check_embedding, check_ids, check_search
 from .base import DocumentMetadata, VectorDB
 from .contract import STAGED, CollectionContract, staged_name
-from .documents import document_of, metadata_of, with_ids
+from .documents import documents_of, metadata_of, with_ids
 from .embeddings.model import EmbeddingModel, check_embeddable
 from .engine import Asked, Found, VectorEngine
 from .payload import check_metadata, read_rows, row_of
 from .providers.embedding_provider import EmbeddingFactory
-from .similarity import as_array, directed, diverse, similarity
+from .similarity import as_array, directed, directed_one, diverse, similarity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -257,10 +257,10 @@ class CollectionVectorStore(VectorDB):
         engine = await self._ready()
         number = min(max(candidates, k), engine.most)
         found = await engine.hybrid(vector, text or query, min(k, number), predicate, candidates=number)
-        return [(document_of(each), each.score) for each in found]
+        return list(zip(documents_of(found), [each.score for each in found], strict=True))
 
     async def get_by_ids(self, ids: Sequence[str]) -> "list[Document]":
-        return [document_of(each) for each in await (await self._ready()).retrieve(check_ids(ids))]
+        return documents_of(await (await self._ready()).retrieve(check_ids(ids)))
 
     async def delete(self, ids: Sequence[str]) -> int:
         return await (await self._ready()).delete(list(dict.fromkeys(check_ids(ids))))
@@ -287,8 +287,8 @@ class CollectionVectorStore(VectorDB):
 
     async def documents(self, filter_criteria: Filter = None) -> "AsyncIterator[Document]":
         async for page in (await self._ready()).pages(to_predicate(filter_criteria)):
-            for found in page:
-                yield document_of(found)
+            for document in documents_of(page):
+                yield document
 
     async def document_ids(self, filter_criteria: Filter = None) -> AsyncIterator[str]:
         seen: set[str] = set()
@@ -304,7 +304,7 @@ class CollectionVectorStore(VectorDB):
         import numpy as np  # noqa: PLC0415
 
         async for page in (await self._ready()).pages(to_predicate(filter_criteria), vectors=True):
-            yield [document_of(found) for found in page], np.stack([f.vector for f in page if f.vector is not None])
+            yield documents_of(page), np.stack([f.vector for f in page if f.vector is not None])
 
     async def drop_collection(self) -> bool:
         """Delete the collection with its contract, and one that was being made to take its place; the next write makes
@@ -336,7 +336,7 @@ class CollectionVectorStore(VectorDB):
             return await self._asked(dimension)
         await self.embedding.load()
         embedding = self.embedding
-        return CollectionContract(
+        return _asked_contract(
             embedding.provider,
             embedding.model,
             dimension or embedding.dimension,
@@ -356,8 +356,7 @@ class CollectionVectorStore(VectorDB):
         return await (await self._ready()).re_embed(texts, await self._embed(list(texts.values())), _now())
 
     def _query(self, vector: "Sequence[float] | NDArray[np.float32]") -> "NDArray[np.float32]":
-        query: NDArray[np.float32] = directed(self.distance, as_array(vector, 1).reshape(1, -1))[0]
-        return query
+        return directed_one(self.distance, as_array(vector, 1))
 
     async def _directed(self, array: "NDArray[np.float32]") -> "NDArray[np.float32]":
         if array.size <= _FEW:
@@ -374,7 +373,8 @@ class CollectionVectorStore(VectorDB):
     ) -> "list[tuple[Document, float]]":
         engine = await self._ready()
         found = await engine.nearest(self._query(vector), min(k, engine.most), predicate)
-        scored = [(document_of(each), similarity(self.distance, each.score)) for each in found]
+        scores = [similarity(self.distance, each.score) for each in found]
+        scored = list(zip(documents_of(found), scores, strict=True))
         return scored if min_score is None else [each for each in scored if each[1] >= min_score]
 
     async def _diverse(
@@ -391,7 +391,12 @@ class CollectionVectorStore(VectorDB):
         engine = await self._ready()
         found = await engine.nearest(vector, min(max(candidates, k), engine.most), predicate, vectors=True)
         vectors = np.array([each.vector for each in found]).reshape(-1, len(vector))
-        return [document_of(found[place]) for place in diverse(self.distance, vector, vectors, k, relevance)]
+        places = diverse(self.distance, vector, vectors, k, relevance)
+        return documents_of(found[place] for place in places)
+
+
+_asked_contract = lru_cache(maxsize=1_000)(CollectionContract)
+"""Every operation asks for the same one."""
 
 
 def _now() -> str:
