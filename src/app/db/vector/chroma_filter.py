@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from ..query import Op, Predicate
+from ..query import ALL, Op, Predicate
 from .chroma_rows import DOCUMENT, number_key, ordered, text_key
 from .payload import EXACT_INTEGERS, element_term, equality_term
 from .term_filter import Conditions, compile_terms
@@ -42,6 +42,8 @@ class Condition:
 
 def compile_filter(predicate: Predicate) -> Side:
     """Of a filter that is too large to be asked, every row, and not exact."""
+    if predicate == ALL:
+        return _EVERY
     compiled = compile_terms(predicate, _CONDITIONS)
     side = compiled.condition.side
     parts = list(_parts(side.where))
@@ -91,6 +93,7 @@ class _ChromaConditions(Conditions[Condition]):
         return Condition(Side({number_key(path): {_OPERATORS[op]: ordered(value)}}), _ANY)
 
 
+_EVERY: Final = Side(where=True)
 _ANY: Final = Side(where=True, exact=False)
 _CONDITIONS = _ChromaConditions()
 
