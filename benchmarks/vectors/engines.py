@@ -52,7 +52,7 @@ async def pgvector(directory: Path) -> AsyncIterator[Engine]:
 
 @asynccontextmanager
 async def qdrant(directory: Path) -> AsyncIterator[Engine]:
-    ours = Ours(VectorDBType.QDRANT, {"type": "qdrant", "url": "embedded"}, directory)
+    ours = Ours(VectorDBType.QDRANT, {"type": "qdrant", "url": "embedded"}, directory, ("bucket",))
     yield Engine("embedded Qdrant", ours, RawQdrantEdge(directory), [Here(LangChainQdrant(directory))], exact=True)
 
 

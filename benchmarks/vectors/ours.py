@@ -19,8 +19,11 @@ from .side import Side
 class Ours(Side):
     name = "manystore"
 
-    def __init__(self, engine: VectorDBType, connection: dict[str, Any], directory: Path) -> None:
+    def __init__(
+        self, engine: VectorDBType, connection: dict[str, Any], directory: Path, filterable: Sequence[str] = ()
+    ) -> None:
         self._engine = engine
+        self._filterable = filterable
         self._connection = connection
         self._directory = directory
 
@@ -39,7 +42,8 @@ class Ours(Side):
         """Search from now on with a store that has this setting, in the same collection."""
         made: Any = VectorDBRegistry.get(self._engine)
         embedding = EmbeddingModel.of(_Unused(), provider="benchmark")
-        store = made(self._data.connection("vectors"), embedding, collection="ours", recall=recall)
+        options = {"collection": "ours", "recall": recall, "filterable": self._filterable}
+        store = made(self._data.connection("vectors"), embedding, **options)
         assert isinstance(store, CollectionVectorStore)
         self._store = store
         self._recall = recall

@@ -199,8 +199,8 @@ async def test_the_recall_that_is_asked_for_is_found_on_hard_data(directory: Pla
         found[recall] = hits / 10 / len(queries)
         index = engine_of(store)._index
         widths[recall] = 0 if index is None else index.width(recall, 10)
-    # Its graph is made by several threads, each time another, and the width is measured on few rows.
-    assert found[0.99] > max(found[0.5], 0.75)
+    # Its graph is made by several threads, each time another.
+    assert found[0.99] > max(found[0.5], 0.95)
     assert widths[0.99] > widths[0.5]
     assert found[1] == 1
     assert widths[1] == 0, "it does not ask the index"
