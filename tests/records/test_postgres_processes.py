@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 
@@ -24,9 +25,10 @@ names = ("user", "signup_session")
 config["repositories"] = {name: {"connection": "postgres"} for name in names}
 """
 
-# It has done it all itself when it forks, so that eight are eight at once on few processors too.
+ROOT = Path(__file__).parents[2]
+
 FIRST_USE = """
-import gc, os
+from tests.records.eight import at_once
 
 async def main(url, number, begin):
     config["connections"]["postgres"]["url"] = url
@@ -42,22 +44,7 @@ async def main(url, number, begin):
         assert begun
         assert await users.get(user.id) == user
 
-with open(os.devnull) as now:
-    asyncio.run(main(sys.argv[1], 0, now))
-gc.freeze()
-for url in sys.argv[2:]:
-    reading, writing = os.pipe()
-    children = []
-    for number in range(8):
-        children.append(os.fork())
-        if children[-1] == 0:
-            os.close(writing)
-            with open(reading) as begin:
-                asyncio.run(main(url, number, begin))
-            os._exit(0)
-    os.close(reading)
-    os.close(writing)  # which all of them wait for
-    assert [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in children] == [0] * 8
+at_once(main, *sys.argv[1:])
 """
 
 WRITING = """
@@ -88,6 +75,7 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "MANYSTORE_CONFIG": ""},
+        cwd=ROOT,
     )
 
 

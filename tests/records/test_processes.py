@@ -9,12 +9,14 @@ from pathlib import Path
 from app.db import DataLayer
 from app.db.repositories.user_repository import UserRepository
 
-# It has done it all itself when it forks, so that eight are eight at once on few processors too.
+ROOT = Path(__file__).parents[2]
+
 FIRST_USE = """
-import asyncio, gc, os, sys
+import asyncio, sys
 from app.db import DataLayer
 from app.db.repositories.signup_session_repository import SignupSessionRepository
 from app.db.repositories.user_repository import UserRepository
+from tests.records.eight import at_once
 
 async def main(directory, number, begin):
     config = {"data_dir": directory, "connections": {"sqlite": {"path": "records.db", "timeout": 30}}}
@@ -26,22 +28,7 @@ async def main(directory, number, begin):
         assert await sessions.create_session(f"s{number}")
         assert await users.get(user.id) == user
 
-with open(os.devnull) as now:
-    asyncio.run(main(sys.argv[1], 0, now))
-gc.freeze()
-for directory in sys.argv[2:]:
-    reading, writing = os.pipe()
-    children = []
-    for number in range(8):
-        children.append(os.fork())
-        if children[-1] == 0:
-            os.close(writing)
-            with open(reading) as begin:
-                asyncio.run(main(directory, number, begin))
-            os._exit(0)
-    os.close(reading)
-    os.close(writing)  # which all of them wait for
-    assert [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in children] == [0] * 8
+at_once(main, *sys.argv[1:])
 """
 
 WRITING = """
@@ -75,6 +62,7 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "MANYSTORE_CONFIG": ""},
+        cwd=ROOT,
     )
 
 

@@ -184,15 +184,15 @@ async def test_a_reembedding_killed_at_any_step_is_completed_by_the_next(fresh: 
 
 
 async def test_a_copy_killed_at_any_step_is_completed_by_the_next(
-    postgres_schemas: Callable[[], str], tmp_path: Path
+    fresh: Callable[[int], str], postgres_schemas: Callable[[], str]
 ) -> None:
-    source, clean = postgres_schemas(), str(tmp_path / "clean")
+    source, clean = postgres_schemas(), fresh(0)
     await fill(source)
     [steps] = map(int, run("copy", (10**6, source, clean)))
     async with opened(clean) as store:
         expected = await state(store)
     assert len(expected[1]) == 7
-    places = {at: str(tmp_path / str(at)) for at in range(2, steps + 1, steps // 6)}
+    places = {at: fresh(at) for at in range(2, steps + 1, max(1, steps // 6))}
     assert run("copy", *((at, source, place) for at, place in places.items())) == ["killed"] * len(places)
     for place in places.values():
         async with opened(source) as origin, opened(place) as store:

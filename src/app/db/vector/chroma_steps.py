@@ -37,19 +37,18 @@ def write(function: Callable[..., Any], **options: Any) -> Call:
 
 
 def take(steps: Steps[R]) -> R:
-    answer: Any = None
-    error: Exception | None = None
-    while True:
-        try:
-            call = steps.send(answer) if error is None else steps.throw(error)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        answer, error = None, None
-        try:
-            answer = call()
-        except chroma_errors.ChromaError as raised:  # the steps get it, and raise what is not theirs
-            error = raised
+    """At once, in a thread that has no loop."""
+    taking = take_each(steps, _at_once)
+    try:
+        taking.send(None)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    raise AssertionError("nothing that is asked at once waits")
+
+
+async def _at_once(call: Call) -> Any:
+    return call()
 
 
 async def take_each(steps: Steps[R], ask: Callable[[Call], Awaitable[Any]]) -> R:
@@ -64,5 +63,5 @@ async def take_each(steps: Steps[R], ask: Callable[[Call], Awaitable[Any]]) -> R
         answer, error = None, None
         try:
             answer = await ask(call)
-        except chroma_errors.ChromaError as raised:
+        except chroma_errors.ChromaError as raised:  # the steps get it, and raise what is not theirs
             error = raised
