@@ -54,6 +54,8 @@ class BatchedEmbeddings(ArrayEmbeddings):
         self.place = place
         self.model = model
         self.dimension = dimension
+        self.address: str | None = None
+        """The server's, as the client knows it; None where there is none."""
         self.usage = Usage()
         self._concurrency = concurrency
         self._most_texts = most_texts

@@ -26,15 +26,16 @@ class CohereEmbeddings(BatchedEmbeddings):
         super().__init__(**options)
         self._timeout = timeout
         self._truncate = truncate
-        address: dict[str, Any] = {"base_url": base_url} if base_url else {}
+        self.address = base_url
         self._make: Callable[[httpx.Client], Any] = lambda http: cohere.ClientV2(
-            key, httpx_client=http, timeout=timeout, **address
+            key, httpx_client=http, timeout=timeout, **({"base_url": self.address} if self.address else {})
         )
         self.open()
 
     def _connect(self) -> tuple[Callable[..., Answer], Callable[[], None]]:
         http = httpx.Client(timeout=self._timeout)
         client = self._make(http)
+        self.address = client._client_wrapper.get_base_url()  # noqa: SLF001 - CO_API_URL may have said it
         place, model = self.place, self.model
         given = {"truncate": self._truncate, "output_dimension": self.dimension}
         options: dict[str, Any] = {name: value for name, value in given.items() if value}

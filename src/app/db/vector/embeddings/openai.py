@@ -29,9 +29,10 @@ class OpenAIEmbeddings(BatchedEmbeddings):
 
     def __init__(self, *, key: str, base_url: str | None, timeout: float, **options: Any) -> None:
         super().__init__(most_bytes=MOST_BYTES, **options)
+        self.address = base_url
         self._make: Callable[[], openai.OpenAI] = lambda: openai.OpenAI(
             api_key=key,
-            base_url=base_url,
+            base_url=self.address,
             timeout=timeout,
             max_retries=0,  # its own retries know only some of our rules
         )
@@ -39,6 +40,7 @@ class OpenAIEmbeddings(BatchedEmbeddings):
 
     def _connect(self) -> tuple[Callable[..., Answer], Callable[[], None]]:
         client = self._make()
+        self.address = str(client.base_url)  # it may be of the environment, OPENAI_BASE_URL
         place, model, dimension = self.place, self.model, self.dimension or openai.omit
 
         def send(texts: list[str], *, query: bool) -> Answer:  # noqa: ARG001 - there are no two kinds of text

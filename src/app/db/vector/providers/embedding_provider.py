@@ -120,11 +120,13 @@ class EmbeddingFactory:
     def _cached(self, embeddings: "Embeddings", section: EmbeddingSettings) -> "Embeddings":
         if not section.cache:
             return embeddings
-        from ..embeddings.cached import CachedEmbeddings  # noqa: PLC0415 - loads LangChain, as `embeddings` has
+        from ..embeddings.address import addresses  # noqa: PLC0415 - both load LangChain, as `embeddings` has
+        from ..embeddings.cached import CachedEmbeddings  # noqa: PLC0415
 
         model, dimension = section.model or told_model(embeddings), section.dimension or told_dimension(embeddings)
         settings = ("base_url", "document_prompt", "query_prompt", "options")
-        identity = [section.provider, model, dimension, {name: getattr(section, name) for name in settings}]
+        said = {name: getattr(section, name) for name in settings}
+        identity = [section.provider, model, dimension, said, addresses(embeddings)]
         kept = KeptVectors(self._cache, json.dumps(identity, sort_keys=True, default=dict))
         return CachedEmbeddings(embeddings, kept, model=model, dimension=dimension)
 
