@@ -107,7 +107,7 @@ async def staged(place: Place) -> tuple[Any, str]:
     return store, name
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
 async def test_a_switch_that_was_stopped_is_finished_by_who_looks_next(
     place: Place, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:

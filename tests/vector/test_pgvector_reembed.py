@@ -122,11 +122,11 @@ async def test_a_switch_that_stood_still_does_not_put_the_beginnings_of_another_
     staged = store.engine_on(staged_name(store.collection), asked)
     replace_by = PgVectorEngine.replace_by
 
-    async def after_another_began(self: PgVectorEngine, name: str) -> None:
+    async def after_another_began(self: PgVectorEngine, name: str, run: str | None = None) -> None:
         await staged.drop()
         await self.amend(lambda each: replace(each, moving_to=None))
         await staged.upsert([to_row(doc("one", row_id="1"))], np.ones((1, 5), np.float32), utc_now().isoformat())
-        await replace_by(self, name)
+        await replace_by(self, name, run)
 
     monkeypatch.setattr(PgVectorEngine, "replace_by", after_another_began)
     with pytest.raises(AppError, match="not replaced"):

@@ -141,7 +141,7 @@ async def test_two_who_amend_different_things_lose_nothing(
 async def test_a_drop_takes_what_would_come_in_its_place(store: QdrantVectorStore, server: LocalServer) -> None:
     await store.upsert([doc("old")])
     staged = await stage(store, "new", {"x": "new"})
-    await staged.engine.amend(lambda contract: replace(contract, ready=True))
+    await staged.engine.amend(lambda contract: replace(contract, ready="a run"))
     assert await store.drop_collection()
     assert (await server.run("get_collections")).collections == []
     assert not await store.drop_collection()

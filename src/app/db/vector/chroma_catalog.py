@@ -1,7 +1,8 @@
 """The collections of Chroma by name, with their contracts. All of it is steps (`chroma_steps.py`) of its client.
 
-Chroma renames a collection only to a name that is free. So the one that takes another's place is marked as ready
-before the other goes, and whoever finds nothing of a name, but one that is ready for it, renames that first.
+Chroma renames a collection only to a name that is free, and by its id; it deletes by name. So the one that takes
+another's place is marked as ready, the other is renamed, and whoever finds nothing of a name, but one that is ready for
+it, finishes that first. Only what was renamed is deleted: under the old name there may be something else by then.
 """
 
 import json
@@ -12,13 +13,15 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from ...core.constants import Distance
-from ...core.errors import ConfigurationError, EmbeddingMismatchError, StoreUnavailableError
+from ...core.errors import ConfigurationError, EmbeddingMismatchError, StoreUnavailableError, TransactionError
 from .chroma_collection import ChromaCollection
 from .chroma_rows import DESCRIPTION
 from .chroma_steps import Steps, chroma_errors, read, write
 from .contract import STAGED, CollectionContract, staged_name
 
 _SPACES: Final = {Distance.COSINE: "cosine", Distance.L2: "l2", Distance.INNER_PRODUCT: "ip"}
+_ALONE: Final = "-"
+_REPLACED: Final = "__replaced"
 
 
 _known: Final[WeakKeyDictionary[Any, dict[str, tuple[ChromaCollection, float]]]] = WeakKeyDictionary()
@@ -76,27 +79,62 @@ def amend(
     if found is None:
         return None
     contract = change(found.contract)
-    yield from _describe(found.there, contract)
+    if contract != found.contract:  # what is written as it was read might undo what another has written
+        try:
+            yield from _describe(found.there, contract)
+        except chroma_errors.NotFoundError:  # dropped meanwhile
+            return None
     forget(client, name)
     return ChromaCollection(found.there, contract)
 
 
-def replace_by(client: Any, name: str, staged: str) -> Steps[None]:
+def replace_by(client: Any, name: str, staged: str, run: str | None) -> Steps[None]:
     there = yield from _get(client, staged)
     if there is None:
         return
     contract = _contract(there)
-    if not contract.ready:
-        yield from _describe(there, replace(contract, replaces=name, ready=True))
-    yield from _delete(client, name)
+    old = yield from _get(client, name)
+    if old is None or run is None or (contract.ready, _contract(old).closed_by) != (run, run):
+        _check_run(old, run, name)
+        try:
+            yield from _describe(there, replace(contract, replaces=name, ready=run or _ALONE))
+        except chroma_errors.NotFoundError:
+            raise TransactionError(f"{name}: what was to replace it is gone: run the re-embedding again") from None
+        old = yield from _get(client, name)
+        _check_run(old, run, name)
+    if old is not None:
+        yield from _put_away(client, old)
     yield from _finish(client, name)
     forget(client, staged)
+
+
+def _check_run(old: Any, run: str | None, name: str) -> None:
+    if old is not None:
+        _contract(old).check_run(run, name)
+
+
+def _put_away(client: Any, old: Any) -> Steps[None]:
+    """Make its name free, unless another has."""
+    name = old.name
+    forget(client, name)
+    try:
+        yield write(old.modify, name=_away(name))
+    except chroma_errors.ChromaError:
+        now = yield from _get(client, name)
+        if now is not None and now.id == old.id:
+            raise
+
+
+def _away(name: str) -> str:
+    """What the one is called, until it is deleted, whose name another is to take."""
+    return staged_name(name).removesuffix(STAGED) + _REPLACED + STAGED
 
 
 def drop(client: Any, name: str) -> Steps[bool]:
     ready = None if name.endswith(STAGED) else (yield from _ready(client, name))
     if ready is not None:
         yield from _delete(client, ready.name)
+        yield from _delete(client, _away(name))
     gone = yield from _delete(client, name)
     return gone or ready is not None
 
@@ -128,8 +166,9 @@ def _finish(client: Any, name: str) -> Steps[Any]:
     there = yield from _ready(client, name)
     if there is None:
         return (yield from _get(client, name))  # another may have finished it in between
+    yield from _delete(client, _away(name))
     try:
-        yield from _describe(there, replace(_contract(there), replaces=None, ready=False), name)
+        yield from _describe(there, replace(_contract(there), replaces=None, ready=None), name)
     except chroma_errors.ChromaError:
         found = yield from _get(client, name)
         if found is None:

@@ -212,8 +212,8 @@ class ChromaVectorEngine(VectorEngine):
         found = await self._apart(lambda client: catalog.amend(client, self.collection, change))
         return None if found is None else found.contract
 
-    async def replace_by(self, staged: str) -> None:
-        await self._apart(lambda client: catalog.replace_by(client, self.collection, staged))
+    async def replace_by(self, staged: str, run: str | None = None) -> None:
+        await self._apart(lambda client: catalog.replace_by(client, self.collection, staged, run))
 
     async def _matching(
         self,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Self
 
 from ...core.constants import Distance
-from ...core.errors import DimensionMismatchError, EmbeddingMismatchError
+from ...core.errors import DimensionMismatchError, EmbeddingMismatchError, TransactionError
 
 STAGED: Final = "__reembed"
 """How the names of collections end that are made to take another's place. Users cannot name one so."""
@@ -38,12 +38,18 @@ class CollectionContract:
     """The rules by which ingested texts were cut, `split.RULES`; None where nothing was ingested."""
     replaces: str | None = None
     """Of a staged collection: the one whose place it is to take."""
-    ready: bool = False
-    """Of a staged collection: that it is complete. From then on `replace_by` is only ever finished, never undone."""
+    ready: str | None = None
+    """Of a staged collection: the run that completed it. Where no other has its name yet, or one that was closed by this
+    very run, `replace_by` is from then on only ever finished, never undone.
+    """
     moving_to: str | None = None
     """The embedding of the collection that is about to take the place of this one, which takes no more writes. Nobody
     keeps such a contract in memory, so that all see at once when the other has taken its place.
     """
+    closed_by: str | None = None
+    """The run that said `moving_to`."""
+    run: str | None = None
+    """The re-embedding that began last: no other may replace the collection."""
     store: str | None = field(default=None, compare=False)
     """Who asks, for messages: the names of the store and of its embedding in the configuration. Not remembered."""
     entry: str | None = field(default=None, compare=False)
@@ -84,6 +90,14 @@ class CollectionContract:
             raise EmbeddingMismatchError(
                 f"{place} is being re-embedded with {self.moving_to}, and takes no writes until that is done: write "
                 f"again then, with that embedding (`{reembed_command(asked.store, None)}` ends one that was stopped)"
+            )
+
+    def check_run(self, run: str | None, place: str) -> None:
+        """Raise unless the collection at `place` may be replaced by what this run of a re-embedding has made."""
+        if (self.run, self.closed_by) != (run, run):
+            raise TransactionError(
+                f"{place}: another re-embedding has begun meanwhile, so the collection is not replaced: "
+                "let that one end, and run this one again"
             )
 
     @property

@@ -93,7 +93,7 @@ async def copy(
         raise ConfigurationError(f"there is no collection {source.collection!r}: there is nothing to copy")
     if (source.connection, source.collection) == (target.connection, target.collection):
         raise ConfigurationError(f"{source.name!r} and {target.name!r} are the same collection")
-    made = replace(contract, replaces=None, ready=False, moving_to=None)
+    made = replace(contract, replaces=None, ready=None, moving_to=None, closed_by=None, run=None)
 
     async def as_it_is(_: int | None) -> CollectionContract:
         return made

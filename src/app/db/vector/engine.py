@@ -153,9 +153,13 @@ class VectorEngine(ABC):
         """
 
     @abstractmethod
-    async def replace_by(self, staged: str) -> None:
+    async def replace_by(self, staged: str, run: str | None = None) -> None:
         """Give the name of this collection to the one that is called `staged` (`contract.staged_name`), and delete
         this one with its rows. Nothing has written to this one since its contract said `moving_to`.
+
+        TransactionError where `run` is not the one that closed this one and the last that began, unless it has marked
+        the staged one `ready` before. An engine that cannot look and replace in one step marks first and looks then:
+        who begins another run marks that first and looks for `ready` then, so one of the two sees the other's mark.
 
         Whoever looks for the collection finds the one or the other, whole, and never none. Killed at any moment it is
         undone, or finished by a second call, or by whoever looks: where an engine has no such step, it marks the staged

@@ -267,8 +267,8 @@ class PgVectorEngine(PgVectorSession):
         self._forget()
         return None if table is None else table.contract
 
-    async def replace_by(self, staged: str) -> None:
-        await self._long(lambda connection: VectorTable.replace(connection, self.collection, staged))
+    async def replace_by(self, staged: str, run: str | None = None) -> None:
+        await self._long(lambda connection: VectorTable.replace(connection, self.collection, staged, run))
         self._forget()
 
     async def loaded(self) -> None:

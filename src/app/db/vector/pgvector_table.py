@@ -172,7 +172,7 @@ class VectorTable:
             return await found.remembering(connection, contract)
 
     @classmethod
-    async def replace(cls, connection: Connection, name: str, staged: str) -> None:
+    async def replace(cls, connection: Connection, name: str, staged: str, run: str | None) -> None:
         """Drop a collection, and give its name and who may use it to another, in one transaction."""
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
@@ -182,6 +182,8 @@ class VectorTable:
             old = await cls.find(connection, name)
             if old is not None and old.contract.moving_to is None:
                 raise TransactionError(f"{name}: the collection was opened to writes again, and is not replaced")
+            if old is not None:
+                old.contract.check_run(run, name)
             grants = await connection.execute(
                 "SELECT privilege_type, "
                 "CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END "
@@ -201,7 +203,7 @@ class VectorTable:
                     new = quote(name + index.removeprefix(staged))
                     await connection.execute(f"ALTER INDEX {quote(index)} RENAME TO {new}".encode())
             await connection.execute(f"ALTER TABLE {found.quoted} RENAME TO {quote(name)}".encode())
-            await replace(found, name=name).remembering(connection, replace(found.contract, replaces=None, ready=False))
+            await replace(found, name=name).remembering(connection, replace(found.contract, replaces=None))
 
     async def remembering(self, connection: Connection, contract: CollectionContract) -> Self:
         """The same with another contract, which the table has from now on."""

@@ -160,11 +160,13 @@ class QdrantEdgeEngine(VectorEngine):
         engine = await self._manager.engine()
         return await engine.write(job)
 
-    async def replace_by(self, staged: str) -> None:
+    async def replace_by(self, staged: str, run: str | None = None) -> None:
         def job(collections: Collections) -> None:
-            known = stored_contract(collections, staged)
+            known, old = stored_contract(collections, staged), stored_contract(collections, self.collection)
             if known is not None:
-                contract = replace(known, replaces=None, ready=False)
+                if old is not None:
+                    old.check_run(run, self.collection)
+                contract = replace(known, replaces=None)
                 collections.replace(self.collection, staged, contract.to_json())
 
         engine = await self._manager.engine()

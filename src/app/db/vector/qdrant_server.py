@@ -91,8 +91,8 @@ class QdrantServerEngine(VectorEngine):
         """In one step for each thing that is changed: others may change other things at the same time."""
         return await self._access.amend(change)
 
-    async def replace_by(self, staged: str) -> None:
-        await self._collections.replace(self.collection, staged)
+    async def replace_by(self, staged: str, run: str | None = None) -> None:
+        await self._collections.replace(self.collection, staged, run)
         self._access.forget()
 
     async def drop(self) -> bool:

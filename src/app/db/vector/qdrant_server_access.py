@@ -113,8 +113,12 @@ class CollectionAccess:
         if there is None:
             return None
         changed = change(there.contract)
-        await self._collections.amend(there, changed)
-        self.forget()
+        try:
+            await self._collections.amend(there, changed)
+        except NoCollectionError:  # dropped meanwhile
+            return None
+        finally:
+            self.forget()
         begun = set(self._writing)
         while begun & self._writing:  # noqa: ASYNC110 - they may be of other loops
             await asyncio.sleep(0.01)

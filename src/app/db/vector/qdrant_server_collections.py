@@ -24,6 +24,7 @@ from ...core.errors import (
     EmbeddingMismatchError,
     InvalidChangeError,
     StoreUnavailableError,
+    TransactionError,
     UnsupportedOperationError,
 )
 from .contract import STAGED, CollectionContract, staged_name
@@ -35,6 +36,7 @@ _CONTRACT: Final = "manystore"
 _CLAIM: Final = f"{_CONTRACT}_claim_"
 _FIXED: Final = ("provider", "model", "dimension", "distance")
 _OTHER: Final = "_2"
+_ALONE: Final = "-"
 _NOT_FOUND: Final = 404
 _TOO_LARGE: Final = 413
 _DISTANCES: Final = {
@@ -141,13 +143,28 @@ class ServerCollections:
         await self._delete(await self._behind(there.name))
         return True
 
-    async def replace(self, name: str, staged: str) -> None:
-        """Give the name to the staged collection: it is marked, the old one goes, and the name becomes its alias."""
-        new = await self.find(staged)
-        if new is not None:
-            await self.amend(new, replace(new.contract, replaces=name, ready=True))
-            if await self._described(name) is not None:
-                await self._delete(await self._behind(name))
+    async def replace(self, name: str, staged: str, run: str | None) -> None:
+        """Give the name to the staged collection: it is marked, the old one goes, and the name becomes its alias.
+
+        What goes is named before the mark is made. It has another name than what is staged, so where somebody else
+        has finished the switch meanwhile, nothing of that name is there.
+        """
+        new, behind = await self.find(staged), await self._behind(name)
+        old = await self._described(behind)
+        if new is not None and (
+            old is None or run is None or (new.contract.ready, old.contract.closed_by) != (run, run)
+        ):
+            if old is not None:
+                old.contract.check_run(run, name)
+            try:
+                await self.amend(new, replace(new.contract, replaces=name, ready=run or _ALONE))
+            except NoCollectionError:
+                raise TransactionError(f"{name}: what was to replace it is gone: run the re-embedding again") from None
+            old = await self._described(behind)
+            if old is not None:
+                old.contract.check_run(run, name)
+        if new is not None and old is not None:
+            await self._delete(behind)
         await self._finish(name)
 
     async def version(self) -> tuple[int, int]:
@@ -212,7 +229,7 @@ class ServerCollections:
                 f"{place} does not say how it was made: give the vector store another `collection`"
             ) from error
         if contract.replaces == name:  # who gave it the name has not come to its end
-            contract = replace(contract, replaces=None, ready=False)
+            contract = replace(contract, replaces=None, ready=None)
         return ServerCollection(name, contract, frozenset(info.payload_schema))
 
     async def _own_name(self, staged: str) -> str:
@@ -237,7 +254,7 @@ class ServerCollections:
             operation = models.CreateAliasOperation(create_alias=alias)
             try:
                 await self.write(lambda client, o=operation: client.update_collection_aliases([o]))  # type: ignore[misc]
-                await self.amend(staged, replace(staged.contract, replaces=None, ready=False))
+                await self.amend(staged, replace(staged.contract, replaces=None, ready=None))
             except (NoCollectionError, _RefusedError):
                 continue  # another has done it meanwhile
         return await self._described(name)

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from uuid import uuid4
 
 from ...core.errors import (
     AppError,
@@ -97,14 +98,16 @@ async def reembed(
 
     Until the switch the collection is searched, and nearly until then written, as before. Where it fails, is cancelled
     or killed, a second call goes on; towards the embedding that the collection has already, it takes back what another
-    began. One call at a time: another that is under way is noticed before the switch, and ends one of the two.
+    began. Of two calls at once the one that began last goes on, and the other raises, unless it was about to switch:
+    then that is finished first.
     `settles` is how long writers are waited for that have not seen yet that the collection takes no more, in seconds;
     by itself it is as long as the engine's other users may go without looking.
     """
     work = _Reembedding(store, embedding, progress)
-    if await work.begin():
+    settles = work.old.settles if settles is None else settles
+    if await work.begin(settles):
         await work.build()
-        await work.switch(work.old.settles if settles is None else settles)
+        await work.switch(settles)
     else:
         work.rows = await work.old.count(ALL)
     return ReembedReport(work.before.summary, work.target.summary, work.rows, work.embedded, work.removed)
@@ -119,12 +122,14 @@ class _State(Enum):
 
 class _Reembedding:
     before: CollectionContract
+    there: CollectionContract | None
     target: CollectionContract
 
     def __init__(self, store: CollectionVectorStore, embedding: EmbeddingModel, progress: Progress | None) -> None:
         self._store = store
         self._embedding = embedding
         self._progress = progress
+        self._run = uuid4().hex
         self.old = store.engine_on(store.collection, self._any)
         self.staged = store.engine_on(staged_name(store.collection), self._asked)
         self.rows = self.embedded = self.removed = 0
@@ -143,28 +148,45 @@ class _Reembedding:
             chunker=before.chunker,
             replaces=self.old.collection,
         )
-        there = await self.staged.contract()
+        self.there = there = await self.staged.contract()
         if there is not None and there.replaces != self.old.collection:
             raise ConfigurationError(
                 f"the collection {self.staged.collection!r} is in the way and none of ours: give it another name"
             )
-        if there is not None and there.ready:
+        if there is not None and there.ready and there.ready == before.closed_by:
             return _State.READY
         if _alike(before, self.target):
             return _State.DONE
         return _State.BEGUN if there is not None and _alike(there, self.target) else _State.NEW
 
-    async def begin(self) -> bool:
-        """Clear away what belongs to another re-embedding; False when nothing is to do."""
-        state = await self.look()
-        if state is _State.READY:
-            await self.old.replace_by(self.staged.collection)
-            return await self.begin()
+    async def begin(self, settles: float) -> bool:
+        """Clear away what belongs to another re-embedding; False when nothing is to do.
+
+        This run is written down first, and then looked whether another may replace the collection, which first says
+        that it may, and then looks whose run is written there.
+        """
+        state = await self._finished()
+        if state is _State.DONE and self.there is None and self.before.run is self.before.moving_to is None:
+            return False
+        await self.old.amend(lambda each: replace(each, run=self._run))
+        if self.before.moving_to is not None:
+            self._report("waiting for another run", 0, 0)
+            await asyncio.sleep(settles)  # it may be in the middle of saying so
+        state = await self._finished()
+        if self.before.run != self._run:
+            raise self._overtaken()
         if state is not _State.BEGUN:
             await self.staged.drop()
-        if self.before.moving_to is not None:
-            await self.old.amend(_open)
+        if self.before.moving_to is not None or state is _State.DONE:
+            run = None if state is _State.DONE else self._run
+            await self.old.amend(lambda each: _open(each, run) if each.run == self._run else each)
         return state is not _State.DONE
+
+    async def _finished(self) -> "_State":
+        """What there is, once the switch is finished that another has to make."""
+        while (state := await self.look()) is _State.READY and self.there is not None:
+            await self.old.replace_by(self.staged.collection, self.there.ready)
+        return state
 
     async def build(self) -> None:
         """Until little is left that the new collection has not, or writers are as fast as this."""
@@ -176,14 +198,18 @@ class _Reembedding:
         await self.staged.loaded()
 
     async def switch(self, settles: float) -> None:
-        closed = await self.old.amend(lambda each: replace(each, moving_to=self.target.embedding))
+        closed = await self.old.amend(self._closed)
         try:
+            if closed is None or closed.closed_by != self._run:
+                raise self._overtaken()
             self._report("waiting for writers", 0, 0)
             await asyncio.sleep(settles)
             await self.old.amend(lambda each: each)  # waits for those that began before they could know
             await self._catch_up("the last of it")
-            made = await self.staged.amend(lambda each: replace(each, chunker=closed.chunker if closed else None))
+            made = await self.staged.amend(lambda each: replace(each, chunker=closed.chunker))
             await self._check_unchanged(closed)
+            if made is None and self.rows:
+                raise self._overtaken()
         except BaseException:
             await self._reopen(closed)
             raise
@@ -191,18 +217,23 @@ class _Reembedding:
             if made is None:
                 await self.old.drop()  # it is empty, and the next write makes it anew
             else:
-                await self.old.replace_by(self.staged.collection)
+                await self.old.replace_by(self.staged.collection, self._run)
         except OutcomeUnknownError:
             raise  # it may be done yet, and what is written to the old one until then would be lost
         except AppError:
             there = await self.staged.contract()
-            if there is None or not there.ready:
+            if there is None or there.ready != self._run:
                 await self._reopen(closed)
             raise
         logger.info("re-embedded the collection %s with %s", self.old.collection, self.target.embedding)
 
+    def _closed(self, contract: CollectionContract) -> CollectionContract:
+        if contract.run != self._run:
+            return contract
+        return replace(contract, moving_to=self.target.embedding, closed_by=self._run)
+
     async def _reopen(self, closed: CollectionContract | None) -> None:
-        await self.old.amend(lambda each: _open(each) if each == closed else each)
+        await self.old.amend(lambda each: _open(each) if each == closed and each.run == self._run else each)
 
     async def _check_unchanged(self, closed: CollectionContract | None) -> None:
         if closed is None or await self.old.contract() != closed:
@@ -247,6 +278,9 @@ class _Reembedding:
     async def _embed(self, rows: list[Found]) -> int:
         if rows:
             vectors = directed(self._store.distance, await self._embedding.array([each.text for each in rows]))
+            known = await self.old.contract()
+            if known is None or known.run != self._run:
+                raise self._overtaken()
             await self.staged.upsert([row_from(each) for each in rows], vectors, utc_now().isoformat())
             self.embedded += len(rows)
         return len(rows)
@@ -274,5 +308,5 @@ def _alike(one: CollectionContract, other: CollectionContract) -> bool:
     )
 
 
-def _open(contract: CollectionContract) -> CollectionContract:
-    return replace(contract, moving_to=None)
+def _open(contract: CollectionContract, run: str | None = None) -> CollectionContract:
+    return replace(contract, moving_to=None, closed_by=None, run=run)
