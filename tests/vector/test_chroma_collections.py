@@ -144,7 +144,7 @@ async def test_a_switch_that_was_stopped_is_finished_by_who_looks_next(
 
 async def test_what_is_dropped_does_not_come_back_from_beside(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     store, name = await staged(place)
-    monkeypatch.setattr(chroma_catalog, "_delete", _stop)
+    monkeypatch.setattr(chroma_catalog, "_put_away", _stop)
     with pytest.raises(StoreUnavailableError):
         await store.engine.replace_by(name)
     monkeypatch.undo()

@@ -17,10 +17,9 @@ from ...core.errors import ConfigurationError, EmbeddingMismatchError, StoreUnav
 from .chroma_collection import ChromaCollection
 from .chroma_rows import DESCRIPTION
 from .chroma_steps import Steps, chroma_errors, read, write
-from .contract import STAGED, CollectionContract, staged_name
+from .contract import ALONE, STAGED, CollectionContract, decided, staged_name
 
 _SPACES: Final = {Distance.COSINE: "cosine", Distance.L2: "l2", Distance.INNER_PRODUCT: "ip"}
-_ALONE: Final = "-"
 _REPLACED: Final = "__replaced"
 
 
@@ -94,12 +93,12 @@ def replace_by(client: Any, name: str, staged: str, run: str | None) -> Steps[No
         return
     contract = _contract(there)
     old = yield from _get(client, name)
-    if old is None or run is None or (contract.ready, _contract(old).closed_by) != (run, run):
+    if not decided(contract, _contract(old) if old else None, run):
         _check_run(old, run, name)
         try:
-            yield from _describe(there, replace(contract, replaces=name, ready=run or _ALONE))
+            yield from _describe(there, replace(contract, replaces=name, ready=run or ALONE))
         except chroma_errors.NotFoundError:
-            raise TransactionError(f"{name}: what was to replace it is gone: run the re-embedding again") from None
+            raise TransactionError(f"{name}: what was to replace it is gone: re-embed again") from None
         old = yield from _get(client, name)
         _check_run(old, run, name)
     if old is not None:

@@ -11,6 +11,8 @@ from ...core.errors import DimensionMismatchError, EmbeddingMismatchError, Trans
 
 STAGED: Final = "__reembed"
 """How the names of collections end that are made to take another's place. Users cannot name one so."""
+ALONE: Final = "-"
+"""Who makes a collection `ready` that is no re-embedding."""
 _ASKER: Final = ("store", "entry")
 _LONGEST: Final = 49  # PostgreSQL's identifiers have 63 bytes, and the longest name of an index is 14 more
 
@@ -39,8 +41,8 @@ class CollectionContract:
     replaces: str | None = None
     """Of a staged collection: the one whose place it is to take."""
     ready: str | None = None
-    """Of a staged collection: the run that completed it. Where no other has its name yet, or one that was closed by this
-    very run, `replace_by` is from then on only ever finished, never undone.
+    """Of a staged collection: the run that completed it. Where none has the other's name, or one that this very run has
+    closed, `replace_by` is from then on only ever finished, never undone.
     """
     moving_to: str | None = None
     """The embedding of the collection that is about to take the place of this one, which takes no more writes. Nobody
@@ -114,6 +116,11 @@ class CollectionContract:
             "configure for the store what the collection was made with, or embed the collection anew: "
             f"`{reembed_command(self.store, self.entry)}`"
         )
+
+
+def decided(staged: CollectionContract, old: CollectionContract | None, run: str | None) -> bool:
+    """That the staged collection takes the old one's place: whoever comes to see it finishes that."""
+    return old is not None and run is not None and staged.ready == old.closed_by == run
 
 
 def reembed_command(store: str | None, entry: str | None) -> str:

@@ -90,13 +90,13 @@ class CollectionAccess:
         self._writing.add(writing)
         try:
             for _ in range(_ATTEMPTS):
-                there = await self._to_write(dimension, make=make)
-                if there is None:
-                    if make:
-                        continue  # dropped as soon as it was made
-                    return False
-                name = there.name
                 try:
+                    there = await self._to_write(dimension, make=make)
+                    if there is None:
+                        if make:
+                            continue  # dropped as soon as it was made
+                        return False
+                    name = there.name
                     done = await self._collections.write(lambda client, n=name: request(client, n))  # type: ignore[misc]
                 except NoCollectionError:
                     continue  # not written: it is gone, or another is there

@@ -27,7 +27,7 @@ from ...core.errors import (
     TransactionError,
     UnsupportedOperationError,
 )
-from .contract import STAGED, CollectionContract, staged_name
+from .contract import ALONE, STAGED, CollectionContract, decided, staged_name
 from .qdrant_server_rows import TERMS
 
 R = TypeVar("R")
@@ -36,7 +36,6 @@ _CONTRACT: Final = "manystore"
 _CLAIM: Final = f"{_CONTRACT}_claim_"
 _FIXED: Final = ("provider", "model", "dimension", "distance")
 _OTHER: Final = "_2"
-_ALONE: Final = "-"
 _NOT_FOUND: Final = 404
 _TOO_LARGE: Final = 413
 _DISTANCES: Final = {
@@ -151,20 +150,17 @@ class ServerCollections:
         """
         new, behind = await self.find(staged), await self._behind(name)
         old = await self._described(behind)
-        if new is not None and (
-            old is None or run is None or (new.contract.ready, old.contract.closed_by) != (run, run)
-        ):
+        if new is not None:
+            if not decided(new.contract, old.contract if old else None, run):
+                _check_run(old, run, name)
+                try:
+                    await self.amend(new, replace(new.contract, replaces=name, ready=run or ALONE))
+                except NoCollectionError:
+                    raise TransactionError(f"{name}: what was to replace it is gone: re-embed again") from None
+                old = await self._described(behind)
+                _check_run(old, run, name)
             if old is not None:
-                old.contract.check_run(run, name)
-            try:
-                await self.amend(new, replace(new.contract, replaces=name, ready=run or _ALONE))
-            except NoCollectionError:
-                raise TransactionError(f"{name}: what was to replace it is gone: run the re-embedding again") from None
-            old = await self._described(behind)
-            if old is not None:
-                old.contract.check_run(run, name)
-        if new is not None and old is not None:
-            await self._delete(behind)
+                await self._delete(behind)
         await self._finish(name)
 
     async def version(self) -> tuple[int, int]:
@@ -264,6 +260,11 @@ class ServerCollections:
             await self.write(lambda client: client.delete_collection(name))
         except NoCollectionError:
             return
+
+
+def _check_run(old: ServerCollection | None, run: str | None, name: str) -> None:
+    if old is not None:
+        old.contract.check_run(run, name)
 
 
 def _metadata(contract: CollectionContract) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ...core.utils.logger import get_logger
 from ..models.values import utc_now
 from ..query import ALL
 from .comparison import row_from, surplus, unlike
-from .contract import CollectionContract, staged_name
+from .contract import CollectionContract, decided, staged_name
 from .embeddings.model import EmbeddingModel
 from .engine import Found
 from .similarity import directed
@@ -153,7 +153,7 @@ class _Reembedding:
             raise ConfigurationError(
                 f"the collection {self.staged.collection!r} is in the way and none of ours: give it another name"
             )
-        if there is not None and there.ready and there.ready == before.closed_by:
+        if there is not None and decided(there, before, there.ready):
             return _State.READY
         if _alike(before, self.target):
             return _State.DONE
@@ -173,6 +173,8 @@ class _Reembedding:
             self._report("waiting for another run", 0, 0)
             await asyncio.sleep(settles)  # it may be in the middle of saying so
         state = await self._finished()
+        if self.before.run is None:  # another has taken its place meanwhile
+            return await self.begin(settles)
         if self.before.run != self._run:
             raise self._overtaken()
         if state is not _State.BEGUN:
@@ -199,17 +201,15 @@ class _Reembedding:
 
     async def switch(self, settles: float) -> None:
         closed = await self.old.amend(self._closed)
+        if closed is None or closed.closed_by != self._run:
+            raise self._overtaken()
         try:
-            if closed is None or closed.closed_by != self._run:
-                raise self._overtaken()
             self._report("waiting for writers", 0, 0)
             await asyncio.sleep(settles)
             await self.old.amend(lambda each: each)  # waits for those that began before they could know
             await self._catch_up("the last of it")
             made = await self.staged.amend(lambda each: replace(each, chunker=closed.chunker))
-            await self._check_unchanged(closed)
-            if made is None and self.rows:
-                raise self._overtaken()
+            await self._check_unchanged(closed, made)
         except BaseException:
             await self._reopen(closed)
             raise
@@ -232,11 +232,11 @@ class _Reembedding:
             return contract
         return replace(contract, moving_to=self.target.embedding, closed_by=self._run)
 
-    async def _reopen(self, closed: CollectionContract | None) -> None:
-        await self.old.amend(lambda each: _open(each) if each == closed and each.run == self._run else each)
+    async def _reopen(self, closed: CollectionContract) -> None:
+        await self.old.amend(lambda each: _open(each) if each == closed else each)
 
-    async def _check_unchanged(self, closed: CollectionContract | None) -> None:
-        if closed is None or await self.old.contract() != closed:
+    async def _check_unchanged(self, closed: CollectionContract, made: CollectionContract | None) -> None:
+        if await self.old.contract() != closed or (made is None and self.rows):
             raise self._overtaken()
 
     def _overtaken(self) -> OutcomeUnknownError:

@@ -28,9 +28,12 @@ class CohereEmbeddings(BatchedEmbeddings):
         self._truncate = truncate
         self.address = base_url
         self._make: Callable[[httpx.Client], Any] = lambda http: cohere.ClientV2(
-            key, httpx_client=http, timeout=timeout, **({"base_url": self.address} if self.address else {})
+            key, httpx_client=http, timeout=timeout, **self._address()
         )
         self.open()
+
+    def _address(self) -> dict[str, Any]:
+        return {"base_url": self.address} if self.address else {}
 
     def _connect(self) -> tuple[Callable[..., Answer], Callable[[], None]]:
         http = httpx.Client(timeout=self._timeout)
