@@ -23,6 +23,7 @@ from .planned import Planned, doc
 from .qdrant_local import LocalManager
 
 ROWS = {f"row {n}": f"text {n}" for n in range(3)}
+SETTLES = 0.03
 _who: ContextVar[str | None] = ContextVar("who", default=None)
 
 
@@ -34,7 +35,7 @@ class Turns:
         self.results: list[Any] = []
         self._stops = {"first": first, "second": second}
         self._reached = {"first": asyncio.Event(), "second": asyncio.Event()}
-        self._go_on = {"first": self._reached["second"], "second": asyncio.Event()}
+        self._go_on = {"first": asyncio.Event(), "second": asyncio.Event()}
 
     async def before(self) -> None:
         who = _who.get()
@@ -42,7 +43,7 @@ class Turns:
             return
         self.calls[who] += 1
         if self.calls[who] == self._stops[who]:
-            self._reached[who].set()
+            self._stop(who)
             await self._go_on[who].wait()
 
     async def run(self, first: Callable[[], Any], second: Callable[[], Any]) -> list[Any]:
@@ -54,6 +55,16 @@ class Turns:
         results.append(await two)
         return results
 
+    def _stop(self, who: str) -> None:
+        self._reached[who].set()
+        if who == "second":
+            self._go_on["first"].set()
+
+    def progress(self, doing: str, *_: int) -> None:
+        """Nobody stands still for as long as who waits for the others."""
+        if doing.startswith("waiting"):
+            self._go_on["second" if _who.get() == "first" else "first"].set()
+
     async def _as(self, who: str, work: Callable[[], Any]) -> Any:
         _who.set(who)
         try:
@@ -61,7 +72,7 @@ class Turns:
         except AppError as error:
             return error
         finally:
-            self._reached[who].set()
+            self._stop(who)
 
 
 def model(name: str) -> EmbeddingModel:
@@ -96,7 +107,8 @@ async def two_runs(place: Place, turns: Turns, other: str) -> AsyncIterator[list
     await store.save_and_embed(None, [doc(text, row_id=row_id) for row_id, text in ROWS.items()])
     runs = [place.store(model("old").langchain) for _ in range(2)]
     yield await turns.run(
-        lambda: reembed(runs[0], model("new"), settles=0), lambda: reembed(runs[1], model(other), settles=0)
+        lambda: reembed(runs[0], model("new"), settles=SETTLES, progress=turns.progress),
+        lambda: reembed(runs[1], model(other), settles=SETTLES, progress=turns.progress),
     )
     rows = dict(ROWS)
     assert await check(place, rows) in {"old", "new", other}

@@ -10,6 +10,7 @@ what is staged next is then called otherwise, since its name is in use.
 
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
@@ -75,8 +76,8 @@ class ServerCollections:
     async def find(self, name: str) -> ServerCollection | None:
         """The collection with its contract. A switch to a staged one that was broken off is finished before."""
         if name.endswith(STAGED):
-            name = await self._own_name(name)
-            return await self._described(name)
+            there = await self._staged(name)
+            return await self._described(there[0]) if there else None
         return await self._described(name) or await self._finish(name) or await self._described(name)
 
     async def make(self, name: str, contract: CollectionContract) -> None:
@@ -85,7 +86,7 @@ class ServerCollections:
             raise EmbeddingMismatchError("a collection is made with a dimension")
         await self._needs(_FROM, "to keep vectors there")
         if name.endswith(STAGED):
-            name = await self._own_name(name)
+            name = await self._own_name(name, contract)
         vectors = models.VectorParams(size=contract.dimension, distance=_DISTANCES[contract.distance])
         try:
             await self.write(
@@ -134,10 +135,15 @@ class ServerCollections:
             )
 
     async def drop(self, name: str) -> bool:
+        if name.endswith(STAGED):
+            there_are = await self._staged(name)
+            for each in there_are:
+                await self._delete(each)
+            return bool(there_are)
         there = await self.find(name)
         if there is None:
             return False
-        for staged in () if name.endswith(STAGED) else await self._ready(name):
+        for staged in await self._ready(name):
             await self._delete(staged.name)
         await self._delete(await self._behind(there.name))
         return True
@@ -228,10 +234,23 @@ class ServerCollections:
             contract = replace(contract, replaces=None, ready=None)
         return ServerCollection(name, contract, frozenset(info.payload_schema))
 
-    async def _own_name(self, staged: str) -> str:
-        """What a staged collection is called while it is one: not what one is called that has taken its place."""
+    async def _staged(self, staged: str) -> list[str]:
+        """What the collections are called that are staged under this name: not those that have taken their place."""
+        there = (await self.read(lambda client: client.get_collections())).collections
+        of_it = re.compile(rf"{re.escape(staged)}_[0-9a-f]{{8}}({_OTHER})?")
+        names = sorted(each.name for each in there if of_it.fullmatch(each.name))
+        if names:
+            taken = {each.collection_name for each in (await self.read(lambda client: client.get_aliases())).aliases}
+            names = [each for each in names if each not in taken]
+        return names
+
+    async def _own_name(self, staged: str, contract: CollectionContract) -> str:
+        """What one is called by itself, so that what is written to it never gets into one of another embedding, which
+        was made in its place since it was looked for.
+        """
+        own = f"{staged}_{hashlib.sha256(contract.summary.encode()).hexdigest()[:8]}"
         aliases = (await self.read(lambda client: client.get_aliases())).aliases
-        return staged + _OTHER if any(each.collection_name == staged for each in aliases) else staged
+        return own + _OTHER if any(each.collection_name == own for each in aliases) else own
 
     async def _behind(self, name: str) -> str:
         """The name of the collection itself."""
@@ -239,8 +258,7 @@ class ServerCollections:
         return next((each.collection_name for each in aliases if each.alias_name == name), name)
 
     async def _ready(self, name: str) -> list[ServerCollection]:
-        staged = staged_name(name)
-        there = [await self._described(each) for each in (staged, staged + _OTHER)]
+        there = [await self._described(each) for each in await self._staged(staged_name(name))]
         return [each for each in there if each and each.contract.ready and each.contract.replaces == name]
 
     async def _finish(self, name: str) -> ServerCollection | None:
