@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.core.constants import Distance
-from app.core.errors import AppError, ConfigurationError, EmbeddingMismatchError
+from app.core.errors import AppError, ConfigurationError, EmbeddingMismatchError, TransactionError
 from app.db.models.values import utc_now
 from app.db.query import ALL
 from app.db.vector import chroma_engine, pgvector_engine, qdrant_server_access
@@ -279,6 +279,31 @@ async def test_somebody_else_is_noticed(store: CollectionVectorStore) -> None:
     known = await store.engine.contract()
     assert known is not None
     assert (known.provider, known.moving_to) == ("Planned", "Third/third")
+
+
+@pytest.mark.parametrize("closed", [True, False])
+async def test_what_another_has_begun_to_replace_stays(
+    store: CollectionVectorStore, monkeypatch: pytest.MonkeyPatch, *, closed: bool
+) -> None:
+    await fill(store)
+    replace_by = type(store.engine).replace_by
+
+    def begun(contract: CollectionContract) -> CollectionContract:
+        return replace(contract, run="another", closed_by="another", moving_to="Third/third" if closed else None)
+
+    async def too_late(self: Any, staged: str, run: str | None = None) -> None:
+        await self.amend(begun)
+        await replace_by(self, staged, run)
+
+    monkeypatch.setattr(type(store.engine), "replace_by", too_late)
+    with pytest.raises(TransactionError, match="not replaced"):
+        await reembed(store, model(Newer()), settles=0)
+    known = await store.engine.contract()
+    assert known is not None
+    assert (known.provider, known.run, known.closed_by) == ("Planned", "another", "another")
+    assert await store.count() == 5
+    monkeypatch.undo()
+    assert (await reembed(store, model(Newer()), settles=0)).rows == 5
 
 
 async def test_one_that_is_under_way_is_told_that_another_has_begun(
