@@ -32,11 +32,7 @@ def row_payload(row: Row, embedded_at: str) -> dict[str, Any]:
     """
     own, _, numbers = row.terms()
     own.append(document_term(row.document_id))
-    payload: dict[str, Any] = {
-        TEXT: row.text,
-        ROW: [row.id, row.document_id, row.metadata, embedded_at],
-        TERMS: own,
-    }
+    payload: dict[str, Any] = {TEXT: row.text, ROW: _row(row, embedded_at), TERMS: own}
     for path, value in numbers.items():
         key = path_key(path)
         payload[f"n{key}"], low = parts(value)
@@ -47,7 +43,11 @@ def row_payload(row: Row, embedded_at: str) -> dict[str, Any]:
 
 def embedded_anew(found: Found, embedded_at: str) -> dict[str, Any]:
     """What changes in a payload when its text is embedded again."""
-    return {ROW: row_payload(make_row(found.id, found.document_id, found.text, found.metadata), embedded_at)[ROW]}
+    return {ROW: _row(make_row(found.id, found.document_id, found.text, found.metadata), embedded_at)}
+
+
+def _row(row: Row, embedded_at: str) -> list[str]:
+    return [row.id, row.document_id, row.metadata, embedded_at]
 
 
 def document_term(document_id: str) -> str:
