@@ -29,7 +29,7 @@ from .pgvector_rows import (
 )
 from .pgvector_session import PgVectorSession, again
 from .pgvector_table import TableReplacedError, VectorTable, check_collection_name
-from .pgvector_write import FEW, distinct, store
+from .pgvector_write import AT_ONCE, distinct, store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,9 +132,9 @@ class PgVectorEngine(PgVectorSession):
         async def work(connection: Connection) -> list[str]:
             done: list[str] = []
             async with connection.transaction():
-                for start in range(0, len(ids), FEW):
-                    part = ids[start : start + FEW]
-                    new = vector_array(vectors[start : start + FEW], half=table.half, oid=table.oid)
+                for start in range(0, len(ids), AT_ONCE):
+                    part = ids[start : start + AT_ONCE]
+                    new = vector_array(vectors[start : start + AT_ONCE], half=table.half, oid=table.oid)
                     given = (text_array(part), text_array([texts[each] for each in part]), new, embedded_at)
                     done += [row[0] for row in await fetch(connection, sql.re_embed(table), given)]
                 if not done and not await fetch(connection, sql.same(table), ()):

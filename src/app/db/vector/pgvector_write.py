@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 Connection = psycopg.AsyncConnection[Any]
 
-FEW: Final = 200
-"""Rows up to which arrays in one statement are faster than COPY into a table of their own."""
+AT_ONCE: Final = 200
+"""Rows up to which arrays in one statement are faster than COPY into a table of their own, and for which an index has
+the time of one exchange.
+"""
 
 
 async def store(
@@ -38,13 +40,13 @@ async def store(
     """
     order = sorted(range(len(rows)), key=lambda place: rows[place].id)  # so that no two writers wait for each other
     rows, vectors = [rows[place] for place in order], vectors[order]
-    if len(rows) <= FEW:
+    if len(rows) <= AT_ONCE:
         await _insert(connection, table, rows, vectors, embedded_at)
         return
     async with connection.transaction():
         if indexed:
-            for start in range(0, len(rows), FEW):
-                part = slice(start, start + FEW)
+            for start in range(0, len(rows), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
                 await _insert(connection, table, rows[part], vectors[part], embedded_at)
             return
         # Into the table itself where all are new: half the work. What another writes meanwhile is a conflict then.
