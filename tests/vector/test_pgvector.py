@@ -421,3 +421,5 @@ async def test_an_exchange_has_few_rows_where_an_index_takes_time_for_each(
     assert await exchanges() == (in_parts if indexed else [500])
     await store.re_embed_document("d")
     assert await exchanges() == in_parts
+    assert await store.update_metadata_where({"document_id": "d"}, {"changed": True}) == 500
+    assert await exchanges() == in_parts

@@ -254,9 +254,9 @@ class PgVectorEngine(PgVectorSession):
                 return await execute(connection, sql.update_sources(table), given) if rows else 0
 
         total = 0
-        for start in range(0, len(keys), PAGE):
+        for start in range(0, len(keys), AT_ONCE):
             await self._found(write=True)  # of many it may be about to be replaced by now
-            total += await self._write(lambda connection, p=keys[start : start + PAGE]: work(connection, p))  # type: ignore[misc]
+            total += await self._write(lambda connection, p=keys[start : start + AT_ONCE]: work(connection, p))  # type: ignore[misc]
         return total
 
     async def drop(self) -> bool:
