@@ -97,16 +97,14 @@ def down_command(
     config: Config = None,
 ) -> None:
     """Take the last migration back, or several, of one connection. What they made goes, with the data in it."""
-    if to is not None and steps is not None:
-        raise typer.BadParameter("--to and --steps both say how far: leave one of them out")
 
     async def plan(migrations: Migrations) -> Report:
-        return await migrations.of(_only(migrations, connection)).down(to, steps=steps or 1, dry_run=True)
+        return await migrations.of(_only(migrations, connection)).down(to, steps=steps, dry_run=True)
 
     async def work(migrations: Migrations) -> Report:
         name = _only(migrations, connection)
         with _events(name, "took back") as events:
-            return await migrations.of(name).down(to, steps=steps or 1, events=events)
+            return await migrations.of(name).down(to, steps=steps, events=events)
 
     if not dry_run and not yes:
         planned = _with(config, plan)
