@@ -125,3 +125,31 @@ def test_what_cannot_be_done_is_one_line(manystore: Manystore) -> None:
     done = manystore("vectors", "copy", "--from", "documents", "--to", "other")
     assert done.returncode == 1
     assert "name another target" in done.stderr
+
+
+def test_a_store_that_is_refused_hides_no_other(manystore: Manystore, tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(
+        """
+        connections: {qdrant: {url: embedded}, sqlite: {path: app.db}}
+        vector_stores:
+          named: {connection: qdrant, collection: a/b}
+          misplaced: {connection: sqlite}
+          documents: {connection: qdrant}
+        embeddings: {default: {provider: wordllama}}
+        """
+    )
+    listed = manystore("vectors", "list", "--config", "other.yaml")
+    assert listed.returncode == 1
+    assert [line.split("  ")[0] for line in listed.stdout.splitlines()] == ["named", "misplaced", "documents", ""]
+    assert "documents  qdrant, connection qdrant, collection documents" in listed.stdout
+    named, misplaced = listed.stderr.splitlines()
+    assert named.startswith("error: named: 'a/b'")
+    assert misplaced.startswith("error: misplaced: vector_stores.misplaced: the connection 'sqlite' is of type sqlite")
+    stores = json.loads(manystore("vectors", "list", "--config", "other.yaml", "--json").stdout)
+    assert [(each["engine"], each["problem"] is None) for each in stores["stores"]] == [
+        ("qdrant", False),
+        ("sqlite", False),
+        ("qdrant", True),
+    ]
+    [alone] = json.loads(manystore("vectors", "info", "named", "--config", "other.yaml", "--json").stdout)["stores"]
+    assert alone == stores["stores"][0]
