@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,6 +127,20 @@ def test_what_cannot_be_done_is_one_line(manystore: Manystore) -> None:
     done = manystore("vectors", "copy", "--from", "documents", "--to", "other")
     assert done.returncode == 1
     assert "name another target" in done.stderr
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_command_that_an_error_suggests_is_for_the_same_file(manystore: Manystore, tmp_path: Path) -> None:
+    assert manystore("ingest", "notes").returncode == 0
+    default = tmp_path / "config" / "default.yaml"
+    (tmp_path / "my own.yaml").write_text(default.read_text().replace("embedding: default", "embedding: small"))
+    refused = manystore("search", "bread", "--config", "my own.yaml")
+    assert refused.returncode == 1
+    [suggested] = re.findall("`manystore (.*?)`", refused.stderr)
+    assert suggested == "vectors reembed documents --to small --config 'my own.yaml'"
+    done = manystore(*shlex.split(suggested), "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "hot oven" in manystore("search", "bread", "--config", "my own.yaml").stdout
 
 
 def test_a_store_that_is_refused_hides_no_other(manystore: Manystore, tmp_path: Path) -> None:
