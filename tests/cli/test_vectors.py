@@ -7,9 +7,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from app.db import DataLayer
+from app.db.vector.store import CollectionVectorStore
 
 Manystore = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -127,6 +131,26 @@ def test_what_cannot_be_done_is_one_line(manystore: Manystore) -> None:
     done = manystore("vectors", "copy", "--from", "documents", "--to", "other")
     assert done.returncode == 1
     assert "name another target" in done.stderr
+
+
+@pytest.mark.usefixtures("configured")
+async def test_what_is_left_of_an_older_version_is_told(
+    manystore: Manystore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert manystore("ingest", "notes").returncode == 0
+    monkeypatch.chdir(tmp_path)
+    async with DataLayer.from_config() as data:
+        store = data.vector_store("documents")
+        assert isinstance(store, CollectionVectorStore)
+        await store.engine.amend(lambda contract: replace(contract, chunker="0:1:2"))
+    refused = manystore("ingest", "notes")
+    assert refused.returncode == 1
+    assert "were cut by the rules 0:1:2" in refused.stderr
+    told = manystore("ingest", "notes/bread.md", "--rechunk").stdout.splitlines()
+    assert told[1].startswith("1 left as another version has cut them: ingest all sources of the collection in one run")
+    assert told[2] == f"  left {tmp_path / 'notes' / 'ships.md'}"
+    assert "left" not in manystore("ingest", "notes", "--rechunk").stdout
+    assert manystore("ingest", "notes").returncode == 0
 
 
 @pytest.mark.usefixtures("configured")
