@@ -15,14 +15,18 @@ import pytest
 from app.db import DataLayer
 from app.db.vector.store import CollectionVectorStore
 
+from .conftest import Command
+
 Manystore = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def manystore(tmp_path: Path) -> Manystore:
+def manystore(forked: Command, tmp_path: Path) -> Manystore:
     environment = {"HOME": str(tmp_path / "nobody"), "PATH": os.defpath, "COLUMNS": "160", "NO_COLOR": "1"}
 
-    def run(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, stdin: int | None = None) -> subprocess.CompletedProcess[str]:
+        if stdin is None:
+            return forked(arguments, tmp_path, environment)
         return subprocess.run(
             [sys.executable, "-W", "error", "-m", "app.cli", *arguments],
             cwd=tmp_path,

@@ -124,8 +124,8 @@ def _allowed(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreUnavailableError(
-            f"{file}, by which one process at a time migrates, cannot be written ({error.strerror}): migrate as the user "
-            "who owns it, or give this one the right to write it and its directory"
+            f"{file}, by which one process at a time migrates, cannot be written ({error.strerror}): migrate as the "
+            "user who owns it, or give this one the right to write it and its directory"
         ) from error
 
 

@@ -189,7 +189,7 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
             await self._write(lambda client: client.delete_collection(name))
 
     def _collections(self) -> "ServerCollections":
-        """As the vector store has them: one that was embedded anew is called otherwise, and has its name as an alias."""
+        """As the vector store has them: the name of one that was embedded anew is an alias of another."""
         from ...vector.qdrant_server_collections import ServerCollections  # noqa: PLC0415 - an optional package
 
         return ServerCollections(self._manager)
