@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 TEXT: Final = "text"
 ROW: Final = "row"
-"""Its id, that of the document, when it was embedded, and the metadata as JSON; between them is U+0000, which is in none.
-"""
+"""Its id, the document's, when it was embedded, and the metadata as JSON; between them U+0000, which is in none."""
 TERMS: Final = "terms"
 
 SHOWN: Final[Any] = [TEXT, ROW]
