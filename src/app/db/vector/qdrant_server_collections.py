@@ -105,7 +105,7 @@ class ServerCollections:
                 await self.index(collection, field, kind)
 
     async def index(self, collection: ServerCollection, field: str, kind: models.PayloadSchemaParams) -> None:
-        name = await self._behind(collection.name)
+        name = await self.behind(collection.name)
         await self.write(lambda client: client.create_payload_index(name, field, kind))
 
     async def amend(self, collection: ServerCollection, contract: CollectionContract) -> None:
@@ -113,7 +113,7 @@ class ServerCollections:
         before, after = _metadata(collection.contract), _metadata(contract)
         changes = {key: after.get(key) for key in before | after if before.get(key) != after.get(key)}
         if changes:
-            name = await self._behind(collection.name)
+            name = await self.behind(collection.name)
             await self.write(lambda client: client.update_collection(name, metadata=changes))
 
     async def claim(self, collection: ServerCollection, asked: CollectionContract) -> None:
@@ -121,7 +121,7 @@ class ServerCollections:
         so of two who do it at the same time one at least sees the other's, and withdraws.
         """
         key = f"{_CLAIM}{hashlib.sha256(asked.embedding.encode()).hexdigest()[:8]}"
-        name = await self._behind(collection.name)
+        name = await self.behind(collection.name)
         claim = {key: [asked.provider, asked.model]}
         await self.write(lambda client: client.update_collection(name, metadata=claim, strict_mode_config=_FILTERING))
         now = await self._described(name)
@@ -133,13 +133,11 @@ class ServerCollections:
             )
 
     async def drop(self, name: str) -> bool:
-        there = await self.find(name)
-        if there is None:
-            return False
-        for staged in () if name.endswith(STAGED) else await self._ready(name):
-            await self._delete(staged.name)
-        await self._delete(await self._behind(there.name))
-        return True
+        """Delete what is of this name, whoever made it, and what would take its place; whether there was any of it."""
+        if name.endswith(STAGED):
+            return await self._delete(await self._own_name(name))
+        ready = [await self._delete(each.name) for each in await self._ready(name)]
+        return await self._delete(await self.behind(name)) or any(ready)
 
     async def replace(self, name: str, staged: str) -> None:
         """Give the name to the staged collection: it is marked, the old one goes, and the name becomes its alias."""
@@ -147,7 +145,7 @@ class ServerCollections:
         if new is not None:
             await self.amend(new, replace(new.contract, replaces=name, ready=True))
             if await self._described(name) is not None:
-                await self._delete(await self._behind(name))
+                await self._delete(await self.behind(name))
         await self._finish(name)
 
     async def version(self) -> tuple[int, int]:
@@ -220,7 +218,7 @@ class ServerCollections:
         aliases = (await self.read(lambda client: client.get_aliases())).aliases
         return staged + _OTHER if any(each.collection_name == staged for each in aliases) else staged
 
-    async def _behind(self, name: str) -> str:
+    async def behind(self, name: str) -> str:
         """The name of the collection itself."""
         aliases = (await self.read(lambda client: client.get_aliases())).aliases
         return next((each.collection_name for each in aliases if each.alias_name == name), name)
@@ -242,11 +240,12 @@ class ServerCollections:
                 continue  # another has done it meanwhile
         return await self._described(name)
 
-    async def _delete(self, name: str) -> None:
+    async def _delete(self, name: str) -> bool:
+        """Whether it was there."""
         try:
-            await self.write(lambda client: client.delete_collection(name))
+            return await self.write(lambda client: client.delete_collection(name))
         except NoCollectionError:
-            return
+            return False
 
 
 def _metadata(contract: CollectionContract) -> dict[str, Any]:
