@@ -22,6 +22,7 @@ from app.cli import commands, main, vectors
 from app.db.vector import (
     chroma_catalog,
     chroma_collection,
+    chroma_engine,
     pgvector_engine,
     pgvector_session,
     pgvector_write,
@@ -50,8 +51,9 @@ class Steps:
 
     def watch(self) -> None:
         """Have the stores take small steps, and tell of them."""
-        for module in (qdrant_collection, qdrant_embedded, pgvector_engine):
+        for module in (chroma_collection, chroma_engine, pgvector_engine, qdrant_collection, qdrant_embedded):
             vars(module)["PAGE"] = 2
+        chroma_collection.BATCH = chroma_engine.BATCH = 2
         vars(reembed)["_BLOCK"] = 2
         for of, names in (
             (qdrant_collection.QdrantCollection, ("upsert", "delete")),
@@ -69,9 +71,9 @@ class Steps:
     def _step(self) -> None:
         if self.counting:
             self._begun += 1
-            ends = self._begun == self._at
-            SEEN[:] = struct.pack("qd", self._begun, time.monotonic() if ends else 0.0)
-            if ends:
+            SEEN[:8] = struct.pack("q", self._begun)
+            if self._begun == self._at:
+                SEEN[8:] = struct.pack("d", time.monotonic())
                 os.kill(os.getpid(), self._signal)
 
     def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
