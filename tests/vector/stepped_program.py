@@ -34,7 +34,7 @@ from app.db.vector.copy import copy
 
 from . import stepped
 
-assert commands  # is loaded by then
+_LOADED = commands  # by then, and not in each process
 SEEN = mmap.mmap(-1, 16)
 """How many steps a process has begun, and when it was signalled."""
 
@@ -53,7 +53,8 @@ class Steps:
         """Have the stores take small steps, and tell of them."""
         for module in (chroma_collection, chroma_engine, pgvector_engine, qdrant_collection, qdrant_embedded):
             vars(module)["PAGE"] = 2
-        chroma_collection.BATCH = chroma_engine.BATCH = 2
+        for module in (chroma_collection, chroma_engine):
+            vars(module)["BATCH"] = 2
         vars(reembed)["_BLOCK"] = 2
         for of, names in (
             (qdrant_collection.QdrantCollection, ("upsert", "delete")),

@@ -1,5 +1,6 @@
-"""Ctrl-C amid `manystore ingest`, `vectors copy` and `vectors reembed`: it ends soon, and the same command completes."""
+"""Ctrl-C amid `manystore ingest`, `vectors copy` or `vectors reembed`: it ends soon, and the next run completes it."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -106,7 +107,7 @@ async def test_it_ends_soon_and_is_completed_by_the_next(
             deadline = time.monotonic() + SOON
             while sessions(place):
                 assert time.monotonic() < deadline, "the server still works for it"
-                time.sleep(0.02)
+                await asyncio.sleep(0.02)
         if command == "reembed":
             async with DataLayer.from_config(configured(place)) as data:
                 known = await store_of(data, "documents").engine.contract()

@@ -185,8 +185,7 @@ class _Reembedding:
             await self._catch_up("the last of it")
             chunker = self._closed.chunker if self._closed else None
             made = await self.staged.amend(lambda each: replace(each, chunker=chunker))
-            if self._closed is None or await self.old.contract() != self._closed:
-                raise self._overtaken()
+            await self._check_unchanged()
         except BaseException:
             await self._reopen()
             raise
@@ -211,6 +210,10 @@ class _Reembedding:
     async def _reopen(self) -> None:
         """Where the collection is as this has closed it. One that was cancelled may have closed it without knowing."""
         await self.old.amend(lambda each: _open(each) if each == self._closed else each)
+
+    async def _check_unchanged(self) -> None:
+        if self._closed is None or await self.old.contract() != self._closed:
+            raise self._overtaken()
 
     def _overtaken(self) -> OutcomeUnknownError:
         return OutcomeUnknownError(
