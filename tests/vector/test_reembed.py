@@ -195,8 +195,8 @@ async def test_one_that_fails_is_written_on_and_goes_on_where_it_was(
     monkeypatch.setattr(store.engine, "PAGE", 2, raising=False)
     await fill(store)
 
-    async def check(_: Any, closed: CollectionContract | None) -> None:
-        assert closed is not None
+    async def check(of: Any) -> None:
+        assert of._closed is not None
         raise AppError("the power failed")
 
     with monkeypatch.context() as patch:
