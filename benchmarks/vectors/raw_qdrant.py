@@ -18,6 +18,7 @@ from .data import Corpus, K, Vectors
 from .side import Side
 
 _BATCH = 64  # more at a time hold the interpreter's lock for longer than a server can stand still
+_FLUSH_AFTER = 2_000  # rows, or a killed process has them all to write again when it starts: a second for each 20,000
 
 
 class RawQdrantEdge(Side):
@@ -26,6 +27,7 @@ class RawQdrantEdge(Side):
     def __init__(self, directory: Path) -> None:
         self._path = directory / "raw"
         self._number = 0
+        self._unflushed = 0
 
     async def open(self) -> None:
         self._thread = ThreadPoolExecutor(1)
@@ -36,6 +38,7 @@ class RawQdrantEdge(Side):
 
     async def load(self, corpus: Corpus, rows: Sequence[int]) -> None:
         self._number += 1
+        self._unflushed = 0
         path = self._path / str(self._number)
         path.mkdir(parents=True)
         vectors = engine.EdgeVectorParams(size=corpus.vectors.shape[1], distance=engine.Distance.Cosine)
@@ -70,6 +73,10 @@ class RawQdrantEdge(Side):
 
         for start in range(0, len(rows), _BATCH):
             await self._run(lambda part=rows[start : start + _BATCH]: write(part))  # type: ignore[misc]
+            self._unflushed += min(_BATCH, len(rows) - start)
+            if self._unflushed >= _FLUSH_AFTER:
+                await self._run(self._shard.flush)
+                self._unflushed = 0
 
     async def search(self, vector: Vectors, bucket: int | None = None) -> Sequence[str]:
         condition = None

@@ -74,6 +74,19 @@ def test_edits_and_errors_are_one_line(directory: Path) -> None:
     migrate("up")
 
 
+def test_what_is_suggested_is_for_the_same_file(directory: Path) -> None:
+    (directory / "config" / "default.yaml").rename(directory / "my own.yaml")
+    mine = ("--config", "my own.yaml")
+    assert "`manystore migrate new --config 'my own.yaml'` writes" in migrate("status", *mine).output
+    assert "`manystore migrate up --config 'my own.yaml'`" in migrate("new", "create users", *mine).output
+    migrate("up", *mine)
+    path = directory / "migrations" / "sqlite" / "001_create_users.py"
+    path.write_text(path.read_text() + "# edited\n")
+    assert "`manystore migrate repair --accept-edits --config 'my own.yaml'`" in migrate("up", *mine, code=1).output
+    (directory / "my own.yaml").rename(directory / "config" / "default.yaml")
+    assert "`manystore migrate repair --accept-edits`" in migrate("up", code=1).output
+
+
 def test_several_connections_want_a_name(directory: Path) -> None:
     (directory / "config" / "default.yaml").write_text(
         "connections: {sqlite: {path: a.db}, other: {type: sqlite, path: b.db}}\n"
@@ -85,7 +98,7 @@ def test_several_connections_want_a_name(directory: Path) -> None:
     assert "sqlite: applied" in done
     assert "other: applied" in done
     assert "--connection" in migrate("down", "--yes", code=1).output
-    assert "leave one of them out" in migrate("down", "-n", "sqlite", "--to", "base", "--steps", "1", code=2).output
+    assert "leave one of them out" in migrate("down", "-n", "sqlite", "--to", "base", "--steps", "1", code=1).output
     assert "[other]" in (directory / "alembic.ini").read_text() or "[sqlite]" in (directory / "alembic.ini").read_text()
     (directory / "migrations" / "othre").mkdir()
     assert "othre is called like no connection" in migrate("status", code=1).output

@@ -2,21 +2,31 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from app.db import DataLayer
+from app.db.vector.store import CollectionVectorStore
+
+from .conftest import Command
 
 Manystore = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def manystore(tmp_path: Path) -> Manystore:
+def manystore(forked: Command, tmp_path: Path) -> Manystore:
     environment = {"HOME": str(tmp_path / "nobody"), "PATH": os.defpath, "COLUMNS": "160", "NO_COLOR": "1"}
 
-    def run(*arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, stdin: int | None = None) -> subprocess.CompletedProcess[str]:
+        if stdin is None:
+            return forked(arguments, tmp_path, environment)
         return subprocess.run(
             [sys.executable, "-W", "error", "-m", "app.cli", *arguments],
             cwd=tmp_path,
@@ -125,3 +135,65 @@ def test_what_cannot_be_done_is_one_line(manystore: Manystore) -> None:
     done = manystore("vectors", "copy", "--from", "documents", "--to", "other")
     assert done.returncode == 1
     assert "name another target" in done.stderr
+
+
+@pytest.mark.usefixtures("configured")
+async def test_what_is_left_of_an_older_version_is_told(
+    manystore: Manystore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert manystore("ingest", "notes").returncode == 0
+    monkeypatch.chdir(tmp_path)
+    async with DataLayer.from_config() as data:
+        store = data.vector_store("documents")
+        assert isinstance(store, CollectionVectorStore)
+        await store.engine.amend(lambda contract: replace(contract, chunker="0:1:2"))
+    refused = manystore("ingest", "notes")
+    assert refused.returncode == 1
+    assert "were cut by the rules 0:1:2" in refused.stderr
+    told = manystore("ingest", "notes/bread.md", "--rechunk").stdout.splitlines()
+    assert told[1].startswith("1 left as another version has cut them: ingest all sources of the collection in one run")
+    assert told[2] == f"  left {tmp_path / 'notes' / 'ships.md'}"
+    assert "left" not in manystore("ingest", "notes", "--rechunk").stdout
+    assert manystore("ingest", "notes").returncode == 0
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_command_that_an_error_suggests_is_for_the_same_file(manystore: Manystore, tmp_path: Path) -> None:
+    assert manystore("ingest", "notes").returncode == 0
+    default = tmp_path / "config" / "default.yaml"
+    (tmp_path / "my own.yaml").write_text(default.read_text().replace("embedding: default", "embedding: small"))
+    refused = manystore("search", "bread", "--config", "my own.yaml")
+    assert refused.returncode == 1
+    [suggested] = re.findall("`manystore (.*?)`", refused.stderr)
+    assert suggested == "vectors reembed documents --to small --config 'my own.yaml'"
+    done = manystore(*shlex.split(suggested), "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "hot oven" in manystore("search", "bread", "--config", "my own.yaml").stdout
+
+
+def test_a_store_that_is_refused_hides_no_other(manystore: Manystore, tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(
+        """
+        connections: {qdrant: {url: embedded}, sqlite: {path: app.db}}
+        vector_stores:
+          named: {connection: qdrant, collection: a/b}
+          misplaced: {connection: sqlite}
+          documents: {connection: qdrant}
+        embeddings: {default: {provider: wordllama}}
+        """
+    )
+    listed = manystore("vectors", "list", "--config", "other.yaml")
+    assert listed.returncode == 1
+    assert [line.split("  ")[0] for line in listed.stdout.splitlines()] == ["named", "misplaced", "documents", ""]
+    assert "documents  qdrant, connection qdrant, collection documents" in listed.stdout
+    named, misplaced = listed.stderr.splitlines()
+    assert named.startswith("error: named: 'a/b'")
+    assert misplaced.startswith("error: misplaced: vector_stores.misplaced: the connection 'sqlite' is of type sqlite")
+    stores = json.loads(manystore("vectors", "list", "--config", "other.yaml", "--json").stdout)
+    assert [(each["engine"], each["problem"] is None) for each in stores["stores"]] == [
+        ("qdrant", False),
+        ("sqlite", False),
+        ("qdrant", True),
+    ]
+    [alone] = json.loads(manystore("vectors", "info", "named", "--config", "other.yaml", "--json").stdout)["stores"]
+    assert alone == stores["stores"][0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.core.errors import MigrationError, UnsupportedOperationError
+from app.core.errors import ConfigurationError, MigrationError, UnsupportedOperationError
 from app.db import DataLayer
 from app.db.migrations import Events
 from app.db.migrations.files import find, load
@@ -54,6 +54,20 @@ async def test_as_far_as_one_and_back(place: Place, data: DataLayer, things: Any
         await migrator.up("009")
     with pytest.raises(MigrationError, match="3 migrations begin with '00'"):
         await migrator.up("00")
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_how_far_back_is_said_once(place: Place, data: DataLayer, things: Any, *, dry_run: bool) -> None:
+    place.write("001_add", ADD.format(by=10))
+    migrator = place.migrator(data)
+    await migrator.up()
+    with pytest.raises(ConfigurationError, match="leave one of them out"):
+        await migrator.down("base", steps=1, dry_run=dry_run)
+    for steps in (0, -1):
+        with pytest.raises(ConfigurationError, match=f"1 or more, and not {steps}"):
+            await migrator.down(steps=steps, dry_run=dry_run)
+    assert await states(place, data) == {"001": "applied"}
+    assert await numbers(things) == [10, 11, 12, 13, 14]
 
 
 async def test_status_tells_when_and_how_long(place: Place, data: DataLayer, things: Any) -> None:

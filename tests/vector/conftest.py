@@ -1,7 +1,7 @@
 """Stores on every engine, each in a place of its own."""
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from app.db.vector.store import CollectionVectorStore
 from ..servers.faults import Process, free_port
 from .places import PLACES, Place
 from .planned import Planned
+from .stepped import Stepped
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +56,21 @@ async def manager(tmp_path: Path) -> AsyncIterator[QdrantConnectionManager]:
     manager = QdrantConnectionManager(data_dir=tmp_path)
     yield manager
     await manager.close()
+
+
+@pytest.fixture(scope="session")
+def stepped() -> Iterator[Stepped]:
+    """One for the whole run: it loads what all of its processes need."""
+    program = Stepped()
+    yield program
+    program.end()
+
+
+@pytest.fixture(params=["chroma-directory", "pgvector", "qdrant-embedded"])
+def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[int], str]:
+    """An empty place for each number, as `stepped.opened` takes it."""
+    if request.param == "pgvector":
+        schemas: Callable[[], str] = request.getfixturevalue("postgres_schemas")
+        return lambda _: schemas()
+    prefix = "chroma:" if request.param == "chroma-directory" else ""
+    return lambda number: f"{prefix}{tmp_path / str(number)}"

@@ -92,6 +92,8 @@ class LocalServer:
         return models.VersionInfo(title="qdrant", version=self.version)
 
     async def _create_payload_index(self, name: str, field: str, kind: Any) -> Any:
+        if isinstance(kind, models.PayloadSchemaType):
+            kind = getattr(models, f"{kind.value.capitalize()}IndexParams")(type=kind.value)
         self._indexes[await self._behind(name)][field] = kind
         if isinstance(kind, models.TextIndexParams):  # the engine knows one way only to cut a text into words
             kind = kind.model_copy(update={"ascii_folding": None})

@@ -9,6 +9,7 @@ from app.connections.qdrant import QdrantConnectionManager
 from app.core.errors import AppError, EmbeddingMismatchError
 from app.db.vector import ingest as ingest_module
 from app.db.vector import split
+from app.db.vector.base import DocumentMetadata
 from app.db.vector.ingest import ingest
 from app.db.vector.qdrant import QdrantVectorStore
 
@@ -44,6 +45,33 @@ async def test_a_collection_remembers_how_its_texts_were_cut(
     report = await ingest(later, [files], rechunk=True)
     assert (report.updated, report.unchanged) == (2, 0)
     assert await ids(later) == before
+    assert (known := await later.engine.contract()) is not None
+    assert known.chunker == "2:20:0"
+    assert (await ingest(later, [files])).unchanged == 2
+
+
+async def test_other_rules_are_remembered_until_one_run_has_cut_all(
+    manager: QdrantConnectionManager, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_on(manager, Planned())
+    await store.save_and_embed(None, [Document(page_content="of my own")])  # which nothing has cut
+    (files / "gone.txt").write_text("word " * 1_000)
+    await ingest(store, [files])
+    (files / "gone.txt").unlink()
+    monkeypatch.setattr(ingest_module, "RULES", "2:20:0")
+    later = store_on(manager, Planned())
+
+    report = await ingest(later, [files / "guide.md"], rechunk=True)
+    assert report.left == (str(files / "gone.txt"), str(files / "notes.txt"))
+    assert (await ingest(later, [files], rechunk=True)).left == (str(files / "gone.txt"),)
+    assert (known := await later.engine.contract()) is not None
+    assert known.chunker == split.RULES
+    with pytest.raises(EmbeddingMismatchError, match="--rechunk"):
+        await ingest(later, [files])
+
+    await later.delete_by_document_id(DocumentMetadata.generate_document_id(files / "gone.txt"))
+    report = await ingest(later, [files], rechunk=True)
+    assert (report.unchanged, report.left) == (2, ())
     assert (known := await later.engine.contract()) is not None
     assert known.chunker == "2:20:0"
     assert (await ingest(later, [files])).unchanged == 2

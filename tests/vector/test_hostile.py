@@ -219,6 +219,9 @@ def test_what_no_store_can_keep_is_refused_in_writing_and_absent_in_reading(
         for write in (store.save_and_embed(None, [doc("good"), wrong]), store.add([wrong])):
             with pytest.raises(InvalidChangeError):
                 run(write)
+    for write_as in (store.re_embed_document(text, [doc("a")]), store.update_document(text, doc("a"))):
+        with pytest.raises(InvalidChangeError):
+            run(write_as)
     with pytest.raises(InvalidChangeError):
         run(store.search_similar(f"a {text}"))
     with pytest.raises(InvalidChangeError):

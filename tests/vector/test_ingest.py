@@ -21,6 +21,7 @@ from app.core.errors import AppError
 from app.db.vector.base import DocumentMetadata
 from app.db.vector.ingest import SourceNotFoundError, ingest
 from app.db.vector.qdrant import QdrantVectorStore
+from app.db.vector.qdrant_rows import ROW, read_row
 from app.db.vector.sources import MAX_BYTES
 from app.db.vector.split import CHUNK_SIZE, split_text
 
@@ -292,7 +293,8 @@ async def everything(data_dir: Path) -> list[Any]:
                 qdrant_edge.ScrollRequest(limit=100_000, with_payload=True, with_vector=True)
             )
             return sorted(
-                (str(each.id), each.vector, {k: v for k, v in each.payload.items() if k != "at"}) for each in records
+                (str(each.id), each.vector, {**each.payload, ROW: read_row(each.payload)._replace(embedded_at="")})
+                for each in records
             )
 
         return await engine.read(read)

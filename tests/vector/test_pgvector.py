@@ -195,7 +195,7 @@ def test_the_recall_that_is_asked_for_decides_how_wide_a_search_is() -> None:
     index = VectorIndex("hnsw", 20_000, ((40, 0.6), (100, 0.9), (250, 0.97)))
     assert [index.width(recall, 10) for recall in (0.5, 0.8, 0.95, 0.99)] == [40, 100, 250, 1_000]
     assert index.width(0.5, 300) == 300
-    assert index.settings(0.9, 5) == {"hnsw.ef_search": "100", "hnsw.iterative_scan": "strict_order"}
+    assert index.settings(0.85, 5) == {"hnsw.ef_search": "100", "hnsw.iterative_scan": "strict_order"}
 
 
 @pytest.mark.usefixtures("early")

@@ -93,7 +93,7 @@ async def test_a_long_change_of_metadata_ends_where_the_collection_takes_no_more
 ) -> None:
     store = store_on(manager)
     await store.upsert(texts(3))
-    monkeypatch.setattr(pgvector_engine, "PAGE", 1)
+    monkeypatch.setattr(pgvector_engine, "AT_ONCE", 1)
     monkeypatch.setattr(pgvector_engine, "_LOOK_AGAIN", 0.0)
     other, update_sources = store_on(manager), pgvector_sql.update_sources
     closed: list[asyncio.Task[Any]] = []

@@ -32,7 +32,7 @@ for module in (pgvector_engine, pgvector_write):
     for name in ("execute", "fetch"):
         setattr(module, name, counted(getattr(module, name)))
 pgvector_write._copy = counted(pgvector_write._copy)
-pgvector_write._FEW = 2
+pgvector_write.AT_ONCE = 2
 
 async def main():
     stores = {"documents": {"connection": "postgres"}}

@@ -195,9 +195,9 @@ async def test_one_that_fails_is_written_on_and_goes_on_where_it_was(
     monkeypatch.setattr(store.engine, "PAGE", 2, raising=False)
     await fill(store)
 
-    async def check(_: Any, closed: CollectionContract | None, made: CollectionContract | None) -> None:
+    async def check(of: Any, made: CollectionContract | None) -> None:
         assert made is not None
-        assert closed is not None
+        assert of._closed is not None
         raise AppError("the power failed")
 
     with monkeypatch.context() as patch:

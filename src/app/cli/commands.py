@@ -33,6 +33,8 @@ app.add_typer(vectors_app, name="vectors")
 
 STARTER = Path(__file__).with_name("starter.yaml")
 
+_SHOWN = 20
+
 Store = Annotated[str, typer.Option("--store", "-s", help="A name under `vector_stores`.")]
 
 
@@ -169,6 +171,17 @@ def print_report(report: IngestReport) -> None:
     for each in report.skipped:
         name = str(each.path).encode(errors="backslashreplace").decode()
         console.print(f"  skipped {escape(name)}: {escape(each.reason)}", style="dim")
+    if report.left:
+        console.print(
+            f"{len(report.left)} left as another version has cut them: ingest all sources of the collection in one run "
+            "with --rechunk, which is asked for until then; delete what has none any more by `delete_by_document_id`",
+            style="yellow",
+            soft_wrap=True,
+        )
+    for path in report.left[:_SHOWN]:
+        console.print(f"  left {escape(path)}", style="dim", soft_wrap=True)
+    if len(report.left) > _SHOWN:
+        console.print("  left …", style="dim")
 
 
 def _filter(conditions: list[str]) -> Filter:

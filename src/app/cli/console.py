@@ -3,10 +3,13 @@
 import asyncio
 import logging
 import os
+import re
+import shlex
 from collections.abc import Coroutine, Mapping
+from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -21,9 +24,23 @@ from .interrupt import INTERRUPTED, cancelled_by_interrupt
 
 R = TypeVar("R")
 
+_config: ContextVar[Path | None] = ContextVar("config", default=None)
+_COMMAND: Final = re.compile(r"`(manystore [^`]*)`")
+
+
+def _remember(config: Path | None) -> Path | None:
+    _config.set(config)
+    return config
+
+
 Config = Annotated[
     Path | None,
-    typer.Option("--config", "-c", help="The YAML file; else MANYSTORE_CONFIG, config/default.yaml or the defaults."),
+    typer.Option(
+        "--config",
+        "-c",
+        help="The YAML file; else MANYSTORE_CONFIG, config/default.yaml or the defaults.",
+        callback=_remember,
+    ),
 ]
 
 console = Console(highlight=False)
@@ -58,7 +75,17 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 
 def complain(message: str) -> None:
-    _errors.print(f"[bold red]error:[/] {escape(message)}")
+    _errors.print(f"[bold red]error:[/] {escape(as_called(message))}")
+
+
+def as_called(text: str) -> str:
+    """The text, in which each `manystore …` that it suggests has the --config that this command was called with. The
+    library, whose texts they are, does not know of it.
+    """
+    config = _config.get()
+    if config is None:
+        return text
+    return _COMMAND.sub(lambda command: f"`{command[1]} --config {shlex.quote(str(config))}`", text)
 
 
 class Warnings(logging.Handler):
@@ -68,7 +95,7 @@ class Warnings(logging.Handler):
         super().__init__(logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        _errors.print(f"[yellow]warning:[/] {escape(record.getMessage())}")
+        _errors.print(f"[yellow]warning:[/] {escape(as_called(record.getMessage()))}")
 
 
 def progress_bar() -> Progress:

@@ -20,7 +20,7 @@ from ..db.migrations.conversion import Progress as Conversion
 from ..db.migrations.ledger import Status
 from ..db.migrations.migrations import Migrations
 from ..db.migrations.migrator import Events, Report
-from .console import Config, Warnings, complain, console, run
+from .console import Config, Warnings, as_called, complain, console, run
 
 app = typer.Typer(no_args_is_help=True, help="Bring the schemas of all stores up to date, and back.")
 
@@ -62,7 +62,7 @@ def new_command(
 
     path = _with(config, work)
     console.print(f"wrote {escape(str(path))}", soft_wrap=True)
-    console.print("look at it, then apply it with `manystore migrate up`", soft_wrap=True)
+    console.print(escape(as_called("look at it, then apply it with `manystore migrate up`")), soft_wrap=True)
 
 
 @app.command("up")
@@ -97,16 +97,14 @@ def down_command(
     config: Config = None,
 ) -> None:
     """Take the last migration back, or several, of one connection. What they made goes, with the data in it."""
-    if to is not None and steps is not None:
-        raise typer.BadParameter("--to and --steps both say how far: leave one of them out")
 
     async def plan(migrations: Migrations) -> Report:
-        return await migrations.of(_only(migrations, connection)).down(to, steps=steps or 1, dry_run=True)
+        return await migrations.of(_only(migrations, connection)).down(to, steps=steps, dry_run=True)
 
     async def work(migrations: Migrations) -> Report:
         name = _only(migrations, connection)
         with _events(name, "took back") as events:
-            return await migrations.of(name).down(to, steps=steps or 1, events=events)
+            return await migrations.of(name).down(to, steps=steps, events=events)
 
     if not dry_run and not yes:
         planned = _with(config, plan)
@@ -133,7 +131,7 @@ def status_command(connection: Connection = None, as_json: AsJson = False, confi
     elif found:
         _print_table(found)
     elif not errors:
-        console.print("no migrations yet: `manystore migrate new` writes the first")
+        console.print(escape(as_called("no migrations yet: `manystore migrate new` writes the first")), soft_wrap=True)
     if errors:
         if not as_json:
             for name, error in errors.items():
@@ -149,7 +147,7 @@ def _print_table(found: list[Status]) -> None:
         state = f"[{_COLOURS.get(each.state, 'red')}]{each.state}[/]"
         took = "" if each.duration is None else f"{each.duration:.2f} s"
         at = (each.applied_at or "").replace("T", " ").partition(".")[0]
-        table.add_row(escape(each.connection), escape(each.name), state, at, took, escape(each.detail))
+        table.add_row(escape(each.connection), escape(each.name), state, at, took, escape(as_called(each.detail)))
     console.print(table)
 
 

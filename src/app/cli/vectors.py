@@ -10,10 +10,11 @@ import typer
 from rich.markup import escape
 from rich.progress import Progress
 
-from ..core.errors import ConfigurationError
+from ..core.errors import AppError, ConfigurationError
 from ..db.data_layer import DataLayer
 from ..db.vector.copy import CopyReport, copy
 from ..db.vector.description import CollectionDescription, describe
+from ..db.vector.providers.db_provider import ENGINES
 from ..db.vector.reembed import Estimate, ReembedReport, estimate, reembed
 from ..db.vector.store import CollectionVectorStore
 from .console import Config, complain, console, progress_bar, run
@@ -30,7 +31,7 @@ def list_command(as_json: Json = False, config: Config = None) -> None:
 
     async def work() -> list[CollectionDescription]:
         async with DataLayer.from_config(config) as data:
-            return [await describe(_store(data, name)) for name in data.vector_stores.list_vector_stores()]
+            return [await _described(data, name) for name in data.vector_stores.list_vector_stores()]
 
     _show(run(work()), as_json=as_json)
 
@@ -41,7 +42,7 @@ def info_command(store: Store = "documents", as_json: Json = False, config: Conf
 
     async def work() -> CollectionDescription:
         async with DataLayer.from_config(config) as data:
-            return await describe(_store(data, store))
+            return await _described(data, store)
 
     _show([run(work())], as_json=as_json)
 
@@ -166,6 +167,19 @@ def _store(data: DataLayer, name: str) -> CollectionVectorStore:
             f"the store {name!r} is a {type(store).__name__}, which only its own class can look at"
         )
     return store
+
+
+async def _described(data: DataLayer, name: str) -> CollectionDescription:
+    """What the settings say is known also of a store that they do not allow to be built."""
+    section = data.settings.vector_stores.get(name)
+    try:
+        return await describe(_store(data, name))
+    except AppError as error:
+        if section is None:
+            raise
+        kind = data.settings.connections[section.connection].type
+        engine = str(ENGINES.get(kind, kind))
+        return CollectionDescription(name, engine, section.connection, section.collection or name, problem=str(error))
 
 
 def _embedding_of(data: DataLayer, store: str) -> str | None:

@@ -30,9 +30,8 @@ _CONTRACT = "contract.json"
 _SHARD = "shard"
 _UNFINISHED = ".new-"
 _REPLACEMENT = ".replacement.json"
-_FLUSH_AFTER = (
-    2_000  # points, in 20 ms, and ten times as many in 70; without it the next start has all of them to do again
-)
+_FLUSH_AFTER = 2_000
+"""Points, which take 20 ms, and ten times as many 70. Without it the next start has all of them to do again."""
 
 
 def check_collection_name(name: str) -> str:
@@ -123,7 +122,7 @@ class Collections:
             unflushed = 0
         self._unflushed[name] = unflushed
 
-    def kept(self, name: str) -> "Kept":
+    def kept(self, name: str) -> Kept:
         return self._kept.setdefault(name, Kept())
 
     def drop(self, name: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.core.errors import DeadlineExceededError, MigrationError
+from app.core.errors import ConfigurationError, DeadlineExceededError, MigrationError
 from app.db.migrations import Events
 from app.db.migrations.sql.migrator import SQLMigrator
 
@@ -43,6 +43,8 @@ async def test_up_and_down_by_steps_and_names(database: Database) -> None:
             await migrator.up("9")
         with pytest.raises(MigrationError, match="3 migrations begin with '00'"):
             await migrator.down("00")
+        with pytest.raises(ConfigurationError, match="leave one of them out"):
+            await migrator.down("base", steps=1)
 
 
 async def test_what_is_at_work_shows_as_running(database: Database) -> None:

@@ -224,7 +224,7 @@ def _in_no_order(payload: dict[str, Any]) -> dict[str, Any]:
     if "at" in payload:
         read = {"metadata": json.loads(payload["metadata"]), "terms": sorted(payload["terms"])}
     elif "row" in payload:
-        *ids, metadata, _ = payload["row"]
+        *ids, _, metadata = payload["row"].split("\0")
         read = {"row": [*ids, json.loads(metadata)], "terms": sorted(payload["terms"])}
     return {name: value for name, value in {**payload, **read}.items() if name != "at" and value != {}}
 

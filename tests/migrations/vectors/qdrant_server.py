@@ -24,6 +24,7 @@ class Server:
         self._turn = asyncio.Lock()
         self._routes: list[tuple[str, str, Callable[[str, Any], Answer]]] = [
             ("GET", "/collections", lambda *_: self._engine.get_collections()),
+            ("GET", "/aliases", lambda *_: self._engine.get_aliases()),
             ("PUT", "/collections/N", self._create),
             ("GET", "/collections/N", self._describe),
             ("DELETE", "/collections/N", self._drop),
@@ -43,7 +44,7 @@ class Server:
             found = re.fullmatch(pattern.replace("N", "([^/]+)"), path)
             if method == known and found:
                 names = found.groups()
-                if pattern != "/collections" and (method, pattern) != ("PUT", "/collections/N"):
+                if names and (method, pattern) != ("PUT", "/collections/N"):
                     if not await self._engine.collection_exists(names[0]):
                         return 404, {"status": {"error": f"Not found: Collection `{names[0]}` doesn't exist!"}}
                 elif names and await self._engine.collection_exists(names[0]):

@@ -62,7 +62,7 @@ def creation(table: MappedTable, present: Collection[str], types: Collection[str
 def check_columns(table: MappedTable, present: Mapping[str, Present]) -> None:
     """MigrationError where the table cannot be the class's. What it has beyond is none of the class's business."""
     name = table.schema.name
-    advice = "bring it up to date with a migration (`manystore migrate`), as sessions need it too"
+    advice = "bring it up to date with a migration (`manystore migrate new` writes it), as sessions need it too"
     missing = [column.name for column in table.table.c if column.name not in present]
     if missing:
         raise MigrationError(f"the table {name} has no {', '.join(missing)}, which the class maps: {advice}")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...core.errors import ConfigurationError
 from .conversion import Progress
 from .ledger import Status
 
@@ -45,11 +46,22 @@ class Migrator(ABC):
     async def up(self, to: str | None = None, *, dry_run: bool = False, events: Events | None = None) -> Report:
         """Apply what is pending, as far as `to`. MigrationError for an edited or an interrupted one, before any."""
 
-    @abstractmethod
     async def down(
-        self, to: str | None = None, *, steps: int = 1, dry_run: bool = False, events: Events | None = None
+        self, to: str | None = None, *, steps: int | None = None, dry_run: bool = False, events: Events | None = None
     ) -> Report:
-        """Take back the last ones: `steps` of them, or all behind `to`; "base" means all."""
+        """Take back the last one, or `steps` of them, or all behind `to`; "base" means all.
+
+        ConfigurationError where `to` and `steps` are both given.
+        """
+        if to is not None and steps is not None:
+            raise ConfigurationError(f"{self.connection}: `to` and `steps` both say how far: leave one of them out")
+        if steps is not None and steps < 1:
+            raise ConfigurationError(f"{self.connection}: `steps` is how many to take back, 1 or more, and not {steps}")
+        return await self._take_back(to, 1 if steps is None else steps, dry_run=dry_run, events=events)
+
+    @abstractmethod
+    async def _take_back(self, to: str | None, steps: int, *, dry_run: bool, events: Events | None) -> Report:
+        """`steps` of them, or all behind `to` where it is given."""
 
     @abstractmethod
     async def check(self) -> list[str]:

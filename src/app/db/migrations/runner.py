@@ -78,9 +78,7 @@ class StepMigrator(Migrator):
                 await self._begin(lock, known, Direction.UP, steps, events)
         return Report(self.connection, applied=tuple(each.name for each in pending))
 
-    async def down(
-        self, to: str | None = None, *, steps: int = 1, dry_run: bool = False, events: Events | None = None
-    ) -> Report:
+    async def _take_back(self, to: str | None, steps: int, *, dry_run: bool, events: Events | None) -> Report:
         if dry_run:
             chosen = _behind(await self._sound(), to, steps)
             return Report(self.connection, plan=tuple(self._plan(each, Direction.DOWN) for each in chosen))

@@ -11,17 +11,15 @@ from typing import Any, Final
 
 from .chroma_collection import ChromaCollection
 from .chroma_steps import Steps
-from .engine import Found
+from .question import Question, question_beside
 
 K: Final = 10
 SAMPLE: Final = 16
 WIDTHS: Final = (K, 200, 400, 800, 1_600, 3_200, 6_400)
 """The index looks at 100 rows at least."""
 WIDEST: Final = 10_000
-_HARDER: Final = 2.5
-"""How much more than what lies between rows, which the graph has paths to, a question may miss: with random vectors of
-256 and 384 dimensions it was 1.3 to 3.5 times as much.
-"""
+_HARDER: Final = 2
+"""How much more than what is made of rows a question may miss (`question.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +38,13 @@ Read = Callable[[Callable[[ChromaCollection], Steps[Any]], Any], Awaitable[Any]]
 
 
 async def measure(read: Read, rows: int, recall: float) -> MeasuredIndex:
-    """Search for what lies between two rows, ever wider, until a search four times as wide finds little else.
+    """Ask questions made of rows, ever wider, until a search four times as wide finds little else.
 
     It takes some milliseconds for each of some tens of searches.
     """
     if rows <= WIDTHS[1]:
         return MeasuredIndex(rows, WIDTHS[1])
-    ids = await read(lambda each: each.ids(where=True), [])
-    chosen = random.Random(rows).sample(ids, min(2 * SAMPLE, len(ids)))  # noqa: S311 - a sample
-    drawn = await read(lambda each: each.retrieve(chosen, vectors=True), [])
-    sample = [_Question(*pair) for pair in zip(drawn[::2], drawn[1::2], strict=False)]
+    questions = await _questions(read, rows)
     widest = min(rows, WIDEST)
     widths = [*(width for width in WIDTHS if width < widest), widest]
     found: dict[int, list[set[str]]] = {}
@@ -57,23 +52,24 @@ async def measure(read: Read, rows: int, recall: float) -> MeasuredIndex:
         wider = widths[min(place + 2, len(widths) - 1)]
         for each in (width, wider):
             if each not in found:
-                found[each] = [await question.neighbours(read, min(each + 2, rows)) for question in sample]
+                found[each] = [await _neighbours(read, question, each) for question in questions]
         missed = sum(len(more - less) for less, more in zip(found[width], found[wider], strict=True))
         if missed * _HARDER <= (1 - recall) * sum(map(len, found[wider])):
             return MeasuredIndex(rows, width)
     return MeasuredIndex(rows, widest)
 
 
-class _Question:
-    """What lies between two rows, which do not count as its neighbours."""
+async def _questions(read: Read, rows: int) -> list[Question]:
+    ids = await read(lambda each: each.ids(where=True), [])
+    chosen = random.Random(rows).sample(ids, min(SAMPLE, len(ids)))  # noqa: S311 - a sample
+    questions = []
+    for row in await read(lambda each: each.retrieve(chosen, vectors=True), []):
+        near = await read(lambda each, v=row.vector: each.nearest(v, K, K, where=True, vectors=True), [])  # type: ignore[misc]
+        questions.append(question_beside((row.id, row.vector), [(e.id, e.vector) for e in near if e.id != row.id]))
+    return questions
 
-    def __init__(self, one: Found, other: Found) -> None:
-        self._own = {one.id, other.id}
-        import numpy as np  # noqa: PLC0415 - loaded by what made the vectors
 
-        assert one.vector is not None and other.vector is not None  # noqa: S101, PT018 - they were asked for
-        self._vector = (one.vector + other.vector) * np.float32(0.5)
-
-    async def neighbours(self, read: Read, asked: int) -> set[str]:
-        ids, _ = await read(lambda each: each.query(self._vector, asked, where=True), ([], []))
-        return set([each for each in ids if each not in self._own][:K])
+async def _neighbours(read: Read, question: Question, width: int) -> set[str]:
+    asked = width + len(question.rows)  # more than there are is no error
+    ids, _ = await read(lambda each: each.query(question.vector, asked, where=True), ([], []))
+    return question.neighbours(ids, K)

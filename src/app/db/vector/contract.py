@@ -4,6 +4,7 @@ import hashlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from typing import Any, Final, Self
 
 from ...core.constants import Distance
@@ -116,6 +117,10 @@ class CollectionContract:
             "configure for the store what the collection was made with, or embed the collection anew: "
             f"`{reembed_command(self.store, self.entry)}`"
         )
+
+
+contract_of = lru_cache(maxsize=1_000)(CollectionContract)
+"""Makes one, for every operation that asks for it."""
 
 
 def decided(staged: CollectionContract, old: CollectionContract | None, run: str | None) -> bool:

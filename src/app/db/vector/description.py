@@ -18,7 +18,7 @@ class CollectionDescription:
     collection: str
     rows: int | None = field(default=None, init=False)
     contract: CollectionContract | None = field(default=None, init=False)
-    problem: str | None = field(default=None, init=False)
+    problem: str | None = field(default=None, kw_only=True)
     """Why the store cannot use it, and the way out."""
     staged: CollectionContract | None = field(default=None, init=False)
     """Of the collection that is to take its place: a re-embedding is under way, or was stopped."""

@@ -11,9 +11,10 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ...core.errors import EmbeddingMismatchError
+from ..query import to_predicate
 from .base import DocumentMetadata, VectorDB
 from .sources import MARKDOWN, Skipped, SourceNotFoundError, find_sources, read_source
 from .split import RULES, Chunk, split_text
@@ -24,19 +25,27 @@ if TYPE_CHECKING:
 
 __all__ = ["IngestReport", "Progress", "Skipped", "SourceNotFoundError", "ingest"]
 
+_INGESTED: Final = to_predicate({name: {"$exists": True} for name in ("content_hash", "chunk_count")})
+
 Progress = Callable[[int, int, Path], None]
 """Called after each file with how many are done, how many there are, and which it was."""
 
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What became of the files; `chunks` is how many chunks were written."""
+    """What became of the files; `chunks` is how many chunks were written.
+
+    `left` are the paths of what is in the collection and still cut by the rules of another version, since it was none
+    of this run's files. While there is any the collection remembers those rules, and asks for `rechunk`: ingest all of
+    its sources in one run, and delete by `delete_by_document_id` what has none any more.
+    """
 
     added: int
     updated: int
     unchanged: int
     skipped: tuple[Skipped, ...]
     chunks: int
+    left: tuple[str, ...] = ()
 
 
 async def ingest(
@@ -52,13 +61,14 @@ async def ingest(
     no text any more (empty, binary, too large) loses its chunks; one that is gone or cannot be read keeps them, until
     `delete_by_document_id`. Raises SourceNotFoundError, before anything is read, when a path does not exist; and
     EmbeddingMismatchError where the collection remembers that its texts were cut by other rules than this version has,
-    unless `rechunk` has the files cut and embedded anew.
+    unless `rechunk` has the files cut and embedded anew. It remembers the new rules when one run has done so with all.
     """
     files, skipped = await asyncio.to_thread(find_sources, list(paths))
     if isinstance(store, CollectionVectorStore):
         await _check_chunker(store, rechunk=rechunk)
     counts = {"added": 0, "updated": 0, "unchanged": 0}
     chunks = 0
+    cut: set[str] = set()
     for number, path in enumerate(files, start=1):
         text = await asyncio.to_thread(read_source, path)
         if isinstance(text, Skipped):
@@ -69,11 +79,11 @@ async def ingest(
             outcome, written = await _ingest_one(store, path, text)
             counts[outcome] += 1
             chunks += written
+            cut.add(DocumentMetadata.generate_document_id(path))
         if progress is not None:
             progress(number, len(files), path)
-    if isinstance(store, CollectionVectorStore):
-        await _remember_chunker(store)
-    return IngestReport(**counts, skipped=tuple(skipped), chunks=chunks)
+    left = await _remember_chunker(store, cut) if isinstance(store, CollectionVectorStore) else []
+    return IngestReport(**counts, skipped=tuple(skipped), chunks=chunks, left=tuple(left))
 
 
 async def _check_chunker(store: CollectionVectorStore, *, rechunk: bool) -> None:
@@ -81,17 +91,27 @@ async def _check_chunker(store: CollectionVectorStore, *, rechunk: bool) -> None
     if known is not None and known.chunker not in (None, RULES) and not rechunk:
         raise EmbeddingMismatchError(
             f"the texts of the collection {store.collection!r} were cut by the rules {known.chunker}, and this version "
-            f"cuts by {RULES}: ingest all of its sources again to have them cut alike, which embeds them anew "
+            f"cuts by {RULES}: ingest all of its sources in one run to have them cut alike, which embeds them anew "
             f"(`manystore ingest PATHS --store {shlex.quote(store.name)} --rechunk`)"
         )
     store.chunker = RULES
 
 
-async def _remember_chunker(store: CollectionVectorStore) -> None:
-    """Where the collection was there before, or had other rules: those hold until all files are cut by the new ones."""
+async def _remember_chunker(store: CollectionVectorStore, cut: set[str]) -> list[str]:
+    """Where the collection was there before, or had other rules: those hold until all of its files are cut by the new
+    ones. The paths of those that are not among the documents that were `cut` in this run.
+    """
     known = await store.engine.contract()
-    if known is not None and known.chunker != RULES:
+    if known is None or known.chunker == RULES:
+        return []
+    left: dict[str, str] = {}
+    if known.chunker is not None:
+        async for page in store.engine.pages(_INGESTED):
+            others = (each for each in page if each.document_id not in cut)
+            left |= {each.document_id: str(each.metadata.get("source_path")) for each in others}
+    if not left:
         await store.engine.amend(lambda each: replace(each, chunker=RULES))
+    return sorted(left.values())
 
 
 async def _ingest_one(store: VectorDB, path: Path, text: str) -> tuple[str, int]:

@@ -84,13 +84,11 @@ def to_row(document: Any, *, row_id: str | None = None, document_id: str | None 
         ) from None
     check_embeddable([text])
     metadata = check_metadata(metadata or {})
-    row_id = (row_id or str(uuid.uuid4())) if own_id is None else _id("id", own_id)
+    row_id = _id("id", (row_id or str(uuid.uuid4())) if own_id is None else own_id)
     given = metadata.get("document_id")
-    if given is not None:
-        document_id = _id("document_id", given)
-    elif document_id is None:
-        document_id = row_id
-    return make_row(row_id, document_id, text, metadata)
+    if given is None:
+        given = row_id if document_id is None else document_id
+    return make_row(row_id, _id("document_id", given), text, metadata)
 
 
 def make_row(row_id: str, document_id: str, text: str, metadata: Mapping[str, Any]) -> Row:

@@ -29,7 +29,7 @@ from .pgvector_rows import (
 )
 from .pgvector_session import PgVectorSession, again
 from .pgvector_table import TableReplacedError, VectorTable, check_collection_name
-from .pgvector_write import distinct, store
+from .pgvector_write import AT_ONCE, distinct, store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +91,10 @@ class PgVectorEngine(PgVectorSession):
         for start in range(0, len(rows), _BLOCK):
             part, part_vectors = rows[start : start + _BLOCK], vectors[start : start + _BLOCK]
             table = await self._found_or_made(vectors.shape[1])
-            await self._write(lambda c, t=table, r=part, v=part_vectors: store(c, t, r, v, embedded_at))  # type: ignore[misc]
+            indexed = self._index is not None
+            await self._write(
+                lambda c, t=table, r=part, v=part_vectors, i=indexed: store(c, t, r, v, embedded_at, indexed=i)  # type: ignore[misc]
+            )
         if len(rows):
             await self._count_in(len(rows), table)
 
@@ -112,7 +115,7 @@ class PgVectorEngine(PgVectorSession):
             async with connection.transaction():
                 if only_present and not await fetch(connection, sql.lock_document(table), (document_id,)):
                     return False
-                await store(connection, table, rows, vectors, embedded_at)
+                await store(connection, table, rows, vectors, embedded_at, indexed=self._index is not None)
                 kept = text_array([row.id for row in rows])
                 await execute(connection, sql.delete_others(table), (document_id, kept))
                 return True
@@ -124,14 +127,19 @@ class PgVectorEngine(PgVectorSession):
     @again
     async def re_embed(self, texts: Mapping[str, str], vectors: "NDArray[np.float32]", embedded_at: str) -> list[str]:
         table = await self._found_or_made(vectors.shape[1])
-        new = vector_array(vectors, half=table.half, oid=table.oid)
-        given = (text_array(list(texts)), text_array(list(texts.values())), new, embedded_at)
+        ids = list(texts)
 
         async def work(connection: Connection) -> list[str]:
-            done = await fetch(connection, sql.re_embed(table), given)
-            if not done and not await fetch(connection, sql.same(table), ()):
-                raise TableReplacedError(f"{self.collection}: another table has taken its place")
-            return [row[0] for row in done]
+            done: list[str] = []
+            async with connection.transaction():
+                for start in range(0, len(ids), AT_ONCE):
+                    part = ids[start : start + AT_ONCE]
+                    new = vector_array(vectors[start : start + AT_ONCE], half=table.half, oid=table.oid)
+                    given = (text_array(part), text_array([texts[each] for each in part]), new, embedded_at)
+                    done += [row[0] for row in await fetch(connection, sql.re_embed(table), given)]
+                if not done and not await fetch(connection, sql.same(table), ()):
+                    raise TableReplacedError(f"{self.collection}: another table has taken its place")
+            return done
 
         return await self._write(work)
 
@@ -246,9 +254,9 @@ class PgVectorEngine(PgVectorSession):
                 return await execute(connection, sql.update_sources(table), given) if rows else 0
 
         total = 0
-        for start in range(0, len(keys), PAGE):
+        for start in range(0, len(keys), AT_ONCE):
             await self._found(write=True)  # of many it may be about to be replaced by now
-            total += await self._write(lambda connection, p=keys[start : start + PAGE]: work(connection, p))  # type: ignore[misc]
+            total += await self._write(lambda connection, p=keys[start : start + AT_ONCE]: work(connection, p))  # type: ignore[misc]
         return total
 
     async def drop(self) -> bool:

@@ -172,19 +172,14 @@ def upsert_staging(table: VectorTable) -> str:
 DROP_STAGING: Final = f"DROP TABLE {_STAGING}"
 
 
-def sample(table: VectorTable, pairs: int) -> str:
-    """Sums of two rows, as text, and the ids of the two; the same ones while the rows are the same."""
-    return (
-        "WITH chosen AS (SELECT id, embedding, row_number() OVER () AS n FROM "
-        f"(SELECT id, embedding FROM {table.quoted} ORDER BY hashtext(id), id LIMIT {2 * pairs}) AS first) "
-        f"SELECT (a.embedding {table.plus} b.embedding)::text, a.id, b.id "
-        "FROM chosen a JOIN chosen b ON b.n = a.n + 1 WHERE a.n % 2 = 1"
-    )
+def sample(table: VectorTable, rows: int) -> str:
+    """The same ones while the rows are the same."""
+    return f"SELECT id, embedding FROM {table.quoted} ORDER BY hashtext(id), id LIMIT {rows}"
 
 
-def nearest_ids(table: VectorTable, number: int, *, exact: bool) -> str:
-    order = f"(embedding {table.operator} %s::{table.type})"
-    return f"SELECT id FROM {table.quoted} ORDER BY {order}{' + 0' if exact else ''} LIMIT {number}"
+def nearest_ids(table: VectorTable, number: int, *, exact: bool, vectors: bool = False) -> str:
+    distance = (_every_distance(table) if exact else _distance(table)).format("$1")
+    return f"SELECT id{_with(vectors)} FROM {table.quoted} ORDER BY {distance} LIMIT {number}"
 
 
 def _distance(table: VectorTable) -> str:

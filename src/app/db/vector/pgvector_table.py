@@ -78,10 +78,6 @@ class VectorTable:
         return f"OPERATOR({quote(self.schema)}.{_OPERATORS[self.contract.distance][0]})"
 
     @property
-    def plus(self) -> str:
-        return f"OPERATOR({quote(self.schema)}.+)"
-
-    @property
     def operator_class(self) -> str:
         return f"{self.type}_{_OPERATORS[self.contract.distance][1]}"
 

@@ -17,22 +17,38 @@ if TYPE_CHECKING:
 
 Connection = psycopg.AsyncConnection[Any]
 
-_FEW: Final = 200
-"""Rows up to which arrays in one statement are faster than COPY into a table of their own."""
+AT_ONCE: Final = 200
+"""Rows up to which arrays in one statement are faster than COPY into a table of their own, and for which an index has
+the time of one exchange.
+"""
 
 
 async def store(
-    connection: Connection, table: VectorTable, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str
+    connection: Connection,
+    table: VectorTable,
+    rows: Sequence[Row],
+    vectors: "NDArray[np.float32]",
+    embedded_at: str,
+    *,
+    indexed: bool,
 ) -> None:
     """Rows of different ids, all or none; in the place of those with the same id. TableReplacedError, with nothing
     written, where the table is no longer the one that was found.
+
+    An index on the vectors takes some milliseconds for each row, of the timeout that each exchange has: so where it is
+    `indexed` there are few rows in each.
     """
-    if len(rows) <= _FEW:
-        given: tuple[Any, ...] = tuple(arrays(rows, vectors, embedded_at, half=table.half, oid=table.oid))
-        if rows and not await execute(connection, sql.upsert_arrays(table), given):
-            raise TableReplacedError(f"{table.name}: another table has taken its place")
+    order = sorted(range(len(rows)), key=lambda place: rows[place].id)  # so that no two writers wait for each other
+    rows, vectors = [rows[place] for place in order], vectors[order]
+    if len(rows) <= AT_ONCE:
+        await _insert(connection, table, rows, vectors, embedded_at)
         return
     async with connection.transaction():
+        if indexed:
+            for start in range(0, len(rows), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                await _insert(connection, table, rows[part], vectors[part], embedded_at)
+            return
         # Into the table itself where all are new: half the work. What another writes meanwhile is a conflict then.
         [[old]] = await fetch(connection, sql.count_of(table), (text_array([row.id for row in rows]),))
         if not await fetch(connection, sql.same(table), ()):  # which the look has locked
@@ -49,6 +65,14 @@ async def store(
         await _copy(connection, sql.copy(), table, rows, vectors, embedded_at)
         await execute(connection, sql.upsert_staging(table))
         await execute(connection, sql.DROP_STAGING)
+
+
+async def _insert(
+    connection: Connection, table: VectorTable, rows: Sequence[Row], vectors: "NDArray[np.float32]", embedded_at: str
+) -> None:
+    given: tuple[Any, ...] = tuple(arrays(rows, vectors, embedded_at, half=table.half, oid=table.oid))
+    if rows and not await execute(connection, sql.upsert_arrays(table), given):
+        raise TableReplacedError(f"{table.name}: another table has taken its place")
 
 
 async def _copy(

@@ -44,14 +44,14 @@ class _EdgeConditions(Conditions[Filter]):
 
     def equal(self, path: str, values: Sequence[Any]) -> Filter:
         terms: list[str] = []
-        numbers: list[Filter] = []
+        numbers: list[float] = []
         for value in values:
             if kind(value) == "number" and abs(value) < EXACT_INTEGERS:
                 if float(value) == value:
-                    numbers.append(_number(path, "eq", float(value)))
+                    numbers.append(float(value))
             elif (term := equality_term(path, value)) is not None:
                 terms.append(term)
-        return self.any_of([*_among(terms), *numbers])
+        return self.any_of([*_among(terms), *_numbers(path, numbers)])
 
     def element(self, path: str, value: Any) -> Filter:
         term = element_term(path, value)
@@ -87,6 +87,20 @@ def _among(terms: Sequence[str]) -> list[Filter]:
         return []
     match = MatchValue(terms[0]) if len(terms) == 1 else MatchAny(list(terms))
     return [Filter(must=[FieldCondition(TERMS, match=match)])]
+
+
+def _numbers(path: str, values: Sequence[float]) -> list[Filter]:
+    """Those of one part by one condition, since each of its own is compared with each row. The range is there for the
+    index, which knows nothing else.
+    """
+    found = [_number(path, "eq", value) for value in values if parts(value)[1]]
+    whole = [high for high, low in map(parts, values) if not low]
+    if whole:
+        field = number_field(path)
+        within = FieldCondition(field, range=RangeFloat(gte=min(whole), lte=max(whole)))
+        among = [FieldCondition(field, match=MatchAny(whole))] if len(whole) > 1 else []
+        found.append(Filter(must=[within, *among]))
+    return found
 
 
 def _number(path: str, comparison: str, value: float) -> Filter:

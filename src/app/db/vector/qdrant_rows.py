@@ -1,8 +1,8 @@
 """How a row lies in embedded Qdrant.
 
-Each text of a payload, and each list or object, takes the binding 5 to 7 µs, a text within a list a tenth of that: so
-what is only read back is one list. What filters ask for are the terms that follow from nothing else, and a number for
-each number; kinds are found by how a term begins.
+A text of a payload, whatever its length, takes the binding 2 to 4 µs, a list or an object 7 and that for each of its
+parts: so what is only read back is one text. What filters ask for are the terms that follow from nothing else, and a
+number for each number; kinds are found by how a term begins.
 """
 
 import json
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 TEXT: Final = "text"
 ROW: Final = "row"
-"""Its id, that of the document, the metadata as JSON, and when it was embedded."""
+"""Its id, the document's, when it was embedded, and the metadata as JSON; between them U+0000, which is in none."""
 TERMS: Final = "terms"
 
 SHOWN: Final[Any] = [TEXT, ROW]
+_BETWEEN: Final = "\0"
 _KEYS: Final = frozenset({TEXT, ROW, TERMS})
 
 
@@ -32,11 +33,7 @@ def row_payload(row: Row, embedded_at: str) -> dict[str, Any]:
     """
     own, _, numbers = row.terms()
     own.append(document_term(row.document_id))
-    payload: dict[str, Any] = {
-        TEXT: row.text,
-        ROW: [row.id, row.document_id, row.metadata, embedded_at],
-        TERMS: own,
-    }
+    payload: dict[str, Any] = {TEXT: row.text, ROW: _row_text(row, embedded_at), TERMS: own}
     for path, value in numbers.items():
         key = path_key(path)
         payload[f"n{key}"], low = parts(value)
@@ -47,7 +44,11 @@ def row_payload(row: Row, embedded_at: str) -> dict[str, Any]:
 
 def embedded_anew(found: Found, embedded_at: str) -> dict[str, Any]:
     """What changes in a payload when its text is embedded again."""
-    return {ROW: row_payload(make_row(found.id, found.document_id, found.text, found.metadata), embedded_at)[ROW]}
+    return {ROW: _row_text(make_row(found.id, found.document_id, found.text, found.metadata), embedded_at)}
+
+
+def _row_text(row: Row, embedded_at: str) -> str:
+    return _BETWEEN.join((row.id, row.document_id, embedded_at, row.metadata))
 
 
 def document_term(document_id: str) -> str:
@@ -65,11 +66,11 @@ def low_field(path: str) -> str:
 
 
 def read_row(payload: Mapping[str, Any], score: float = 0.0, vector: "NDArray[np.float32] | None" = None) -> Found:
-    row_id, document_id, metadata, embedded_at = payload[ROW]
+    row_id, document_id, embedded_at, metadata = payload[ROW].split(_BETWEEN)
     return Found(row_id, document_id, payload[TEXT], json.loads(metadata), embedded_at, score, vector)
 
 
 def stored_row(payload: Mapping[str, Any]) -> Found | None:
     """None of what our vector stores did not write."""
-    ours = payload.keys() >= _KEYS and isinstance(payload[ROW], list)
+    ours = payload.keys() >= _KEYS and isinstance(payload[ROW], str)
     return read_row(payload) if ours else None

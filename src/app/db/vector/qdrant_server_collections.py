@@ -107,7 +107,7 @@ class ServerCollections:
                 await self.index(collection, field, kind)
 
     async def index(self, collection: ServerCollection, field: str, kind: models.PayloadSchemaParams) -> None:
-        name = await self._behind(collection.name)
+        name = await self.behind(collection.name)
         await self.write(lambda client: client.create_payload_index(name, field, kind))
 
     async def amend(self, collection: ServerCollection, contract: CollectionContract) -> None:
@@ -115,7 +115,7 @@ class ServerCollections:
         before, after = _metadata(collection.contract), _metadata(contract)
         changes = {key: after.get(key) for key in before | after if before.get(key) != after.get(key)}
         if changes:
-            name = await self._behind(collection.name)
+            name = await self.behind(collection.name)
             await self.write(lambda client: client.update_collection(name, metadata=changes))
 
     async def claim(self, collection: ServerCollection, asked: CollectionContract) -> None:
@@ -123,7 +123,7 @@ class ServerCollections:
         so of two who do it at the same time one at least sees the other's, and withdraws.
         """
         key = f"{_CLAIM}{hashlib.sha256(asked.embedding.encode()).hexdigest()[:8]}"
-        name = await self._behind(collection.name)
+        name = await self.behind(collection.name)
         claim = {key: [asked.provider, asked.model]}
         await self.write(lambda client: client.update_collection(name, metadata=claim, strict_mode_config=_FILTERING))
         now = await self._described(name)
@@ -135,18 +135,11 @@ class ServerCollections:
             )
 
     async def drop(self, name: str) -> bool:
+        """Delete what is of this name, whoever made it, and what would take its place; whether there was any of it."""
         if name.endswith(STAGED):
-            there_are = await self._staged(name)
-            for each in there_are:
-                await self._delete(each)
-            return bool(there_are)
-        there = await self.find(name)
-        if there is None:
-            return False
-        for staged in await self._ready(name):
-            await self._delete(staged.name)
-        await self._delete(await self._behind(there.name))
-        return True
+            return any([await self._delete(each) for each in await self._staged(name)])
+        ready = [await self._delete(each.name) for each in await self._ready(name)]
+        return await self._delete(await self.behind(name)) or any(ready)
 
     async def replace(self, name: str, staged: str, run: str | None) -> None:
         """Give the name to the staged collection: it is marked, the old one goes, and the name becomes its alias.
@@ -154,7 +147,7 @@ class ServerCollections:
         What goes is named before the mark is made. It has another name than what is staged, so where somebody else
         has finished the switch meanwhile, nothing of that name is there.
         """
-        new, behind = await self.find(staged), await self._behind(name)
+        new, behind = await self.find(staged), await self.behind(name)
         old = await self._described(behind)
         if new is not None:
             if not decided(new.contract, old.contract if old else None, run):
@@ -252,7 +245,7 @@ class ServerCollections:
         aliases = (await self.read(lambda client: client.get_aliases())).aliases
         return own + _OTHER if any(each.collection_name == own for each in aliases) else own
 
-    async def _behind(self, name: str) -> str:
+    async def behind(self, name: str) -> str:
         """The name of the collection itself."""
         aliases = (await self.read(lambda client: client.get_aliases())).aliases
         return next((each.collection_name for each in aliases if each.alias_name == name), name)
@@ -273,11 +266,12 @@ class ServerCollections:
                 continue  # another has done it meanwhile
         return await self._described(name)
 
-    async def _delete(self, name: str) -> None:
+    async def _delete(self, name: str) -> bool:
+        """Whether it was there."""
         try:
-            await self.write(lambda client: client.delete_collection(name))
+            return await self.write(lambda client: client.delete_collection(name))
         except NoCollectionError:
-            return
+            return False
 
 
 def _check_run(old: ServerCollection | None, run: str | None, name: str) -> None:

@@ -133,6 +133,7 @@ class _Reembedding:
         self.old = store.engine_on(store.collection, self._any)
         self.staged = store.engine_on(staged_name(store.collection), self._asked)
         self.rows = self.embedded = self.removed = 0
+        self._closed: CollectionContract | None = None
 
     async def look(self) -> _State:
         before = await self.old.contract()
@@ -200,18 +201,17 @@ class _Reembedding:
         await self.staged.loaded()
 
     async def switch(self, settles: float) -> None:
-        closed = await self.old.amend(self._closed)
-        if closed is None or closed.closed_by != self._run:
-            raise self._overtaken()
         try:
+            await self.old.amend(self._close)
             self._report("waiting for writers", 0, 0)
             await asyncio.sleep(settles)
             await self.old.amend(lambda each: each)  # waits for those that began before they could know
             await self._catch_up("the last of it")
-            made = await self.staged.amend(lambda each: replace(each, chunker=closed.chunker))
-            await self._check_unchanged(closed, made)
+            chunker = self._closed.chunker if self._closed else None
+            made = await self.staged.amend(lambda each: replace(each, chunker=chunker))
+            await self._check_unchanged(made)
         except BaseException:
-            await self._reopen(closed)
+            await self._reopen()
             raise
         try:
             if made is None:
@@ -220,23 +220,25 @@ class _Reembedding:
                 await self.old.replace_by(self.staged.collection, self._run)
         except OutcomeUnknownError:
             raise  # it may be done yet, and what is written to the old one until then would be lost
-        except AppError:
+        except (AppError, asyncio.CancelledError):
             there = await self.staged.contract()
             if there is None or there.ready != self._run:
-                await self._reopen(closed)
+                await self._reopen()
             raise
         logger.info("re-embedded the collection %s with %s", self.old.collection, self.target.embedding)
 
-    def _closed(self, contract: CollectionContract) -> CollectionContract:
+    def _close(self, contract: CollectionContract) -> CollectionContract:
         if contract.run != self._run:
-            return contract
-        return replace(contract, moving_to=self.target.embedding, closed_by=self._run)
+            raise self._overtaken()
+        self._closed = replace(contract, moving_to=self.target.embedding, closed_by=self._run)
+        return self._closed
 
-    async def _reopen(self, closed: CollectionContract) -> None:
-        await self.old.amend(lambda each: _open(each) if each == closed else each)
+    async def _reopen(self) -> None:
+        """Where the collection is as this has closed it. One that was cancelled may have closed it without knowing."""
+        await self.old.amend(lambda each: _open(each) if each == self._closed else each)
 
-    async def _check_unchanged(self, closed: CollectionContract, made: CollectionContract | None) -> None:
-        if await self.old.contract() != closed or (made is None and self.rows):
+    async def _check_unchanged(self, made: CollectionContract | None) -> None:
+        if self._closed is None or await self.old.contract() != self._closed or (made is None and self.rows):
             raise self._overtaken()
 
     def _overtaken(self) -> OutcomeUnknownError:

@@ -4,7 +4,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import copy
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ...connections.base import ConnectionManager
@@ -22,7 +22,7 @@ from ..query import ALL, Filter, Predicate, to_predicate
 from ..query.predicates import always
 from .arguments import check_embedding, check_ids, check_search
 from .base import DocumentMetadata, VectorDB
-from .contract import STAGED, CollectionContract, staged_name
+from .contract import STAGED, CollectionContract, contract_of, staged_name
 from .documents import documents_of, metadata_of, with_ids
 from .embeddings.model import EmbeddingModel, check_embeddable
 from .engine import Asked, Found, VectorEngine
@@ -336,7 +336,7 @@ class CollectionVectorStore(VectorDB):
             return await self._asked(dimension)
         await self.embedding.load()
         embedding = self.embedding
-        return _asked_contract(
+        return contract_of(
             embedding.provider,
             embedding.model,
             dimension or embedding.dimension,
@@ -393,10 +393,6 @@ class CollectionVectorStore(VectorDB):
         vectors = np.array([each.vector for each in found]).reshape(-1, len(vector))
         places = diverse(self.distance, vector, vectors, k, relevance)
         return documents_of(found[place] for place in places)
-
-
-_asked_contract = lru_cache(maxsize=1_000)(CollectionContract)
-"""Every operation asks for the same one."""
 
 
 def _now() -> str:

@@ -59,7 +59,7 @@ class Conditions(ABC, Generic[C]):
 
 
 class TermConditions(Conditions[C]):
-    """Where every row has all its terms (`Row.all_terms`) for the engine to look up."""
+    """Where every row has all its terms (`Terms.all`) for the engine to look up."""
 
     @abstractmethod
     def has(self, terms: Sequence[str]) -> C:

@@ -3,13 +3,15 @@
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
+from ....core.errors import StoreUnavailableError
 from .engine import Interrupt
 
 Announce: TypeAlias = Callable[[str], object]
@@ -44,19 +46,16 @@ def locked(engine: sa.Engine, path: Path | None, interrupt: Interrupt, *, wait: 
     deadline = time.monotonic() + wait
     busy = f"another process has been migrating for {wait:g} s"
     if path is not None:
-        lock = _file(path)
-        while True:
-            try:
-                lock.acquire(timeout=0)
-                break
-            except Timeout:
-                interrupt.wait(deadline, busy)
-        said = _said(path)
+        lock, said = _file(path), _said(path)
+        while not _taken(lock):
+            interrupt.wait(deadline, busy)
         try:
-            said.unlink(missing_ok=True)  # by one who was killed
-            yield said.write_text
+            with _allowed(said):
+                said.unlink(missing_ok=True)  # by one who was killed
+            yield partial(_say, said)
         finally:
-            said.unlink(missing_ok=True)
+            with suppress(OSError):  # the next one removes it
+                said.unlink(missing_ok=True)
             lock.release()
         return
     with engine.connect() as connection:
@@ -103,6 +102,31 @@ def _file(path: Path) -> FileLock:
     """
     mode = path.stat().st_mode & 0o666 if path.exists() else 0o644
     return FileLock(f"{path}-migrations.lock", mode=mode, thread_local=False)
+
+
+def _taken(lock: FileLock) -> bool:
+    with _allowed(Path(lock.lock_file)):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+    return True
+
+
+def _say(file: Path, what: str) -> None:
+    with _allowed(file):
+        file.write_text(what, "utf-8")
+
+
+@contextmanager
+def _allowed(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailableError(
+            f"{file}, by which one process at a time migrates, cannot be written ({error.strerror}): migrate as the "
+            "user who owns it, or give this one the right to write it and its directory"
+        ) from error
 
 
 def _said(path: Path) -> Path:

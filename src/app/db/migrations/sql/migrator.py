@@ -61,9 +61,7 @@ class SQLMigrator(Migrator):
             return await self.work(lambda run: self._plan(run, Direction.UP, to, 0))
         return await self.work(lambda run: self._up(run, to), events)
 
-    async def down(
-        self, to: str | None = None, *, steps: int = 1, dry_run: bool = False, events: Events | None = None
-    ) -> Report:
+    async def _take_back(self, to: str | None, steps: int, *, dry_run: bool, events: Events | None) -> Report:
         if dry_run:
             return await self.work(lambda run: self._plan(run, Direction.DOWN, to, steps))
         return await self.work(lambda run: self._down(run, to, steps), events)

@@ -23,6 +23,8 @@ from ._vectors import DESCRIPTION, Fate, NoCollectionError, VectorMigrationStore
 if TYPE_CHECKING:
     from qdrant_client import models
 
+    from ...vector.qdrant_server_collections import ServerCollections
+
 BATCH: Final = 100
 """Changes in one request."""
 
@@ -59,12 +61,13 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
         from qdrant_client import models  # noqa: PLC0415 - an optional package
 
         asked = contract_of(step)
-        if step.collection not in await self.collection_names():
+        try:
+            there = (await self._info(step.collection)).config.params.vectors
+        except NoCollectionError:
             params = models.VectorParams(size=step.dimension, distance=models.Distance(_DISTANCES[asked.distance]))
             await self._make(step.collection, params, json.dumps(asdict(asked)))
             return
         place = f"the collection {step.collection!r} of {self._manager.server}"
-        there = (await self._info(step.collection)).config.params.vectors
         if not isinstance(there, models.VectorParams):
             raise MigrationError(f"{place} has vectors with names: give the new one another name")
         for distance, name in _DISTANCES.items():
@@ -74,20 +77,20 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
         raise MigrationError(f"{place} measures by {there.distance}: give the new one another name")
 
     async def drop_collection(self, step: DropCollection) -> None:
-        await self.remove(step.collection)
+        await self._collections().drop(step.collection)
 
     async def create_index(self, step: CreatePayloadIndex) -> None:
         from qdrant_client import models  # noqa: PLC0415 - as above
 
         schema = models.PayloadSchemaType(_KINDS[step.kind])
-        await self._write(
-            lambda client: client.create_payload_index(step.collection, step.path, schema), step.collection
-        )
+        name = await self._collections().behind(step.collection)
+        await self._write(lambda client: client.create_payload_index(name, step.path, schema), step.collection)
 
     async def drop_index(self, step: DropPayloadIndex) -> None:
         try:
             if step.path in (await self._info(step.collection)).payload_schema:
-                await self._write(lambda client: client.delete_payload_index(step.collection, step.path))
+                name = await self._collections().behind(step.collection)
+                await self._write(lambda client: client.delete_payload_index(name, step.path))
         except NoCollectionError:
             return
 
@@ -184,6 +187,12 @@ class QdrantServerStore(GenerationLock, VectorMigrationStore):
     async def remove(self, name: str) -> None:
         if name in await self.collection_names():
             await self._write(lambda client: client.delete_collection(name))
+
+    def _collections(self) -> "ServerCollections":
+        """As the vector store has them: the name of one that was embedded anew is an alias of another."""
+        from ...vector.qdrant_server_collections import ServerCollections  # noqa: PLC0415 - an optional package
+
+        return ServerCollections(self._manager)
 
     async def _make(self, name: str, params: "models.VectorParams", description: str) -> None:
         metadata = {DESCRIPTION: description}

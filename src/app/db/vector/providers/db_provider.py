@@ -33,7 +33,8 @@ _CONNECTIONS = {
     VectorDBType.PGVECTOR: ConnectionType.POSTGRES,
     VectorDBType.CHROMADB: ConnectionType.CHROMADB,
 }
-_ENGINES = {connection: engine for engine, connection in _CONNECTIONS.items()}
+ENGINES = {connection: engine for engine, connection in _CONNECTIONS.items()}
+"""What holds the vectors on a connection of each type that can."""
 
 
 class VectorStoreFactory:
@@ -80,7 +81,7 @@ class VectorStoreFactory:
         if engine is None:
             raise NotRegisteredError.for_name("vector store", str(name), entries)
         for entry, section in entries.items():
-            if _ENGINES.get(self._settings.connections[section.connection].type) is engine:
+            if ENGINES.get(self._settings.connections[section.connection].type) is engine:
                 return entry, section
         VectorDBRegistry.get(engine)
         connection = self._connections.of_type(_CONNECTIONS[engine])
@@ -96,11 +97,11 @@ class VectorStoreFactory:
 
     def _build(self, name: str, section: VectorStoreSettings) -> VectorDB:
         kind = self._settings.connections[section.connection].type
-        engine = _ENGINES.get(kind)
+        engine = ENGINES.get(kind)
         if engine is None:
             raise ConfigurationError(
                 f"vector_stores.{name}: the connection {section.connection!r} is of type {kind}, "
-                f"which holds no vectors; use one of {', '.join(_ENGINES)}"
+                f"which holds no vectors; use one of {', '.join(ENGINES)}"
             )
         store_class: Any = VectorDBRegistry.get(engine)
         store: VectorDB = store_class(
