@@ -66,6 +66,7 @@ class PgVectorEngine(PgVectorSession):
         self._filterable = tuple(filterable)
         """Paths that this engine has not looked after yet."""
         self._table: VectorTable | None = None
+        self._checked: tuple[VectorTable, CollectionContract] | None = None
         self._index: VectorIndex | None = None
         self._looked = 0.0
         self._written = 0
@@ -165,7 +166,8 @@ class PgVectorEngine(PgVectorSession):
             rows = await self._fetch(text, predicate, given, settings=settings)
             if len(rows) < k and predicate != ALL:
                 rows = await self._fetch(sql.nearest(table, k, exact=True, vectors=vectors), predicate, given)
-        await self._still(table)
+        if table.contract.moving_to is not None:
+            await self._found()  # raises where it may have been replaced before its vectors were compared
         rows.sort(key=distance_of)  # an IVFFlat index gives them in nearly their order
         return [self._row(table, row) for row in rows]
 
@@ -187,7 +189,8 @@ class PgVectorEngine(PgVectorSession):
         given = vector_parameter(vector, half=table.half)
         settings = {} if self._index is None else self._index.settings(self._recall, candidates)
         rows = await self._fetch(sql.hybrid(table), predicate, given, text, candidates, k, settings=settings)
-        await self._still(table)
+        if table.contract.moving_to is not None:
+            await self._found()
         return [found(row, row[5]) for row in rows]
 
     @again
@@ -333,18 +336,14 @@ class PgVectorEngine(PgVectorSession):
 
             self._table, self._index = await self._on(look, write=False)
             self._looked = time.monotonic()
-        if self._table is not None:
+        if self._table is not None and (write or self._checked != (self._table, asked)):
             try:
                 self._table.contract.check(asked, self._place, write=write)
             except AppError:
                 self._forget()  # it may be made anew as it is asked for
                 raise
+            self._checked = self._table, asked
         return self._table
-
-    async def _still(self, table: VectorTable) -> None:
-        """Raise where a table that was about to be replaced may have been before its vectors were compared."""
-        if table.contract.moving_to is not None:
-            await self._found()
 
     async def _with_words(self) -> VectorTable | None:
         table = await self._found()

@@ -50,15 +50,22 @@ class BinaryDumper(Dumper):
 
 
 def vector_parameter(vector: "NDArray[np.float32]", *, half: bool) -> Binary:
-    return Binary(encode_vectors(vector.reshape(1, -1), half=half)[0])
+    return Binary(_head(len(vector)) + _numbers(vector, half=half))
 
 
 def encode_vectors(vectors: "NDArray[np.float32]", *, half: bool) -> list[bytes]:
     number, dimension = vectors.shape
-    data = vectors.astype(">f2" if half else ">f4").tobytes()
+    data, head = _numbers(vectors, half=half), _head(dimension)
     size = len(data) // max(number, 1)
-    head = struct.pack("!hh", dimension, 0)
     return [head + data[start : start + size] for start in range(0, len(data), size)]
+
+
+def _head(dimension: int) -> bytes:
+    return struct.pack("!hh", dimension, 0)
+
+
+def _numbers(vectors: "NDArray[np.float32]", *, half: bool) -> bytes:
+    return vectors.astype(">f2" if half else ">f4").tobytes()
 
 
 def decode_vector(data: bytes, *, half: bool) -> "NDArray[np.float32]":

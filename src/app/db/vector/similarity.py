@@ -27,6 +27,8 @@ def as_array(given: Any, dimensions: int) -> "NDArray[np.float32]":
     """One vector (1) or rows of them (2) as float32; InvalidChangeError for what is none."""
     import numpy as np  # noqa: PLC0415 - only those who embed need it
 
+    if isinstance(given, np.ndarray) and given.dtype == np.float32 and given.ndim == dimensions:
+        return given
     try:
         array = np.asarray(given)
     except ValueError:

@@ -371,7 +371,7 @@ class CollectionVectorStore(VectorDB):
     async def _nearest(
         self, vector: "Sequence[float] | NDArray[np.float32]", k: int, predicate: Predicate, min_score: float | None
     ) -> "list[tuple[Document, float]]":
-        engine = await self._ready()
+        engine: VectorEngine = vars(self).get("engine") or await self._ready()
         found = await engine.nearest(self._query(vector), min(k, engine.most), predicate)
         scores = [similarity(self.distance, each.score) for each in found]
         scored = list(zip(documents_of(found), scores, strict=True))
