@@ -93,15 +93,15 @@ async def test_the_table_is_the_specifications(manager: PostgresConnectionManage
 
 async def test_vectors_come_back_to_the_bit(manager: PostgresConnectionManager) -> None:
     store = store_on(manager, 33, distance=Distance.L2)
-    documents, vectors = rows(300, 33)
+    documents, vectors = rows(500, 33)
     vectors[0] = np.float32(1e-38)
     await store.add_vectors(documents, vectors)
     await store.add_vectors(documents[:3], vectors[:3])
     found = {d.id: v for page, vs in [page async for page in store.export()] for d, v in zip(page, vs, strict=True)}
-    assert all(np.array_equal(found[str(n)], vectors[n]) for n in range(300))
+    assert all(np.array_equal(found[str(n)], vectors[n]) for n in range(500))
 
 
-@pytest.mark.parametrize("number", [3, 400])
+@pytest.mark.parametrize("number", [3, 500])
 async def test_of_rows_with_one_id_the_last_stays(manager: PostgresConnectionManager, number: int) -> None:
     store = store_on(manager)
     for _ in range(2):  # into an empty table, and over what is there
@@ -116,11 +116,11 @@ async def test_what_another_wrote_meanwhile_is_no_error(
     manager: PostgresConnectionManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = store_on(manager)
-    documents, vectors = rows(300, 4)
+    documents, vectors = rows(500, 4)
     await store.add_vectors(documents[:1], vectors[:1])
     monkeypatch.setattr(pgvector_sql, "count_of", lambda _: "SELECT 0 WHERE $1::text[] IS NOT NULL")
     await store.add_vectors(documents, vectors)
-    assert await store.count() == 300
+    assert await store.count() == 500
 
 
 async def test_many_first_writers_make_one_collection(manager: PostgresConnectionManager) -> None:
@@ -255,7 +255,7 @@ async def test_of_a_filter_with_alternatives_each_counts_only_with_what_stands_b
 
 async def test_ivfflat_on_request(manager: PostgresConnectionManager) -> None:
     store = store_on(manager, 8, distance=Distance.L2, recall=0.9)
-    documents, vectors = rows(400, 8)
+    documents, vectors = rows(500, 8)
     await store.add_vectors(documents, vectors)
     await store.engine.create_index("ivfflat", lists=10)
     assert store.engine._index is not None
@@ -339,7 +339,7 @@ async def test_a_write_that_is_cancelled_is_whole_or_not_there(
 ) -> None:
     store = store_on(manager)
     await store.upsert([doc("there", {"document_id": "d"}, "there")])
-    documents, vectors = rows(300, 4)
+    documents, vectors = rows(500, 4)
     copying = pgvector_write._copy
 
     async def slow(*given: Any) -> None:

@@ -35,7 +35,7 @@ def texts(number: int) -> list[Document]:
     return [doc(f"text {n}", {"n": n}, str(n)) for n in range(number)]
 
 
-@pytest.mark.parametrize("number", [1, 300])
+@pytest.mark.parametrize("number", [1, 500])
 async def test_nothing_is_written_to_a_collection_that_another_made_anew_otherwise(
     manager: PostgresConnectionManager, number: int
 ) -> None:

@@ -57,7 +57,7 @@ async def test_an_exchange_has_few_rows_where_an_index_takes_time_for_each(
 
     texts = {f"{n:03}": f"text {n}" for n in range(500)}
     documents = [doc(text, {"document_id": "d"}, row_id) for row_id, text in texts.items()]
-    in_parts = [200, 200, 100]
+    in_parts = [400, 100]
     for _ in ("new", "there"):
         await store.save_and_embed(None, documents)
         assert await exchanges() == (in_parts if indexed else [500])

@@ -19,8 +19,6 @@ from .engine import Asked, Found, check_dimension
 from .payload import Row
 from .pgvector_index import INDEX_FROM, IndexKind, VectorIndex, build_index, find_index, index_metadata, index_words
 from .pgvector_rows import (
-    COLUMNS,
-    decode_vector,
     distance_of,
     found,
     text_array,
@@ -169,14 +167,14 @@ class PgVectorEngine(PgVectorSession):
         if table.contract.moving_to is not None:
             await self._found()  # raises where it may have been replaced before its vectors were compared
         rows.sort(key=distance_of)  # an IVFFlat index gives them in nearly their order
-        return [self._row(table, row) for row in rows]
+        return found(rows, table.contract.distance, half=table.half)
 
     @again
     async def matching_text(self, text: str, k: int, predicate: Predicate) -> list[Found]:
         table = await self._with_words()
         if table is None:
             return []
-        return [found(row, row[5]) for row in await self._fetch(sql.matching_text(table), predicate, text, k)]
+        return found(await self._fetch(sql.matching_text(table), predicate, text, k), None)
 
     @again
     async def hybrid(
@@ -191,7 +189,7 @@ class PgVectorEngine(PgVectorSession):
         rows = await self._fetch(sql.hybrid(table), predicate, given, text, candidates, k, settings=settings)
         if table.contract.moving_to is not None:
             await self._found()
-        return [found(row, row[5]) for row in rows]
+        return found(rows, None)
 
     @again
     async def retrieve(self, ids: Sequence[str], *, vectors: bool = False) -> list[Found]:
@@ -199,7 +197,8 @@ class PgVectorEngine(PgVectorSession):
         if table is None:
             return []
         text = sql.retrieve(table, vectors=vectors)
-        there = {row[0]: self._row(table, row) for row in await self._fetch(text, ALL, list(dict.fromkeys(ids)))}
+        rows = await self._fetch(text, ALL, list(dict.fromkeys(ids)))
+        there = {each.id: each for each in found(rows, None, half=table.half)}
         return [there[each] for each in ids if each in there]
 
     async def pages(
@@ -220,7 +219,7 @@ class PgVectorEngine(PgVectorSession):
                 continue
             if rows:
                 last = rows[-1][0]
-                yield [self._row(table, row) for row in rows]
+                yield found(rows, None, half=table.half)
             if len(rows) < PAGE:
                 return
 
@@ -366,7 +365,3 @@ class PgVectorEngine(PgVectorSession):
             paths, self._filterable, there = self._filterable, (), table
             await self._long(lambda connection: index_metadata(connection, there, paths))
         return table
-
-    def _row(self, table: VectorTable, row: Sequence[Any]) -> Found:
-        vector = decode_vector(row[6], half=table.half) if len(row) > len(COLUMNS) else None
-        return found(row, table.measure(row[5]), vector)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
+from ...core.constants import Distance
 from ..backends._json import decode_json
 from ..backends._postgres_json import encode_nested
 from .engine import Found
@@ -143,15 +144,32 @@ def _micros(moment: str) -> bytes:
     return struct.pack("!q", (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds)
 
 
-def iso(moment: Any) -> str:
-    if isinstance(moment, datetime):
-        return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat()
-    return str(moment)
-
-
 def distance_of(row: Sequence[Any]) -> float:
     return float(row[5])
 
 
-def found(row: Sequence[Any], measure: float, vector: "NDArray[np.float32] | None" = None) -> Found:
-    return Found(row[0], row[1], row[2], decode_json(row[3]), iso(row[4]), float(measure), vector)
+def found(rows: Sequence[Sequence[Any]], distance: Distance | None, *, half: bool = False) -> list[Found]:
+    """Rows with what pgvector's operator gives in their sixth column, as the cosine, the distance or the inner product;
+    without a `distance` it is the score itself. Their seventh, if there is one, is the vector.
+    """
+    begin, factor = _MEASURES[distance]
+    return [
+        Found(
+            row[0],
+            row[1],
+            row[2],
+            decode_json(row[3]),
+            f"{row[4].isoformat()}+00:00",
+            begin + factor * row[5],
+            decode_vector(row[6], half=half) if len(row) > len(COLUMNS) else None,
+        )
+        for row in rows
+    ]
+
+
+_MEASURES: Final[dict[Distance | None, tuple[float, float]]] = {
+    Distance.COSINE: (1.0, -1.0),
+    Distance.INNER_PRODUCT: (0.0, -1.0),
+    Distance.L2: (0.0, 1.0),
+    None: (0.0, 1.0),
+}

@@ -11,7 +11,7 @@ from .fusion import RANK_CONSTANT
 from .pgvector_rows import COLUMNS
 from .pgvector_table import VectorTable
 
-_SHOWN: Final = "id, document_id, content, source, embedded_at"
+_SHOWN: Final = "id, document_id, content, source, embedded_at AT TIME ZONE 'UTC'"
 _ALL: Final = ", ".join(COLUMNS)
 _STAGING: Final = "manystore_staging"
 _AT_CONFLICT: Final = "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])

@@ -93,15 +93,6 @@ class VectorTable:
     def quoted(self) -> str:
         return quote(self.name)
 
-    def measure(self, distance: float) -> float:
-        """What pgvector's operator gives as the cosine, the distance or the inner product."""
-        match self.contract.distance:
-            case Distance.COSINE:
-                return 1 - distance
-            case Distance.INNER_PRODUCT:
-                return -distance
-        return distance
-
     @classmethod
     async def find(cls, connection: Connection, name: str) -> Self | None:
         """The collection, by the comment on its table; None where there is no table of that name."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Connection = psycopg.AsyncConnection[Any]
 
-AT_ONCE: Final = 200
+AT_ONCE: Final = 400
 """Rows up to which arrays in one statement are faster than COPY into a table of their own, and for which an index has
 the time of one exchange.
 """
