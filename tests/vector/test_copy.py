@@ -1,18 +1,23 @@
 """Collections from one engine to another."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
+from app.config.settings import PostgresSettings
+from app.connections.postgres import PostgresConnectionManager
 from app.connections.qdrant import QdrantConnectionManager
 from app.core.constants import Distance, VectorDBType
 from app.core.errors import ConfigurationError, EmbeddingMismatchError
 from app.db.query import ALL
 from app.db.vector.copy import CopyReport, Side, copy
+from app.db.vector.embeddings.model import EmbeddingModel
+from app.db.vector.pgvector import PgVectorStore
 from app.db.vector.store import CollectionVectorStore
 
 from .places import Place
@@ -141,3 +146,20 @@ async def _rows(store: CollectionVectorStore) -> Any:
     async for page in store.engine.pages(ALL):
         for each in page:
             yield row_from(each)
+
+
+async def test_an_index_is_asked_what_it_was_measured_for(embedded: Place, postgres_schemas: Callable[[], str]) -> None:
+    """Clustered rows are found by a narrow search, which misses much of what lies between two clusters."""
+    random = np.random.default_rng(3)
+    centres = random.standard_normal((100, 128))
+    vectors = (centres[random.integers(0, 100, 6_000)] + 0.5 * random.standard_normal((6_000, 128))).astype(np.float32)
+    source = embedded.store(Planned(size=128))
+    await source.add_vectors([doc("text", {}, str(n)) for n in range(len(vectors))], vectors)
+    async with PostgresConnectionManager(PostgresSettings(url=SecretStr(postgres_schemas()))) as manager:
+        target = PgVectorStore(manager, EmbeddingModel.of(Planned(size=128)))
+        report = await copy(source, target)
+        assert await target.count() == len(vectors)
+        index = target.engine._index
+        assert index is not None
+        assert index.width(0.95, 10) < 100
+        assert report.problems == []

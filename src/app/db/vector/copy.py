@@ -16,6 +16,7 @@ from ..query import ALL
 from .comparison import content_hash, row_from, surplus
 from .contract import CollectionContract
 from .engine import Found, VectorEngine
+from .question import question_beside
 from .similarity import directed_one
 from .store import CollectionVectorStore
 
@@ -185,16 +186,19 @@ async def _compared(
 
 
 async def _questions(source: VectorEngine, distance: Distance) -> "list[NDArray[np.float32]]":
-    """Sums of two neighbouring rows of the first pages, as hard to find neighbours of as a question is."""
-    vectors: list[NDArray[np.float32]] = []
+    """Made of rows of the first pages, as those are that an index is measured with."""
+    drawn: list[Found] = []
     async for page in source.pages(ALL, vectors=True):
-        step = max(1, len(page) // (2 * _SAMPLE))
-        vectors += [each.vector for each in page[::step] if each.vector is not None]
-        if len(vectors) >= 2 * _SAMPLE:
+        drawn += page[:: max(1, len(page) // _SAMPLE)]
+        if len(drawn) >= _SAMPLE:
             break
-    sums = [one + other for one, other in zip(vectors[::2], vectors[1::2], strict=False)] or vectors[:1]
-    usable = [each for each in sums[:_SAMPLE] if float(each @ each) > 0]
-    return [directed_one(distance, each) for each in usable]
+    questions: list[NDArray[np.float32]] = []
+    for row in drawn[:_SAMPLE]:
+        assert row.vector is not None  # noqa: S101 - it was asked for
+        near = await source.nearest(row.vector, _NEIGHBOURS, ALL, vectors=True)
+        others = [(each.id, each.vector) for each in near if each.vector is not None and each.id != row.id]
+        questions.append(question_beside((row.id, row.vector), others).vector)
+    return [directed_one(distance, each) for each in questions if float(each @ each) > 0]
 
 
 class _Nearest:

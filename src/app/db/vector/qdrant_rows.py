@@ -9,8 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from .comparison import row_from
 from .engine import Found
-from .payload import Row, make_row
+from .payload import Row
 from .qdrant_payload import parts, path_key
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def row_payload(row: Row, embedded_at: str) -> dict[str, Any]:
 
 def embedded_anew(found: Found, embedded_at: str) -> dict[str, Any]:
     """What changes in a payload when its text is embedded again."""
-    return {ROW: _row_text(make_row(found.id, found.document_id, found.text, found.metadata), embedded_at)}
+    return {ROW: _row_text(row_from(found), embedded_at)}
 
 
 def _row_text(row: Row, embedded_at: str) -> str:
