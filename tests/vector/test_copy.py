@@ -104,7 +104,8 @@ async def test_other_distances_are_compared_by_themselves(place: Place, embedded
     store, there = place.store(Planned(), distance=distance), embedded.store(Planned(), distance=distance)
     await store.save_and_embed(None, docs(*range(120)))
     report = await copy(store, there)
-    assert (report.problems, report.source.recall, report.target.recall) == ([], 1.0, 1.0)
+    assert (report.problems, report.target.recall) == ([], 1.0)
+    assert report.source.recall >= 0.97  # by inner product, which is no metric, Chroma's graph does not get everywhere
 
 
 def test_what_did_not_arrive_is_told() -> None:
