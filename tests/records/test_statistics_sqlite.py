@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -145,14 +146,20 @@ async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 
 async def test_reading_ends_in_time(database: Path, tmp_path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("BEGIN")
-        connection.executemany("INSERT INTO plain VALUES (?)", ((os.urandom(8),) for _ in range(150_000)))
-        connection.execute("COMMIT")
-    async with layer(tmp_path, timeout=0.002) as data:
+    some = "WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT i, zeroblob(300) FROM n"
+    execute(database, "CREATE TABLE large (id INTEGER PRIMARY KEY, content)", f"INSERT INTO large {some}")
+    async with layer(tmp_path, timeout=0.001) as data:
         found = (await data.statistics())["sqlite"]
     assert found.state is StoreState.UNAVAILABLE
-    assert "within 0.002 s" in found.error
+    assert "within 0.001 s" in found.error
+
+
+def test_an_interrupt_between_two_statements_is_not_lost() -> None:
+    endless = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection, sqlite._interrupted_after(0, connection):
+        time.sleep(0.05)
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            connection.execute(endless)
 
 
 async def test_a_database_in_memory(tmp_path: Path) -> None:

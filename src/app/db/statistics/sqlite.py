@@ -28,6 +28,7 @@ from .base import (
 
 COUNTED_BYTES: Final = 256 * 2**20
 """Up to this size a database is read to the last page; of a larger one ANALYZE has the numbers."""
+_AGAIN_SECONDS: Final = 0.005
 
 
 async def read(manager: SQLiteConnectionManager) -> StoreStatistics:
@@ -74,22 +75,25 @@ def _read(manager: SQLiteConnectionManager, connection: sqlite3.Connection, allo
 def _interrupted_after(seconds: float, connection: sqlite3.Connection) -> Iterator[None]:
     """A progress handler would not do: counting is a single step of SQLite's machine."""
     lock = threading.Lock()
-    is_done = False
+    done = threading.Event()
 
     def interrupt() -> None:
-        with lock:
-            if not is_done:
-                connection.interrupt()
+        # SQLite forgets an interrupt that comes between two statements, so the next one has to hear it again.
+        wait = seconds
+        while not done.wait(wait):
+            with lock:
+                if not done.is_set():
+                    connection.interrupt()
+            wait = _AGAIN_SECONDS
 
-    timer = threading.Timer(seconds, interrupt)
-    timer.start()
+    thread = threading.Thread(target=interrupt, name="manystore-interrupt", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         with lock:
-            is_done = True
-        timer.cancel()
-        timer.join()
+            done.set()
+        thread.join()
 
 
 class _Database:
