@@ -52,9 +52,9 @@ class Corpus:
         given = zip(self.ids, self.texts, self.metadatas, strict=True)
         return [Document(id=row_id, page_content=text, metadata=metadata) for row_id, text, metadata in given]
 
-    def fewer(self, queries: int) -> "Corpus":
-        """The same with the first questions only."""
-        less = Corpus(self.kind, self.vectors, self.queries[:queries])
+    def questions(self, number: int, start: int = 0) -> "Corpus":
+        """The same with some of the questions only."""
+        less = Corpus(self.kind, self.vectors, self.queries[start : start + number])
         vars(less).update({name: vars(self)[name] for name in ("texts", "metadatas", "ids", "uuids", "documents")})
         return less
 

@@ -81,7 +81,7 @@ async def serve(side: Side) -> None:
                 await timed.clear()
             case "search":
                 assert given is not None
-                taken = await timed.search(given.fewer(options.pop("queries")), **options)
+                taken = await timed.search(given.questions(options.pop("queries")), **options)
             case _:
                 assert given is not None
                 taken = await {"load": timed.load, "upsert": timed.upsert}[what](given, **options)

@@ -13,6 +13,8 @@ UPSERTED = 2_000
 FEW = 4_900
 """Rows that a collection is loaded with before PostgreSQL has an index on it."""
 RECALLS = (0.8, 0.95, 0.99)
+BLOCK = 10
+"""Questions that one side is asked before the other has its turn: the clock of a machine may change within a second."""
 PEERS_ASK = 20
 """Questions for other layers, of which some take a tenth of a second each."""
 
@@ -63,15 +65,16 @@ async def measure(engine: Engine, given: Corpus, rounds: int) -> Results:
         for side in _turn(both, engine.peers, number):
             await _load(results, LOAD_FEW, side, given, FEW)
             await side.clear()
-    for number in range(2):
+    for number in range(rounds):
         for side in _turn(both, engine.peers, number):
             if number:
                 await side.clear()
             await _load(results, LOAD, side, given, len(given.vectors))
     for number in range(2 * rounds):
-        order = _turn(both, engine.peers, number)
         for operation, bucket in ((SEARCH, None), (FILTERED, BUCKET)):
-            await _search(results, operation, engine, order, given, bucket)
+            await _search(results, operation, engine, given, bucket)
+            if not number:
+                await _ask(results, operation, engine.peers, given.questions(PEERS_ASK), bucket)
     for number in range(rounds):
         for side in _turn(both, engine.peers, number):
             results.add(UPSERT, side.name, await side.upsert(given, UPSERTED))
@@ -80,7 +83,8 @@ async def measure(engine: Engine, given: Corpus, rounds: int) -> Results:
         for side in _turn(both, engine.peers, number):
             taken = await side.upsert(given, UPSERTED, ticking=True)
             results.at(UPSERT, side.name).stalls.append(taken.stall)
-            taken = await side.search(_asked(given, side, both), ticking=True)
+            peers = side.name not in {each.name for each in both}
+            taken = await side.search(given.questions(PEERS_ASK) if peers else given, ticking=True)
             results.at(SEARCH, side.name).stalls.append(taken.stall)
     return results
 
@@ -92,13 +96,11 @@ async def measure_hard(engine: Engine, given: Corpus, rounds: int) -> Results:
     results = Results(engine.title, given.kind, [side.name for side in (*both, *engine.peers)])
     for side in (*both, *peers):
         await _load(results, LOAD, side, given, len(given.vectors))
-    for number in range(rounds):
+    for _ in range(rounds):
         for recall in RECALLS[:1] if engine.exact else RECALLS:
             engine.ours.want(recall)
-            await _search(results, f"search, recall {recall:g}", engine, _turn(both, (), number), given, None)
-    for side in peers:
-        fewer = given.fewer(PEERS_ASK)
-        results.add("search, as it comes", side.name, await side.search(fewer), fewer.answers())
+            await _search(results, f"search, recall {recall:g}", engine, given, None)
+    await _ask(results, "search, as it comes", peers, given.questions(PEERS_ASK), None)
     return results
 
 
@@ -108,18 +110,17 @@ async def _load(results: Results, operation: str, side: Timed, given: Corpus, ro
     results.at(operation, side.name).stalls.append(taken.stall)
 
 
-async def _search(
-    results: Results, operation: str, engine: Engine, order: Sequence[Timed], given: Corpus, bucket: int | None
-) -> None:
+async def _search(results: Results, operation: str, engine: Engine, given: Corpus, bucket: int | None) -> None:
     await engine.ours.search(given.queries[0])  # finds the index, and so its width
     await engine.as_wide()
-    for side in order:
-        asked = _asked(given, side, engine.both)
-        results.add(operation, side.name, await side.search(asked, bucket), asked.answers(bucket))
+    for number, start in enumerate(range(0, len(given.queries), BLOCK)):
+        part = given.questions(BLOCK, start)
+        await _ask(results, operation, _turn(engine.both, (), number), part, bucket)
 
 
-def _asked(given: Corpus, side: Timed, both: Sequence[Timed]) -> Corpus:
-    return given if side.name in {each.name for each in both} else given.fewer(PEERS_ASK)
+async def _ask(results: Results, operation: str, sides: Sequence[Timed], given: Corpus, bucket: int | None) -> None:
+    for side in sides:
+        results.add(operation, side.name, await side.search(given, bucket), given.answers(bucket))
 
 
 def _turn(both: Sequence[Timed], peers: Sequence[Timed], number: int) -> list[Timed]:

@@ -41,7 +41,7 @@ class Ours(Side):
     def want(self, recall: float) -> None:
         """Search from now on with a store that has this setting, in the same collection."""
         made: Any = VectorDBRegistry.get(self._engine)
-        embedding = EmbeddingModel.of(_Unused(), provider="benchmark")
+        embedding = EmbeddingModel.of(_Unused(), provider="benchmark", model="made before")
         options = {"collection": "ours", "recall": recall, "filterable": self._filterable}
         store = made(self._data.connection("vectors"), embedding, **options)
         assert isinstance(store, CollectionVectorStore)

@@ -68,7 +68,7 @@ def targets(clustered: Sequence[Results], hard: Sequence[Results]) -> str:
     cells = []
     for results in clustered:
         seen = results.at(FILTERED, results.sides[0])
-        rows, recall = min(seen.rows), statistics.median(seen.recalls)
+        rows, recall = min(seen.rows), statistics.mean(seen.recalls)
         cells.append(_verdict(f"{rows:g} rows, recall {recall:.3f}", holds=rows == 10 and recall >= RECALL))
     lines.append(f"| 1 % filter: 10 rows of 10, recall at least {RECALL:g} | {' | '.join(cells)} |")
     cells = [_steps(results) for results in hard]
@@ -88,7 +88,7 @@ def failures(each: Sequence[Results]) -> list[str]:
                 seen = by_side.get(side)
                 if seen is None or not seen.rows:
                     continue
-                rows, recall = statistics.median(seen.rows), statistics.median(seen.recalls)
+                rows, recall = statistics.mean(seen.rows), statistics.mean(seen.recalls)
                 if rows < 10 or recall < RECALL:
                     what = f"{side}, {results.kind} data, {operation}"
                     found.append(f"{what}: {rows:.1f} rows of 10, without an error; recall {recall:.2f}")
@@ -97,7 +97,7 @@ def failures(each: Sequence[Results]) -> list[str]:
 
 def _steps(results: Results) -> str:
     reached = {
-        operation.rpartition(" ")[2]: statistics.median(by_side[results.sides[0]].recalls)
+        operation.rpartition(" ")[2]: statistics.mean(by_side[results.sides[0]].recalls)
         for operation, by_side in results.seen.items()
         if results.sides[0] in by_side and by_side[results.sides[0]].recalls
     }
@@ -131,7 +131,7 @@ def _cell(seen: Seen | None) -> str:
     value = statistics.median(seen.seconds)
     text = f"{value:.2f} s" if value >= 0.2 else f"{value * 1000:.2f} ms"
     if seen.recalls:
-        text += f" · {statistics.median(seen.recalls):.3f}"
-    if seen.rows and (rows := statistics.median(seen.rows)) < 10:
+        text += f" · {statistics.mean(seen.recalls):.3f}"
+    if seen.rows and (rows := statistics.mean(seen.rows)) < 10:
         text += f" · {rows:.1f} rows"
     return text

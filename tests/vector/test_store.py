@@ -210,6 +210,23 @@ async def test_document_ids_group_rows(store: CollectionVectorStore) -> None:
     assert await ids(store) == {"r3", "r4", "r5"}
 
 
+async def test_a_row_may_have_the_id_of_a_document_that_it_is_no_part_of(store: CollectionVectorStore) -> None:
+    await store.upsert(
+        [doc("of b", {"document_id": "b"}, "a"), doc("of a", {"document_id": "a"}, "c"), doc("own", {}, "d")]
+    )
+    assert {each async for each in store.document_ids()} == {"a", "b", "d"}
+    known = await store.get_document_metadata("a")
+    assert known is not None
+    assert known.custom_metadata == {"document_id": "a"}
+    assert await store.delete_by_document_id("a")
+    assert {each.id async for each in store.documents()} == {"a", "d"}
+    await store.upsert([doc("its own", {}, "a"), doc("of a", {"document_id": "a"}, "d")])
+    assert not await store.delete_by_document_id("b")
+    assert {each async for each in store.document_ids()} == {"a"}
+    assert await store.re_embed_document("a", [doc("one", {}, "e")]) == ["e"]
+    assert {each.id async for each in store.documents()} == {"e"}
+
+
 async def test_metadata_of_a_document(store: CollectionVectorStore) -> None:
     metadata = {"document_id": "d", "source_path": "/x/a.md", "chunk_index": 1}
     await store.save_and_embed(None, [doc("second", metadata), doc("first", {**metadata, "chunk_index": 0})])

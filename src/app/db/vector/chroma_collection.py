@@ -1,6 +1,6 @@
 """One collection in Chroma: rows in, rows out. Its methods are steps (`chroma_steps.py`)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ...core.constants import Distance
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
+Meets = Callable[[Found], bool]
 
 BATCH: Final = 1_000
 """Rows in one write to a directory. The engine holds the interpreter's lock meanwhile, for 0.5 ms a row and more;
@@ -69,7 +70,7 @@ class ChromaCollection:
         only_present: bool,
     ) -> Steps[bool]:
         """Only what was there before goes, so that of two at once on a server neither removes all of the other's."""
-        before = yield from self.ids({DOCUMENT: {"$eq": document_id}})
+        before = yield from self.ids_of(document_id)
         if only_present and not before:
             return False
         yield from self.upsert(rows, vectors, embedded_at)
@@ -151,22 +152,28 @@ class ChromaCollection:
         answer = yield read(self.there.get, where=_asked(where), where_document=words, include=[])
         return [own_id(each) for each in answer["ids"]]
 
+    def ids_of(self, document_id: str) -> Steps[list[str]]:
+        """The rows of a document: a row that has its id names none."""
+        own = yield from self.retrieve([document_id])
+        others = yield from self.ids({DOCUMENT: {"$eq": document_id}})
+        return [*(each.id for each in own if each.document_id == document_id), *others]
+
     def count(self, where: Where) -> Steps[int]:
         if where is not True:
             return len((yield from self.ids(where)))
         return int((yield read(self.there.count)))
 
-    def delete(self, ids: Sequence[str], where: Where = True, predicate: Predicate | None = None) -> Steps[int]:
+    def delete(self, ids: Sequence[str], where: Where = True, meets: Meets | None = None) -> Steps[int]:
         """Delete those that are there and meet both; return how many: Chroma counts what it is asked for."""
         total = 0
         for part in parts(list(dict.fromkeys(ids)), PAGE):
             asked = [chroma_id(each) for each in part]
-            if predicate is None:
+            if meets is None:
                 answer = yield read(self.there.get, ids=asked, where=_asked(where), include=[])
                 chosen = answer["ids"]
             else:
                 rows = yield from self.retrieve(part, where)
-                chosen = [chroma_id(each.id) for each in rows if matches(predicate, each.metadata)]
+                chosen = [chroma_id(each.id) for each in rows if meets(each)]
             if chosen:
                 yield write(self.there.delete, ids=chosen)
             total += len(chosen)

@@ -14,9 +14,9 @@ from ...core.errors import AppError, OutcomeUnknownError, StoreUnavailableError
 from ..query import ALL, Predicate
 from ..query.evaluate import matches
 from . import chroma_catalog as catalog
-from .chroma_collection import BATCH, PAGE, SERVER_BATCH, ChromaCollection, parts
+from .chroma_collection import BATCH, PAGE, SERVER_BATCH, ChromaCollection, Meets, parts
 from .chroma_exact import Best
-from .chroma_filter import Side, Where, compile_filter, document_is
+from .chroma_filter import Where, compile_filter
 from .chroma_recall import MeasuredIndex, measure
 from .chroma_steps import Call, Steps, chroma_errors, take, take_each
 from .chroma_words import MOST_TEXTS, Ranking, pattern, words_of
@@ -122,7 +122,7 @@ class ChromaVectorEngine(VectorEngine):
                     break
                 number *= 4
         best = Best(self.distance, vector, k)
-        async for page in self._matching(predicate, side, vectors=True, query=vector):
+        async for page in self._matching(predicate, vectors=True, query=vector):
             best.add(page)
         return best.found(vectors=vectors)
 
@@ -159,15 +159,19 @@ class ChromaVectorEngine(VectorEngine):
     async def pages(
         self, predicate: Predicate, *, document_id: str | None = None, vectors: bool = False
     ) -> AsyncIterator[list[Found]]:
-        side = compile_filter(predicate) if document_id is None else document_is(document_id)
-        async for page in self._matching(predicate, side, vectors=vectors):
+        if document_id is None:
+            pages = self._matching(predicate, vectors=vectors)
+        else:
+            ids = await self._read(lambda each: each.ids_of(document_id), _NO_IDS)
+            pages = self._pages(ids, where=True, meets=lambda found: found.document_id == document_id, vectors=vectors)
+        async for page in pages:
             yield page
 
     async def count(self, predicate: Predicate) -> int:
         side = compile_filter(predicate)
         if side.exact:
             return await self._read(lambda each: each.count(side.where), 0)
-        return sum([len(page) async for page in self._matching(predicate, side)])
+        return sum([len(page) async for page in self._matching(predicate)])
 
     async def delete(self, ids: Sequence[str]) -> int:
         total = 0
@@ -177,18 +181,17 @@ class ChromaVectorEngine(VectorEngine):
 
     async def delete_where(self, predicate: Predicate) -> int:
         side = compile_filter(predicate)
-        where, asked = side.where, None if side.exact else predicate
+        where, meets = side.where, None if side.exact else _meets(predicate)
         ids = await self._change(lambda each: each.ids(where), _NO_IDS)
         total = 0
         for part in parts(ids, PAGE):
-            total += await self._change(lambda each, p=part: each.delete(p, where, asked), 0)  # type: ignore[misc]
+            total += await self._change(lambda each, p=part: each.delete(p, where, meets), 0)  # type: ignore[misc]
         return total
 
     async def delete_document(self, document_id: str) -> int:
-        where = document_is(document_id).where
-
         def work(collection: ChromaCollection) -> Steps[int]:
-            return (yield from collection.delete((yield from collection.ids(where)), where))
+            ids = yield from collection.ids_of(document_id)
+            return (yield from collection.delete(ids, meets=lambda found: found.document_id == document_id))
 
         return await self._change(work, 0)
 
@@ -216,24 +219,27 @@ class ChromaVectorEngine(VectorEngine):
         await self._apart(lambda client: catalog.replace_by(client, self.collection, staged, run))
 
     async def _matching(
-        self,
-        predicate: Predicate,
-        side: Side,
-        *,
-        vectors: bool = False,
-        query: "NDArray[np.float32] | None" = None,
+        self, predicate: Predicate, *, vectors: bool = False, query: "NDArray[np.float32] | None" = None
     ) -> AsyncIterator[list[Found]]:
-        where = side.where
+        side = compile_filter(predicate)
 
         def begin(collection: ChromaCollection) -> Steps[list[str]]:
             if query is not None:
                 check_dimension(self.collection, collection.contract.dimension, query)
-            return (yield from collection.ids(where))
+            return (yield from collection.ids(side.where))
 
         ids = await self._read(begin, _NO_IDS)
+        meets = None if side.exact else _meets(predicate)
+        async for page in self._pages(ids, side.where, meets, vectors=vectors):
+            yield page
+
+    async def _pages(
+        self, ids: Sequence[str], where: Where, meets: Meets | None, *, vectors: bool
+    ) -> AsyncIterator[list[Found]]:
+        """Of these rows those that meet both when they are read."""
         for part in parts(ids, PAGE):
             rows = await self._read(lambda each, p=part: each.retrieve(p, where, vectors=vectors), _NO_ROWS)  # type: ignore[misc]
-            met = rows if side.exact else [each for each in rows if matches(predicate, each.metadata)]
+            met = rows if meets is None else [each for each in rows if meets(each)]
             if met:
                 yield met
 
@@ -339,3 +345,7 @@ class ChromaVectorEngine(VectorEngine):
             return (self._manager.write if call.write else self._manager.read)(lambda _: call())
 
         return await take_each(steps(client), ask)
+
+
+def _meets(predicate: Predicate) -> Meets:
+    return lambda found: matches(predicate, found.metadata)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ..query import ALL, Op, Predicate
-from .chroma_rows import DOCUMENT, number_key, ordered, text_key
+from .chroma_rows import number_key, ordered, text_key
 from .payload import EXACT_INTEGERS, element_term, equality_term
 from .term_filter import Conditions, compile_terms
 
@@ -50,10 +50,6 @@ def compile_filter(predicate: Predicate) -> Side:
     if len(parts) > MOST_PARTS or sum(map(_values, parts)) > MOST_VALUES:
         return _ANY
     return side if compiled.exact else Side(side.where, exact=False)
-
-
-def document_is(document_id: str) -> Side:
-    return _among(DOCUMENT, [document_id]).side
 
 
 class _ChromaConditions(Conditions[Condition]):

@@ -151,9 +151,9 @@ class PgVectorEngine(PgVectorSession):
         if table is None:
             return []
         check_dimension(self.collection, table.contract.dimension, vector)
-        index = self._index if self._recall < 1 else None
+        index = self._index
         given = vector_parameter(vector, half=table.half)
-        if index is None:
+        if index is None or not index.serves(self._recall):
             rows = await self._fetch(sql.nearest(table, k, exact=True, vectors=vectors), predicate, given)
         else:
             settings = index.settings(self._recall, k)

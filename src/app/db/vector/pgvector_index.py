@@ -30,6 +30,8 @@ _PARAMETER: Final = {"hnsw": "hnsw.ef_search", "ivfflat": "ivfflat.probes"}
 _SAMPLE: Final = 20
 _SAMPLE_SECONDS: Final = 5.0
 _NEIGHBOURS: Final = 10
+_COMPARED: Final = 40_000
+"""Rows up to which comparing with each takes no longer than an index's widest search: of 20,000 it takes half."""
 _HARDER: Final = 1.25
 """How much more than what is made of rows (`question.py`) a question misses: of 20,000 random vectors."""
 
@@ -43,11 +45,19 @@ class VectorIndex:
     """How many there were when it was measured."""
     recalls: tuple[tuple[int, float], ...]
 
+    def serves(self, recall: float) -> bool:
+        """Whether to search it, and not to compare with every row: for all of the recall, and where its widest search
+        falls short and rows are few.
+        """
+        return recall < 1 and (self.rows > _COMPARED or self._enough(recall) is not None)
+
     def width(self, recall: float, k: int) -> int:
         """The narrowest search that reached the recall; it is never narrower than what is asked for."""
-        enough = [width for width, reached in self.recalls if (1 - reached) * _HARDER <= 1 - recall]
-        width = min(enough) if enough else _WIDTHS[self.kind][-1]
+        width = self._enough(recall) or _WIDTHS[self.kind][-1]
         return min(max(width, k), 1_000) if self.kind == "hnsw" else width
+
+    def _enough(self, recall: float) -> int | None:
+        return min((width for width, reached in self.recalls if (1 - reached) * _HARDER <= 1 - recall), default=None)
 
     def settings(self, recall: float, k: int) -> dict[str, str]:
         """What a session has to be told before a search. The iterative scan goes on until a filter has let k through,

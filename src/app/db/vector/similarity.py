@@ -1,6 +1,7 @@
 """How near two vectors are, as every engine's answers say it; and a choice that is near and various."""
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ...core.constants import Distance
@@ -14,13 +15,13 @@ _BLOCK: Final = 65_536
 """Numbers at a time, which a core's own cache has room for."""
 
 
-def similarity(distance: Distance, measure: float) -> float:
-    """A cosine, a distance or an inner product as a similarity in [0, 1]."""
+def similarities(distance: Distance, measures: Iterable[float]) -> list[float]:
+    """Cosines, distances or inner products as similarities in [0, 1]."""
     if distance == Distance.COSINE:
-        return min(max((1 + measure) / 2, 0.0), 1.0)
+        return [1.0 if each > 1 else (1 + each) / 2 if each > -1 else 0.0 for each in measures]
     if distance == Distance.L2:
-        return 1 / (1 + max(measure, 0.0))
-    return 1 / (1 + math.exp(-measure)) if measure >= 0 else (e := math.exp(measure)) / (1 + e)
+        return [1 / (1 + max(each, 0.0)) for each in measures]
+    return [1 / (1 + math.exp(-each)) if each >= 0 else (e := math.exp(each)) / (1 + e) for each in measures]
 
 
 def as_array(given: Any, dimensions: int) -> "NDArray[np.float32]":

@@ -28,7 +28,7 @@ from .embeddings.model import EmbeddingModel, check_embeddable
 from .engine import Asked, Found, VectorEngine
 from .payload import check_metadata, read_rows, row_of
 from .providers.embedding_provider import EmbeddingFactory
-from .similarity import as_array, directed, directed_one, diverse, similarity
+from .similarity import as_array, directed, directed_one, diverse, similarities
 
 if TYPE_CHECKING:
     import numpy as np
@@ -373,7 +373,7 @@ class CollectionVectorStore(VectorDB):
     ) -> "list[tuple[Document, float]]":
         engine: VectorEngine = vars(self).get("engine") or await self._ready()
         found = await engine.nearest(self._query(vector), min(k, engine.most), predicate)
-        scores = [similarity(self.distance, each.score) for each in found]
+        scores = similarities(self.distance, [each.score for each in found])
         scored = list(zip(documents_of(found), scores, strict=True))
         return scored if min_score is None else [each for each in scored if each[1] >= min_score]
 

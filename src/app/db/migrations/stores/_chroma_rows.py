@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ....core.errors import InvalidChangeError
 from ...models.values import check_float, check_integer, check_text
-from ...vector.chroma_rows import DOCUMENT, ROW, changed_keys, own_id, read_row, row_metadata
+from ...vector.chroma_rows import ROW, changed_keys, document_of, own_id, read_rows, row_metadata
 from ...vector.payload import make_row
 from ..store import Found, Replacement
 from ._qdrant_payload import changed
@@ -42,12 +42,13 @@ def _changes(found: Found, replacement: Replacement) -> dict[str, Any]:
     if found.stored is None:
         return {**dict.fromkeys(replacement.removed), **replacement.values}
     metadata = changed(found.document, replacement)
-    document_id = metadata.get("document_id") or found.stored[DOCUMENT]
+    row_id = own_id(found.id)
+    document_id = metadata.get("document_id") or document_of(row_id, found.stored)
     if not isinstance(document_id, str):
         raise InvalidChangeError(f"document_id is text, and not a {type(document_id).__name__}")
-    row = make_row(own_id(found.id), document_id, "", metadata)  # the text stays as it is
-    embedded_at, _ = read_row(found.stored)
-    return changed_keys(found.stored, row_metadata(row, embedded_at))
+    row = make_row(row_id, document_id, "", metadata)  # the text stays as it is
+    [kept] = read_rows([found.stored])
+    return changed_keys(found.stored, row_metadata(row, kept["at"]))
 
 
 def found_in(rows: Mapping[str, Any]) -> list[Found]:
@@ -55,10 +56,10 @@ def found_in(rows: Mapping[str, Any]) -> list[Found]:
 
 
 def _found(row_id: str, metadata: Mapping[str, Any]) -> Found:
-    if not metadata.keys() >= {ROW, DOCUMENT}:
+    if ROW not in metadata:
         return Found(row_id, dict(metadata))
-    _, document = read_row(metadata)
-    return Found(row_id, document, stored=metadata)
+    [kept] = read_rows([metadata])
+    return Found(row_id, kept["metadata"], stored=metadata)
 
 
 def check_value(name: str, value: Any) -> None:

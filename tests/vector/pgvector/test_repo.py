@@ -1,8 +1,5 @@
 """The specification's repository of vectors that are made elsewhere."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from langchain_core.documents import Document
 
@@ -13,23 +10,9 @@ from app.db.repositories.pgvector_repo import PgVectorRepository
 from app.db.vector.embeddings.model import EmbeddingModel
 from app.db.vector.pgvector import PgVectorStore
 
-from .places import PLACES, Place
-from .planned import Planned, doc
+from ..planned import Planned, doc
 
 REPOSITORY = "documents"
-
-
-@pytest.fixture
-def pgvector(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return PLACES["pgvector"](request, tmp_path)
-
-
-@pytest.fixture
-async def manager(pgvector: Place) -> AsyncIterator[PostgresConnectionManager]:
-    manager = pgvector.manager
-    assert isinstance(manager, PostgresConnectionManager)
-    yield manager
-    await manager.close()
 
 
 async def test_the_specifications_repository(manager: PostgresConnectionManager) -> None:

@@ -1,7 +1,6 @@
 """What a re-embedded table keeps on PostgreSQL, and whom it waits for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -9,9 +8,7 @@ from uuid import uuid4
 import numpy as np
 import psycopg
 import pytest
-from pydantic import SecretStr
 
-from app.config.settings import PostgresSettings
 from app.connections.postgres import PostgresConnectionManager
 from app.core.constants import Distance
 from app.core.errors import AppError, UnsupportedOperationError
@@ -24,18 +21,7 @@ from app.db.vector.pgvector import PgVectorStore
 from app.db.vector.pgvector_engine import PgVectorEngine
 from app.db.vector.reembed import reembed
 
-from .planned import Planned, doc
-
-
-@pytest.fixture
-def url(postgres_schemas: Callable[[], str]) -> str:
-    return postgres_schemas()
-
-
-@pytest.fixture
-async def manager(url: str) -> AsyncIterator[PostgresConnectionManager]:
-    async with PostgresConnectionManager(PostgresSettings(url=SecretStr(url))) as manager:
-        yield manager
+from ..planned import Planned, doc
 
 
 def newer() -> EmbeddingModel:

@@ -1,27 +1,13 @@
 """How much a write to PostgreSQL sends at once, and in which order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 
 import pytest
-from pydantic import SecretStr
 
-from app.config.settings import PostgresSettings
 from app.connections.postgres import PostgresConnectionManager
-from app.db.vector.embeddings.model import EmbeddingModel
-from app.db.vector.pgvector import PgVectorStore
 
-from .planned import Planned, doc
-
-
-@pytest.fixture
-async def manager(postgres_schemas: Callable[[], str]) -> AsyncIterator[PostgresConnectionManager]:
-    async with PostgresConnectionManager(PostgresSettings(url=SecretStr(postgres_schemas()))) as manager:
-        yield manager
-
-
-def store_on(manager: PostgresConnectionManager) -> PgVectorStore:
-    return PgVectorStore(manager, EmbeddingModel.of(Planned()))
+from ..planned import doc
+from .stores import store_on
 
 
 async def test_writers_of_the_same_rows_wait_for_each_other_in_one_order(manager: PostgresConnectionManager) -> None:

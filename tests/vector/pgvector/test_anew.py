@@ -1,15 +1,12 @@
 """A collection on PostgreSQL that another process drops, makes anew or closes while it is used."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.documents import Document
-from pydantic import SecretStr
 
-from app.config.settings import PostgresSettings
 from app.connections.postgres import PostgresConnectionManager
 from app.core.errors import EmbeddingMismatchError
 from app.db.vector import pgvector_engine, pgvector_sql
@@ -18,17 +15,11 @@ from app.db.vector.pgvector import PgVectorStore
 from app.db.vector.pgvector_session import PgVectorSession
 from app.db.vector.pgvector_table import VectorTable
 
-from .planned import Planned, doc
+from ..planned import Planned, doc
+from .stores import store_on
 
-
-@pytest.fixture
-async def manager(postgres_schemas: Callable[[], str]) -> AsyncIterator[PostgresConnectionManager]:
-    async with PostgresConnectionManager(PostgresSettings(url=SecretStr(postgres_schemas()))) as manager:
-        yield manager
-
-
-def store_on(manager: PostgresConnectionManager) -> PgVectorStore:
-    return PgVectorStore(manager, EmbeddingModel.of(Planned()))
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 
 def texts(number: int) -> list[Document]:
