@@ -87,18 +87,14 @@ def _array(vector: Any) -> "NDArray[np.float32]":
     return np.asarray(vector, dtype=np.float32)
 
 
-def document_of(row_id: str, kept: Mapping[str, Any]) -> str:
-    document_id: str = kept.get(DOCUMENT, row_id)
-    return document_id
-
-
-def read_rows(kept: Sequence[Mapping[str, Any] | None]) -> list[dict[str, Any]]:
-    """Of each row when it was embedded (`at`), and its metadata."""
+def read_rows(kept: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, dict[str, Any]]]:
+    """Of each row when it was embedded, and its metadata."""
     try:
         # Read as one text, which takes a third of what it takes one by one.
-        rows: list[dict[str, Any]] = json.loads(f"[{','.join([(each or {})[ROW] for each in kept])}]")
-        if len(rows) == len(kept) and all("at" in each and "metadata" in each for each in rows):
-            return rows
+        rows = json.loads(f"[{','.join([(each or {})[ROW] for each in kept])}]")
+        read = [(row["at"], row["metadata"]) for row in rows]
+        if len(read) == len(kept):
+            return read
         cause = None
     except (KeyError, TypeError, ValueError) as error:
         cause = error
@@ -109,9 +105,9 @@ def read_rows(kept: Sequence[Mapping[str, Any] | None]) -> list[dict[str, Any]]:
 
 def found_in(answer: Mapping[str, Any], scores: Sequence[float] | None = None) -> list[Found]:
     """The rows of an answer to `get`, or of a query's first answer."""
-    ids, metadatas = [own_id(each) for each in answer["ids"]], answer["metadatas"]
-    vectors = answer.get("embeddings")
-    parts = zip(
+    ids = ["" if each == _EMPTY else each for each in answer["ids"]]
+    metadatas, vectors = answer["metadatas"], answer.get("embeddings")
+    each_part = zip(
         ids,
         metadatas,
         answer["documents"],
@@ -121,6 +117,6 @@ def found_in(answer: Mapping[str, Any], scores: Sequence[float] | None = None) -
         strict=True,
     )
     return [
-        Found(row_id, document_of(row_id, kept), text or "", row["metadata"], row["at"], score, vector)
-        for row_id, kept, text, row, score, vector in parts
+        Found(row_id, kept.get(DOCUMENT, row_id), text or "", metadata, at, score, vector)
+        for row_id, kept, text, (at, metadata), score, vector in each_part
     ]

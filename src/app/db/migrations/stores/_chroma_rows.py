@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ....core.errors import InvalidChangeError
 from ...models.values import check_float, check_integer, check_text
-from ...vector.chroma_rows import ROW, changed_keys, document_of, own_id, read_rows, row_metadata
+from ...vector.chroma_rows import DOCUMENT, ROW, changed_keys, own_id, read_rows, row_metadata
 from ...vector.payload import make_row
 from ..store import Found, Replacement
 from ._qdrant_payload import changed
@@ -43,12 +43,12 @@ def _changes(found: Found, replacement: Replacement) -> dict[str, Any]:
         return {**dict.fromkeys(replacement.removed), **replacement.values}
     metadata = changed(found.document, replacement)
     row_id = own_id(found.id)
-    document_id = metadata.get("document_id") or document_of(row_id, found.stored)
+    document_id = metadata.get("document_id") or found.stored.get(DOCUMENT, row_id)
     if not isinstance(document_id, str):
         raise InvalidChangeError(f"document_id is text, and not a {type(document_id).__name__}")
     row = make_row(row_id, document_id, "", metadata)  # the text stays as it is
-    [kept] = read_rows([found.stored])
-    return changed_keys(found.stored, row_metadata(row, kept["at"]))
+    [(embedded_at, _)] = read_rows([found.stored])
+    return changed_keys(found.stored, row_metadata(row, embedded_at))
 
 
 def found_in(rows: Mapping[str, Any]) -> list[Found]:
@@ -58,8 +58,8 @@ def found_in(rows: Mapping[str, Any]) -> list[Found]:
 def _found(row_id: str, metadata: Mapping[str, Any]) -> Found:
     if ROW not in metadata:
         return Found(row_id, dict(metadata))
-    [kept] = read_rows([metadata])
-    return Found(row_id, kept["metadata"], stored=metadata)
+    [(_, document)] = read_rows([metadata])
+    return Found(row_id, document, stored=metadata)
 
 
 def check_value(name: str, value: Any) -> None:
