@@ -166,7 +166,7 @@ async def test_nothing_becomes_free_in_time(url: str) -> None:
         start = time.monotonic()
         with pytest.raises(PoolExhaustedError, match="all 1 are in use"):
             await manager.execute_query("SELECT 1")
-        assert 0.2 <= time.monotonic() - start < 0.5
+        assert 0.2 <= time.monotonic() - start < 2
 
 
 def test_three_loops_and_two_threads(engine: Engine, home: Path) -> None:

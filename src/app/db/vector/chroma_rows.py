@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ...core.errors import StoreUnavailableError
-from .engine import Found
+from .engine import FOREIGN_ROW, Found
 from .payload import Row
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ def read_rows(kept: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, dict[
         cause = None
     except (KeyError, TypeError, ValueError) as error:
         cause = error
-    raise StoreUnavailableError(
-        "the collection has a row that this library did not write: delete it, or use another collection"
-    ) from cause
+    raise StoreUnavailableError(FOREIGN_ROW) from cause
 
 
 def found_in(answer: Mapping[str, Any], scores: Sequence[float] | None = None) -> list[Found]:

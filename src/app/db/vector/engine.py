@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ...connections.base import ConnectionManager
 from ...core.constants import Distance
@@ -34,6 +34,9 @@ class Found(NamedTuple):
     embedded_at: str
     score: float = 0.0
     vector: "NDArray[np.float32] | None" = None
+
+
+FOREIGN_ROW: Final = "the collection has a row that this library did not write: delete it, or use another collection"
 
 
 class VectorEngine(ABC):

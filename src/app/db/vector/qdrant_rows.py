@@ -9,8 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ...core.errors import StoreUnavailableError
 from .comparison import row_from
-from .engine import Found
+from .engine import FOREIGN_ROW, Found
 from .payload import Row
 from .qdrant_payload import parts, path_key
 
@@ -67,8 +68,11 @@ def low_field(path: str) -> str:
 
 
 def read_row(payload: Mapping[str, Any], score: float = 0.0, vector: "NDArray[np.float32] | None" = None) -> Found:
-    row_id, document_id, embedded_at, metadata = payload[ROW].split(_BETWEEN)
-    return Found(row_id, document_id, payload[TEXT], json.loads(metadata), embedded_at, score, vector)
+    try:
+        row_id, document_id, embedded_at, metadata = payload[ROW].split(_BETWEEN)
+        return Found(row_id, document_id, payload[TEXT], json.loads(metadata), embedded_at, score, vector)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StoreUnavailableError(FOREIGN_ROW) from error
 
 
 def stored_row(payload: Mapping[str, Any]) -> Found | None:

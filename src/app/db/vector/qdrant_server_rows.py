@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from .engine import Found
+from ...core.errors import StoreUnavailableError
+from .engine import FOREIGN_ROW, Found
 from .payload import Row
 from .qdrant_payload import parts, path_key
 
@@ -58,8 +59,11 @@ def low_field(path: str) -> str:
 
 
 def read_row(payload: Mapping[str, Any], score: float = 0.0, vector: "NDArray[np.float32] | None" = None) -> Found:
-    metadata = json.loads(payload["metadata"])
-    return Found(payload["id"], payload["doc"], payload["text"], metadata, payload["at"], score, vector)
+    try:
+        metadata = json.loads(payload["metadata"])
+        return Found(payload["id"], payload["doc"], payload["text"], metadata, payload["at"], score, vector)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreUnavailableError(FOREIGN_ROW) from error
 
 
 def stored_row(payload: Mapping[str, Any]) -> Found | None:
