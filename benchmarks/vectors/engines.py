@@ -17,6 +17,8 @@ from .raw_qdrant import RawQdrantEdge
 from .side import Side
 from .timing import Here, Timed
 
+FILTERABLE = ("bucket",)
+"""What ours is told to index, where the engine does not index all by itself."""
 _POSTGRES_PEER = Path(".venv-langchain-postgres")
 
 
@@ -45,14 +47,15 @@ async def pgvector(directory: Path) -> AsyncIterator[Engine]:
     try:
         connection = {"type": "postgres", "url": lease.url, "timeout": 600}
         peer = Elsewhere("langchain-postgres", _POSTGRES_PEER, "benchmarks.vectors.langchain_postgres", lease.url)
-        yield Engine("pgvector", Ours(VectorDBType.PGVECTOR, connection, directory), RawPgvector(lease.url), [peer])
+        ours = Ours(VectorDBType.PGVECTOR, connection, directory, FILTERABLE)
+        yield Engine("pgvector", ours, RawPgvector(lease.url), [peer])
     finally:
         await lease.release()
 
 
 @asynccontextmanager
 async def qdrant(directory: Path) -> AsyncIterator[Engine]:
-    ours = Ours(VectorDBType.QDRANT, {"type": "qdrant", "url": "embedded"}, directory, ("bucket",))
+    ours = Ours(VectorDBType.QDRANT, {"type": "qdrant", "url": "embedded"}, directory, FILTERABLE)
     yield Engine("embedded Qdrant", ours, RawQdrantEdge(directory), [Here(LangChainQdrant(directory))], exact=True)
 
 

@@ -43,6 +43,7 @@ class RawPgvector(Side):
             f"embedded_at timestamptz, embedding vector({dimension}))".encode()
         )
         await self._connection.execute("CREATE INDEX ON raw USING hash (document_id)")
+        await self._connection.execute("CREATE INDEX ON raw ((metadata -> 'bucket'))")
         await self._copy("raw", corpus, rows)
         if len(rows) >= INDEX_FROM:
             await self._connection.execute("CREATE INDEX ON raw USING hnsw (embedding vector_cosine_ops)")

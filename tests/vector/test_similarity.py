@@ -39,3 +39,19 @@ def test_what_is_not_finite_is_refused_wherever_it_is(distance: Distance, bad: f
         directed(distance, vectors)
     with pytest.raises(InvalidChangeError, match="not finite"):
         directed_one(distance, vectors[5])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-44, 1e-30, 1e-10, 1.0, 1e10, 1e30, 3e38])
+def test_a_question_has_its_direction_whatever_its_length(size: float) -> None:
+    vector = np.array([size, -size], dtype=np.float32)
+    assert directed_one(Distance.COSINE, vector) == pytest.approx([0.5**0.5, -(0.5**0.5)], rel=1e-6)
+    assert np.array_equal(directed_one(Distance.L2, vector), vector)
+
+
+@pytest.mark.parametrize(
+    ("vector", "distance"), [([np.nan, 1], "l2"), ([np.inf, 1], "cosine"), ([1, -np.inf], "l2"), ([0, 0], "cosine")]
+)
+def test_a_question_without_a_direction_is_refused(vector: list[float], distance: str) -> None:
+    with pytest.raises(InvalidChangeError, match="not finite|all zeros"):
+        directed_one(Distance(distance), np.array(vector, dtype=np.float32))

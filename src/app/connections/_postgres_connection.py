@@ -13,6 +13,7 @@ import psycopg
 from psycopg.pq import ConnStatus
 
 from ..core.errors import AppError, StoreUnavailableError
+from ._postgres_binary import Binary, BinaryDumper
 from ._postgres_logging import without_parts
 
 Row: TypeAlias = tuple[Any, ...]
@@ -76,6 +77,7 @@ class Connection(psycopg.AsyncConnection[Row]):
             connection.address = address
             connection.made = monotonic()
             connection.cursors = {}
+            connection.adapters.register_dumper(Binary, BinaryDumper)
             return connection
         # Not `from` the driver's: its text repeats what it took for user and database, which may be a password.
         failed(ours)

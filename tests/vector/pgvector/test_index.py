@@ -52,8 +52,10 @@ def test_the_recall_that_is_asked_for_decides_how_wide_a_search_is() -> None:
     assert [index.width(recall, 10) for recall in (0.5, 0.8, 0.95, 0.99)] == [40, 100, 250, 1_000]
     assert index.width(0.5, 300) == 300
     assert index.settings(0.85, 5) == {"hnsw.ef_search": "100", "hnsw.iterative_scan": "strict_order"}
-    assert [index.serves(recall) for recall in (0.95, 0.99, 1)] == [True, False, False]
-    assert [replace(index, rows=1_000_000).serves(recall) for recall in (0.99, 1)] == [True, False]
+    assert index.search(0.95, 10) == index.settings(0.95, 10)
+    assert [index.search(recall, 10) for recall in (0.99, 1)] == [None, None]
+    large = replace(index, rows=1_000_000)
+    assert [large.search(recall, 10) for recall in (0.99, 1)] == [large.settings(0.99, 10), None]
 
 
 @pytest.mark.usefixtures("early")

@@ -151,12 +151,11 @@ class PgVectorEngine(PgVectorSession):
         if table is None:
             return []
         check_dimension(self.collection, table.contract.dimension, vector)
-        index = self._index
         given = vector_parameter(vector, half=table.half)
-        if index is None or not index.serves(self._recall):
+        settings = None if self._index is None else self._index.search(self._recall, k)
+        if settings is None:
             rows = await self._fetch(sql.nearest(table, k, exact=True, vectors=vectors), predicate, given)
         else:
-            settings = index.settings(self._recall, k)
             if predicate == ALL:
                 text = sql.nearest(table, k, exact=False, vectors=vectors)
             else:

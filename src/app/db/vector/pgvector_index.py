@@ -9,11 +9,12 @@ from typing import Any, Final, Literal
 
 import psycopg
 
+from ...connections._postgres_binary import Binary
 from ...connections._postgres_exchange import fetch
 from ...core.errors import ConfigurationError
 from ...core.utils.logger import get_logger
 from . import pgvector_sql as sql
-from .pgvector_rows import Binary, decode_vector, vector_parameter
+from .pgvector_rows import decode_vector, vector_parameter
 from .pgvector_table import VectorTable, quote
 from .pgvector_where import expression_at
 from .question import Question, question_beside
@@ -45,26 +46,31 @@ class VectorIndex:
     """How many there were when it was measured."""
     recalls: tuple[tuple[int, float], ...]
 
-    def serves(self, recall: float) -> bool:
-        """Whether to search it, and not to compare with every row: for all of the recall, and where its widest search
-        falls short and rows are few.
-        """
-        return recall < 1 and (self.rows > _COMPARED or self._enough(recall) is not None)
-
     def width(self, recall: float, k: int) -> int:
         """The narrowest search that reached the recall; it is never narrower than what is asked for."""
         width = self._enough(recall) or _WIDTHS[self.kind][-1]
         return min(max(width, k), 1_000) if self.kind == "hnsw" else width
 
-    def _enough(self, recall: float) -> int | None:
-        return min((width for width, reached in self.recalls if (1 - reached) * _HARDER <= 1 - recall), default=None)
+    def search(self, recall: float, k: int) -> dict[str, str] | None:
+        """What a session has to be told before a search; None where all rows are to be compared: for all of the recall,
+        and where the widest search falls short of it and rows are few.
+        """
+        if recall == 1 or (self.rows <= _COMPARED and self._enough(recall) is None):
+            return None
+        return self.settings(recall, k)
 
     def settings(self, recall: float, k: int) -> dict[str, str]:
-        """What a session has to be told before a search. The iterative scan goes on until a filter has let k through,
-        where one round alone would return what of the first `width` rows it lets through.
+        """As `search`, of the index in any case. The iterative scan goes on until a filter has let k through, where one
+        round alone would return what of the first `width` rows it lets through.
         """
         order = "strict_order" if self.kind == "hnsw" else "relaxed_order"
         return {_PARAMETER[self.kind]: str(self.width(recall, k)), f"{self.kind}.iterative_scan": order}
+
+    def _enough(self, recall: float) -> int | None:
+        for width, reached in self.recalls:  # the narrowest first
+            if (1 - reached) * _HARDER <= 1 - recall:
+                return width
+        return None
 
 
 async def find_index(connection: Connection, table: VectorTable) -> VectorIndex | None:

@@ -8,11 +8,10 @@ import json
 import struct
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
-
+from ...connections._postgres_binary import Binary
 from ...core.constants import Distance
 from ..backends._json import decode_json
 from ..backends._postgres_json import encode_nested
@@ -31,23 +30,6 @@ _length = struct.Struct("!i").pack
 _BLOCK = 1_000
 _TEXT_OID = 25
 _MOMENT_OID = 1184
-
-
-class Binary:
-    """One parameter in its type's own binary format; the statement casts it, and so says its type."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-
-class BinaryDumper(Dumper):
-    format = Format.BINARY
-    oid = 0
-
-    def dump(self, obj: Binary) -> bytes:
-        return obj.data
 
 
 def vector_parameter(vector: "NDArray[np.float32]", *, half: bool) -> Binary:
@@ -144,8 +126,7 @@ def _micros(moment: str) -> bytes:
     return struct.pack("!q", (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds)
 
 
-def distance_of(row: Sequence[Any]) -> float:
-    return float(row[5])
+distance_of: Final = itemgetter(5)
 
 
 def found(rows: Sequence[Sequence[Any]], distance: Distance | None, *, half: bool = False) -> list[Found]:
@@ -153,17 +134,18 @@ def found(rows: Sequence[Sequence[Any]], distance: Distance | None, *, half: boo
     without a `distance` it is the score itself. Their seventh, if there is one, is the vector.
     """
     begin, factor = _MEASURES[distance]
+    metadatas = decode_json(f"[{','.join([row[3] for row in rows])}]")  # in one call, which takes a third of the time
     return [
         Found(
             row[0],
             row[1],
             row[2],
-            decode_json(row[3]),
+            metadata,
             f"{row[4].isoformat()}+00:00",
             begin + factor * row[5],
             decode_vector(row[6], half=half) if len(row) > len(COLUMNS) else None,
         )
-        for row in rows
+        for row, metadata in zip(rows, metadatas, strict=True)
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
 
+from ...connections._postgres_binary import Binary, BinaryDumper
 from ...connections._postgres_connection import Connection as OurConnection
 from ...connections._postgres_exchange import Exchanges, fetch
 from ...connections.postgres import PostgresConnectionManager
@@ -15,7 +16,6 @@ from ...core.errors import AppError, StoreUnavailableError, UnsupportedOperation
 from ..backends._postgres_errors import quiet, translated
 from ..query import Predicate
 from .engine import Asked, VectorEngine
-from .pgvector_rows import Binary, BinaryDumper
 from .pgvector_table import TableReplacedError
 from .pgvector_where import Wheres
 
@@ -59,7 +59,6 @@ class PgVectorSession(VectorEngine):
         statement, parameters = self._wheres.statement(template, predicate, *given)
 
         async def work(connection: Connection) -> list[tuple[Any, ...]]:
-            connection.adapters.register_dumper(Binary, BinaryDumper)
             if not settings:
                 return await fetch(connection, statement, parameters)
             if isinstance(connection, OurConnection) and not getattr(self._manager, "pooled", False):
@@ -76,11 +75,7 @@ class PgVectorSession(VectorEngine):
         return await self._on(work, write=False)
 
     async def _write(self, work: Callable[[Connection], Awaitable[R]]) -> R:
-        async def with_arrays(connection: Connection) -> R:
-            connection.adapters.register_dumper(Binary, BinaryDumper)
-            return await work(connection)
-
-        return await self._on(with_arrays, write=True)
+        return await self._on(work, write=True)
 
     async def _long(self, work: Callable[[Connection], Awaitable[R]]) -> R:
         async def patient(connection: Connection) -> R:
@@ -94,6 +89,8 @@ class PgVectorSession(VectorEngine):
         pool: Exchanges[Any] = self._manager.live or await self._manager.connect()
         connection = await pool.take()
         try:
+            if not isinstance(connection, OurConnection):
+                connection.adapters.register_dumper(Binary, BinaryDumper)
             return await work(connection)
         except psycopg.Error as error:
             ours = pool.translated(error, connection, write=write)

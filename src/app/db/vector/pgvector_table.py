@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final, Self
 
 import psycopg
@@ -51,7 +52,7 @@ def check_collection_name(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VectorTable:
     """The table of one collection, as it was found or is to be made."""
 
@@ -64,16 +65,16 @@ class VectorTable:
     relation: int = 0
     """Of the table itself: another one of its name has another."""
 
-    @property
+    @cached_property
     def half(self) -> bool:
         """Whether the vectors are kept with half the precision, since only such can be indexed."""
         return _HALF_FROM <= (self.contract.dimension or 0) <= _MOST_INDEXED
 
-    @property
+    @cached_property
     def type(self) -> str:
         return f"{quote(self.schema)}.{'halfvec' if self.half else 'vector'}"
 
-    @property
+    @cached_property
     def operator(self) -> str:
         return f"OPERATOR({quote(self.schema)}.{_OPERATORS[self.contract.distance][0]})"
 
@@ -89,7 +90,7 @@ class VectorTable:
     def index(self) -> str:
         return f"{self.name}_embedding_idx"
 
-    @property
+    @cached_property
     def quoted(self) -> str:
         return quote(self.name)
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 65_536
 """Numbers at a time, which a core's own cache has room for."""
+_LEAST: Final = 1e-20
+_MOST: Final = 1e20
+"""Sums of squares between which float32 has all its digits."""
 
 
 def similarities(distance: Distance, measures: Iterable[float]) -> list[float]:
@@ -60,14 +63,14 @@ def directed_one(distance: Distance, vector: "NDArray[np.float32]") -> "NDArray[
     """As `directed`, of one vector: in few steps, each of which takes 10 µs once a search has used the core's cache."""
     import numpy as np  # noqa: PLC0415 - only those who embed need it
 
-    wide = vector.astype(np.float64)
-    square = float(wide @ wide)
-    if not math.isfinite(square) or (not square and distance == Distance.COSINE):
-        _directed(distance, vector.reshape(1, -1), 0)  # says what is wrong
-    if distance != Distance.COSINE:
-        return vector
-    unit: NDArray[np.float32] = (wide / math.sqrt(square)).astype(np.float32)
-    return unit
+    with np.errstate(over="ignore"):
+        square = float(vector @ vector)
+    if not _LEAST < square < _MOST:
+        # Too little or too much for float32, or something is wrong, of which this tells.
+        [vector] = _directed(distance, vector.reshape(1, -1), 0)
+    elif distance == Distance.COSINE:
+        vector = vector * np.float32(1 / math.sqrt(square))
+    return vector
 
 
 def _directed(distance: Distance, array: "NDArray[np.float32]", first: int) -> "NDArray[np.float32]":
