@@ -53,5 +53,5 @@ def test_a_question_has_its_direction_whatever_its_length(size: float) -> None:
     ("vector", "distance"), [([np.nan, 1], "l2"), ([np.inf, 1], "cosine"), ([1, -np.inf], "l2"), ([0, 0], "cosine")]
 )
 def test_a_question_without_a_direction_is_refused(vector: list[float], distance: str) -> None:
-    with pytest.raises(InvalidChangeError, match="not finite|all zeros"):
+    with pytest.raises(InvalidChangeError, match=r"not finite|all zeros"):
         directed_one(Distance(distance), np.array(vector, dtype=np.float32))
