@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import psycopg
 
@@ -23,6 +23,8 @@ logger = get_logger(__name__)
 
 Connection = psycopg.AsyncConnection[Any]
 IndexKind = Literal["hnsw", "ivfflat"]
+Recalls: TypeAlias = tuple[tuple[int, float], ...]
+"""Widths of search, the narrowest first, and the share of the neighbours that each finds."""
 
 INDEX_FROM: Final = 5_000
 """Rows from which on an index is worth its making; fewer are compared one by one in some milliseconds."""
@@ -44,7 +46,7 @@ class VectorIndex:
     kind: IndexKind
     rows: int
     """How many there were when it was measured."""
-    recalls: tuple[tuple[int, float], ...]
+    recalls: Recalls
 
     def width(self, recall: float, k: int) -> int:
         """The narrowest search that reached the recall; it is never narrower than what is asked for."""
@@ -149,19 +151,46 @@ async def _count(connection: Connection, table: VectorTable) -> int:
     return int(number)
 
 
-async def _measure(connection: Connection, table: VectorTable, kind: IndexKind) -> tuple[tuple[int, float], ...]:
-    """How many of the ten nearest each width finds, for questions made of rows of the table."""
-    questions = await _questions(connection, table)
-    truth: list[set[str]] = []
+async def _measure(connection: Connection, table: VectorTable, kind: IndexKind) -> Recalls:
+    """How many of the ten nearest each width finds, for questions made of rows of the table. Where the narrowest finds
+    all of them for half of the questions, the others are not asked.
+    """
+    questions, widths = await _questions(connection, table), _WIDTHS[kind]
     deadline = time.monotonic() + _SAMPLE_SECONDS
+    some = questions[: len(questions) // 2]
+    truth = await _truth(connection, table, some, deadline)
+    recalls = await _recalls(connection, table, kind, widths[:1], some, truth)
+    if recalls[0][1] == 1:
+        return recalls
+    truth += await _truth(connection, table, questions[len(truth) :], deadline)
+    return await _recalls(connection, table, kind, widths, questions, truth)
+
+
+async def _truth(
+    connection: Connection, table: VectorTable, questions: Sequence[Question], deadline: float
+) -> list[set[str]]:
+    """The neighbours of as many questions as there is time for, of one at least."""
+    found: list[set[str]] = []
     for question in questions:
-        truth.append(await _neighbours(connection, table, question, exact=True))
+        found.append(await _neighbours(connection, table, question, exact=True))
         if time.monotonic() > deadline:
             break
+    return found
+
+
+async def _recalls(
+    connection: Connection,
+    table: VectorTable,
+    kind: IndexKind,
+    widths: Sequence[int],
+    questions: Sequence[Question],
+    truth: Sequence[set[str]],
+) -> Recalls:
+    """Of the questions of which the truth is known."""
     recalls: list[tuple[int, float]] = []
     async with connection.transaction():
         await connection.execute("SET LOCAL enable_seqscan = off")
-        for width in _WIDTHS[kind]:
+        for width in widths:
             await connection.execute("SELECT set_config(%s, %s, true)", (_PARAMETER[kind], str(width)))
             found = [await _neighbours(connection, table, each, exact=False) for each in questions[: len(truth)]]
             right = sum(len(a & b) for a, b in zip(found, truth, strict=True))
