@@ -70,10 +70,10 @@ async def measure(engine: Engine, given: Corpus, rounds: int) -> Results:
             if number:
                 await side.clear()
             await _load(results, LOAD, side, given, len(given.vectors))
-    for number in range(2 * rounds):
-        for operation, bucket in ((SEARCH, None), (FILTERED, BUCKET)):
+        for operation, bucket in ((SEARCH, None), (FILTERED, BUCKET)) * 2:  # in another index each round
             await _search(results, operation, engine, given, bucket)
-            if not number:
+        if not number:
+            for operation, bucket in ((SEARCH, None), (FILTERED, BUCKET)):
                 await _ask(results, operation, engine.peers, given.questions(PEERS_ASK), bucket)
     for number in range(rounds):
         for side in _turn(both, engine.peers, number):

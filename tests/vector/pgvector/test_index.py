@@ -203,3 +203,15 @@ async def test_a_half_built_index_is_built_anew(manager: PostgresConnectionManag
         "SELECT indisvalid FROM pg_index WHERE indexrelid = 'documents_embedding_idx'::regclass"
     )
     assert valid
+
+
+async def test_filterable_paths_of_a_collection_that_is_made_anew_are_indexed(
+    manager: PostgresConnectionManager,
+) -> None:
+    store = store_on(manager, filterable=("bucket",))
+    documents, vectors = rows(3, 4)
+    for _ in range(2):
+        await store.add_vectors(documents, vectors)
+        found = await manager.execute_query("SELECT count(*) FROM pg_indexes WHERE indexdef LIKE '%bucket%'")
+        assert found == [(1,)]
+        assert await store.drop_collection()

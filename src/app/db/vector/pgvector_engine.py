@@ -62,7 +62,8 @@ class PgVectorEngine(PgVectorSession):
         self._place = f"the collection {collection!r} in PostgreSQL"
         self._recall = recall
         self._filterable = tuple(filterable)
-        """Paths that this engine has not looked after yet."""
+        self._filtered: VectorTable | None = None
+        """The table whose `filterable` paths were seen to be indexed, or are about to be."""
         self._table: VectorTable | None = None
         self._checked: tuple[VectorTable, CollectionContract] | None = None
         self._index: VectorIndex | None = None
@@ -360,7 +361,14 @@ class PgVectorEngine(PgVectorSession):
             whose = table
             table = self._table = await self._write(lambda connection: whose.adopted(connection, asked))
             table.contract.check(asked, self._place, write=True)
-        if self._filterable:
-            paths, self._filterable, there = self._filterable, (), table
-            await self._long(lambda connection: index_metadata(connection, there, paths))
+        if self._filterable and (self._filtered is None or self._filtered.relation != table.relation):
+            await self._index_metadata(table)
         return table
+
+    async def _index_metadata(self, table: VectorTable) -> None:
+        self._filtered = table
+        try:
+            await self._long(lambda connection: index_metadata(connection, table, self._filterable))
+        except BaseException:
+            self._filtered = None
+            raise
