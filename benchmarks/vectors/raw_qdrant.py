@@ -18,7 +18,7 @@ from .data import Corpus, K, Vectors
 from .side import Side
 
 _BATCH = 64  # more at a time hold the interpreter's lock for longer than a server can stand still
-_FLUSH_AFTER = 2_000  # rows, or a killed process has them all to write again when it starts: a second for each 20,000
+_FLUSH_AFTER = 1_000  # rows, or a killed process has them all to write again when it starts: a second for each 20,000
 
 
 class RawQdrantEdge(Side):

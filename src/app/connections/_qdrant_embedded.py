@@ -30,8 +30,8 @@ _CONTRACT = "contract.json"
 _SHARD = "shard"
 _UNFINISHED = ".new-"
 _REPLACEMENT = ".replacement.json"
-_FLUSH_AFTER = 2_000
-"""Points, which take 20 ms, and ten times as many 70. Without it the next start has all of them to do again."""
+_FLUSH_AFTER = 1_000
+"""Points, which take 15 ms, and ten times as many 70. Without it the next start has all of them to do again."""
 
 
 def check_collection_name(name: str) -> str:
