@@ -13,11 +13,15 @@ RECALL = 0.95
 
 
 def ratio(results: Results, operation: str, to: int = 1) -> float | None:
-    """The median over the rounds of another side's time to ours in the same round: above 1 ours is faster."""
+    """The median over the rounds of another side's time to ours in the same round, and of the medians' where it did not
+    take part in all: above 1 ours is faster.
+    """
     ours, theirs = (results.seen.get(operation, {}).get(results.sides[side]) for side in (0, to))
     if ours is None or theirs is None or not theirs.seconds:
         return None
-    return statistics.median(b / a for a, b in zip(ours.seconds, theirs.seconds, strict=False))
+    if len(ours.seconds) != len(theirs.seconds):
+        return statistics.median(theirs.seconds) / statistics.median(ours.seconds)
+    return statistics.median(b / a for a, b in zip(ours.seconds, theirs.seconds, strict=True))
 
 
 def table(results: Results) -> str:
