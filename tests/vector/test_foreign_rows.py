@@ -9,6 +9,7 @@ from qdrant_edge import Point, UpdateOperation
 
 from app.connections._chroma_embedded import ChromaEngine
 from app.connections.chromadb import ChromaDBConnectionManager
+from app.connections.postgres import PostgresConnectionManager
 from app.connections.qdrant import QdrantConnectionManager
 from app.core.errors import StoreUnavailableError
 from app.db.vector.store import CollectionVectorStore
@@ -41,20 +42,37 @@ async def write_qdrant(manager: QdrantConnectionManager, payload: dict[str, Any]
 
 @pytest.fixture
 async def store(place: Place) -> CollectionVectorStore:
-    if place.engine == "pgvector":
-        pytest.skip("a table has the columns that a row of ours has")
     store = place.store(Planned())
     await store.upsert([doc("text", {"n": 1}, "a")])
     return store
 
 
 @pytest.mark.parametrize(
-    "kept", [{"other": "x"}, {"row": "x", "text": "x", "manystore": "x"}, {"row": 5, "manystore": 5}]
+    "kept",
+    [
+        {"other": "x"},
+        {"row": "x", "text": "x", "manystore": "x", "metadata": "x"},
+        {"row": 5, "manystore": 5, "metadata": 5},
+        {
+            "row": "a\0a\0now\0[1]",
+            "manystore": '{"at": "now", "metadata": [1]}',
+            "id": "a",
+            "doc": "a",
+            "text": "x",
+            "metadata": "[1]",
+            "at": "now",
+        },
+    ],
 )
 async def test_it_is_told_of(store: CollectionVectorStore, kept: dict[str, Any]) -> None:
     manager = store.connection
     if isinstance(manager, ChromaDBConnectionManager):
         await write_chroma(manager, kept)
+    elif isinstance(manager, PostgresConnectionManager):
+        await manager.execute_command(
+            "INSERT INTO documents (id, document_id, content, source, embedding) "
+            "SELECT 'x', 'x', 'x', '[1]', embedding FROM documents"
+        )
     else:
         assert isinstance(manager, QdrantConnectionManager)
         await write_qdrant(manager, kept)
@@ -63,3 +81,13 @@ async def test_it_is_told_of(store: CollectionVectorStore, kept: dict[str, Any])
     with pytest.raises(StoreUnavailableError, match="a row that this library did not write"):
         _ = [each async for each in store.documents()]
     assert [each.id for each in await store.get_by_ids(["a"])] == ["a"]
+
+
+async def test_it_is_told_of_where_a_filter_has_to_read(place: Place) -> None:
+    if not isinstance(place.manager, QdrantConnectionManager) or place.manager.address is None:
+        pytest.skip("where only a part of a row is read")
+    store = place.store(Planned())
+    await store.upsert([doc("text", {"n": 1}, "a")])
+    await write_qdrant(place.manager, {"other": "x"})
+    with pytest.raises(StoreUnavailableError, match="a row that this library did not write"):
+        await store.delete_where({"$nor": [{"other": {"$contains": "nothing"}}]})

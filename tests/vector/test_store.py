@@ -227,6 +227,12 @@ async def test_a_row_may_have_the_id_of_a_document_that_it_is_no_part_of(store: 
     assert {each.id async for each in store.documents()} == {"e"}
 
 
+async def test_the_empty_id_is_an_id(store: CollectionVectorStore) -> None:
+    await store.upsert([doc("one", {}, "")])
+    assert await store.update_document("", doc("two"))
+    assert [(each.id, each.page_content) async for each in store.documents()] == [("", "two")]
+
+
 async def test_metadata_of_a_document(store: CollectionVectorStore) -> None:
     metadata = {"document_id": "d", "source_path": "/x/a.md", "chunk_index": 1}
     await store.save_and_embed(None, [doc("second", metadata), doc("first", {**metadata, "chunk_index": 0})])

@@ -54,12 +54,12 @@ def test_the_recall_that_is_asked_for_decides_how_wide_a_search_is() -> None:
     assert index.settings(0.85, 5) == {"hnsw.ef_search": "100", "hnsw.iterative_scan": "strict_order"}
     assert index.search(0.95, 10) == index.settings(0.95, 10)
     assert [index.search(recall, 10) for recall in (0.99, 1)] == [None, None]
-    large = replace(index, rows=1_000_000)
+    large = replace(index, table_bytes=2**30)
     assert [large.search(recall, 10) for recall in (0.99, 1)] == [large.settings(0.99, 10), None]
 
 
 @pytest.mark.usefixtures("early")
-@pytest.mark.parametrize("compared", [0, 40_000])
+@pytest.mark.parametrize("compared", [0, 64 * 2**20])
 async def test_where_the_widest_search_falls_short_few_rows_are_compared(
     manager: PostgresConnectionManager, monkeypatch: pytest.MonkeyPatch, compared: int
 ) -> None:
@@ -70,12 +70,90 @@ async def test_where_the_widest_search_falls_short_few_rows_are_compared(
     await store.add_vectors(documents, vectors)
     assert store.engine._index is not None
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    right = 0
+    right = by_words = 0
     for query in rows(20, 64, seed=7)[1]:
         found = [document.id for document, _ in await store.search_by_vector(query, 10)]
-        truth = sorted(range(2_000), key=lambda n: -float(units[n] @ query))[:10]
-        right += len({*found} & {str(n) for n in truth})
-    assert right == 200 if compared else right < 180
+        truth = {str(n) for n in sorted(range(2_000), key=lambda n: -float(units[n] @ query))[:10]}
+        right += len({*found} & truth)
+        vector, every = query / np.linalg.norm(query), to_predicate(None)
+        hybrid = await store.engine.hybrid(vector, "nothing", 10, every, candidates=10)
+        by_words += len({each.id for each in hybrid} & truth)
+    assert right == by_words == 200 if compared else max(right, by_words) < 180
+
+
+@pytest.mark.usefixtures("early")
+async def test_a_table_that_has_grown_is_not_compared(
+    manager: PostgresConnectionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whatever process: how large it is, is looked at with the index."""
+    monkeypatch.setattr(pgvector_index, "_WIDTHS", {"hnsw": (5, 10)})
+    monkeypatch.setattr(pgvector_engine, "_LOOK_AGAIN", 0)
+    monkeypatch.setattr(pgvector_index, "_COMPARED", 2**20)
+    store, (documents, vectors) = store_on(manager, 64), rows(3_000, 64)
+    await store.add_vectors(documents[:600], vectors[:600])
+    index = store.engine._index
+    assert index is not None
+    assert index.search(0.95, 10) is None
+    for start in range(600, 3_000, 400):
+        await store_on(manager, 64).add_vectors(documents[start : start + 400], vectors[start : start + 400])
+    await store.count()
+    index = store.engine._index
+    assert index is not None
+    assert index.rows == 600
+    assert index.search(0.95, 10) == index.settings(0.95, 10)
+
+
+@pytest.mark.usefixtures("early")
+@pytest.mark.parametrize(("recall", "asked"), [(0.9, 10), (0.99, 20)])
+async def test_where_all_is_found_a_high_recall_takes_all_questions(
+    manager: PostgresConnectionManager, monkeypatch: pytest.MonkeyPatch, recall: float, asked: int
+) -> None:
+    """Of 100 neighbours that were found it is not known that no more than one in 100 is missed."""
+    compared: list[object] = []
+    neighbours = pgvector_index._neighbours
+
+    async def seen(connection: Any, table: Any, question: Any, *, exact: bool) -> set[str]:
+        compared.extend([question] * exact)
+        return await neighbours(connection, table, question, exact=exact)
+
+    monkeypatch.setattr(pgvector_index, "_neighbours", seen)
+    store = store_on(manager, 2, recall=recall)  # of two dimensions all is found
+    await store.add_vectors(*rows(1_000, 2))
+    assert len(compared) == asked
+    index = store.engine._index
+    assert index is not None
+    assert index.recalls == ((40, 0.99 if asked == 10 else 1.0),)
+    assert (index.search(0.99, 10) is None) == (asked == 10)
+
+
+@pytest.mark.parametrize("few", [5, 2_000])
+async def test_rows_of_several_tables_are_not_taken_for_each_other(
+    manager: PostgresConnectionManager, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(pgvector_engine, "_FEW", few)
+    monkeypatch.setattr(pgvector_engine, "INDEX_FROM", 300)
+    store, (documents, vectors) = store_on(manager, 8), rows(400, 8)
+    await store.add_vectors(documents, vectors)
+    await manager.execute_command("CREATE TABLE child () INHERITS (documents)")
+    columns = "id, document_id, content, source, embedding"
+    await manager.execute_command(
+        f"INSERT INTO child ({columns}) SELECT 'c' || id, id, content, '{{\"bucket\": 999}}', embedding FROM documents"
+    )
+    for query in rows(10, 8, seed=3)[1]:
+        found = await store.search_by_vector(query, 4, {"bucket": 7})
+        assert {document.metadata["bucket"] for document, _ in found} == {7}
+        assert len(found) == 4
+
+
+async def test_a_path_that_cannot_be_indexed_keeps_nobody_from_writing(
+    manager: PostgresConnectionManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store_on(manager).upsert([doc("large", {"bucket": "".join(map(chr, range(1_000, 30_000)))}, "large")])
+    store = store_on(manager, filterable=("bucket",))
+    for row_id in "ab":
+        await store.upsert([doc("small", {"bucket": 7}, row_id)])
+    assert await store.count({"bucket": 7}) == 2
+    assert len([each for each in caplog.records if "no index on bucket" in each.getMessage()]) == 1
 
 
 @pytest.mark.usefixtures("early")

@@ -43,9 +43,9 @@ async def test_a_table_has_the_indexes_and_privileges_of_the_one_it_replaces(
     built: list[str] = []
     build = pgvector_index.build_index
 
-    async def counted(connection: Any, table: Any, **options: Any) -> Any:
+    async def counted(connection: Any, table: Any, recall: float, **options: Any) -> Any:
         built.append(table.name)
-        return await build(connection, table, **options)
+        return await build(connection, table, recall, **options)
 
     monkeypatch.setattr(pgvector_engine, "build_index", counted)
     store = PgVectorStore(manager, EmbeddingModel.of(Planned()), filterable=("n",))

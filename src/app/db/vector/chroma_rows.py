@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ...core.errors import StoreUnavailableError
-from .engine import FOREIGN_ROW, Found
+from .engine import FOREIGN_ROW, Found, metadata_object
 from .payload import Row
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def read_rows(kept: Sequence[Mapping[str, Any] | None]) -> list[tuple[str, dict[
     try:
         # Read as one text, which takes a third of what it takes one by one.
         rows = json.loads(f"[{','.join([(each or {})[ROW] for each in kept])}]")
-        read = [(row["at"], row["metadata"]) for row in rows]
+        read = [(row["at"], metadata_object(row["metadata"])) for row in rows]
         if len(read) == len(kept):
             return read
         cause = None

@@ -39,6 +39,13 @@ class Found(NamedTuple):
 FOREIGN_ROW: Final = "the collection has a row that this library did not write: delete it, or use another collection"
 
 
+def metadata_object(value: Any) -> dict[str, Any]:
+    """TypeError where it is none."""
+    if type(value) is not dict:
+        raise TypeError("metadata is an object")
+    return value
+
+
 class VectorEngine(ABC):
     """One collection on one engine. The first write makes it, with its contract; until then reading finds nothing.
 

@@ -84,7 +84,7 @@ def to_row(document: Any, *, row_id: str | None = None, document_id: str | None 
         ) from None
     check_embeddable([text])
     metadata = check_metadata(metadata or {})
-    row_id = _id("id", (row_id or str(uuid.uuid4())) if own_id is None else own_id)
+    row_id = _id("id", (str(uuid.uuid4()) if row_id is None else row_id) if own_id is None else own_id)
     given = metadata.get("document_id")
     if given is None:
         given = row_id if document_id is None else document_id

@@ -10,7 +10,7 @@ from ...connections._postgres_exchange import execute, fetch
 from ...connections.postgres import PostgresConnectionManager
 from ...core.constants import Distance
 from ...core.errors import AppError
-from ..backends._json import decode_json
+from ...core.utils.logger import get_logger
 from ..backends._postgres_json import encode_nested
 from ..query import ALL, Predicate
 from . import pgvector_sql as sql
@@ -19,6 +19,7 @@ from .engine import Asked, Found, check_dimension
 from .payload import Row
 from .pgvector_index import INDEX_FROM, IndexKind, VectorIndex, build_index, find_index, index_metadata, index_words
 from .pgvector_rows import (
+    decode_sources,
     distance_of,
     found,
     text_array,
@@ -32,6 +33,8 @@ from .pgvector_write import AT_ONCE, distinct, store
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+logger = get_logger(__name__)
 
 Connection = psycopg.AsyncConnection[Any]
 R = TypeVar("R")
@@ -63,7 +66,7 @@ class PgVectorEngine(PgVectorSession):
         self._recall = recall
         self._filterable = tuple(filterable)
         self._filtered: VectorTable | None = None
-        """The table whose `filterable` paths were seen to be indexed, or are about to be."""
+        """The table whose `filterable` paths were looked after, or are about to be."""
         self._table: VectorTable | None = None
         self._checked: tuple[VectorTable, CollectionContract] | None = None
         self._index: VectorIndex | None = None
@@ -185,8 +188,9 @@ class PgVectorEngine(PgVectorSession):
             return []
         check_dimension(self.collection, table.contract.dimension, vector)
         given = vector_parameter(vector, half=table.half)
-        settings = {} if self._index is None else self._index.settings(self._recall, candidates)
-        rows = await self._fetch(sql.hybrid(table), predicate, given, text, candidates, k, settings=settings)
+        settings = None if self._index is None else self._index.search(self._recall, candidates)
+        statement = sql.hybrid(table, exact=settings is None)
+        rows = await self._fetch(statement, predicate, given, text, candidates, k, settings=settings)
         if table.contract.moving_to is not None:
             await self._found()
         return found(rows, None)
@@ -251,7 +255,7 @@ class PgVectorEngine(PgVectorSession):
         async def work(connection: Connection, part: list[str]) -> int:
             async with connection.transaction():
                 rows = await fetch(connection, *self._wheres.statement(sql.sources(table), predicate, part))
-                sources = [encode_nested({**decode_json(row[1]), **changes}) for row in rows]
+                sources = [encode_nested({**each, **changes}) for each in decode_sources([row[1] for row in rows])]
                 given = (text_array([row[0] for row in rows]), text_array(sources))
                 return await execute(connection, sql.update_sources(table), given) if rows else 0
 
@@ -292,7 +296,9 @@ class PgVectorEngine(PgVectorSession):
         """Build the index now; by itself that is done once there are 5,000 rows."""
         table = await self._found(again=True)
         if table is not None:
-            self._index = await self._long(lambda connection: build_index(connection, table, kind=kind, lists=lists))
+            self._index = await self._long(
+                lambda connection: build_index(connection, table, self._recall, kind=kind, lists=lists)
+            )
 
     @again
     async def _delete(self, text: Callable[[VectorTable], str], predicate: Predicate, *given: Any) -> int:
@@ -314,7 +320,7 @@ class PgVectorEngine(PgVectorSession):
         number = await self.count(ALL)
         self._written = 0
         if number >= INDEX_FROM:
-            self._index = await self._long(lambda connection: build_index(connection, table))
+            self._index = await self._long(lambda connection: build_index(connection, table, self._recall))
 
     def _forget(self) -> None:
         self._table = self._index = None
@@ -366,9 +372,13 @@ class PgVectorEngine(PgVectorSession):
         return table
 
     async def _index_metadata(self, table: VectorTable) -> None:
+        """Once for each table: without an index filters are slower, and nobody need wait for that to be mended."""
         self._filtered = table
         try:
             await self._long(lambda connection: index_metadata(connection, table, self._filterable))
+        except AppError as error:
+            paths = ", ".join(self._filterable)
+            logger.warning("%s: no index on %s, so filters read every row: %s", self._place, paths, error)
         except BaseException:
             self._filtered = None
             raise

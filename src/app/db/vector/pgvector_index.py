@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 import psycopg
@@ -33,8 +33,12 @@ _PARAMETER: Final = {"hnsw": "hnsw.ef_search", "ivfflat": "ivfflat.probes"}
 _SAMPLE: Final = 20
 _SAMPLE_SECONDS: Final = 5.0
 _NEIGHBOURS: Final = 10
-_COMPARED: Final = 40_000
-"""Rows up to which comparing with each takes no longer than an index's widest search: of 20,000 it takes half."""
+_COMPARED: Final = 64 * 2**20
+"""Bytes of a table up to which comparing with each row takes about as long as an index's widest search: 20,000 rows of
+384 dimensions have 40 MB and take half of it, 6,000 of 1,536 dimensions have as many and take all of it.
+"""
+_SURE_BY_HALF: Final = 0.95
+"""The largest recall for which half of the questions are enough where all their neighbours were found."""
 _HARDER: Final = 1.25
 """How much more than what is made of rows (`question.py`) a question misses: of 20,000 random vectors."""
 
@@ -47,6 +51,8 @@ class VectorIndex:
     rows: int
     """How many there were when it was measured."""
     recalls: Recalls
+    table_bytes: int = field(default=0, compare=False)
+    """How large the table was when it was last looked at."""
 
     def width(self, recall: float, k: int) -> int:
         """The narrowest search that reached the recall; it is never narrower than what is asked for."""
@@ -55,9 +61,9 @@ class VectorIndex:
 
     def search(self, recall: float, k: int) -> dict[str, str] | None:
         """What a session has to be told before a search; None where all rows are to be compared: for all of the recall,
-        and where the widest search falls short of it and rows are few.
+        and where the widest search falls short of it and they are few.
         """
-        if recall == 1 or (self.rows <= _COMPARED and self._enough(recall) is None):
+        if recall == 1 or (self.table_bytes <= _COMPARED and self._enough(recall) is None):
             return None
         return self.settings(recall, k)
 
@@ -78,7 +84,8 @@ class VectorIndex:
 async def find_index(connection: Connection, table: VectorTable) -> VectorIndex | None:
     """The index, if it is whole and was measured."""
     cursor = await connection.execute(
-        "SELECT obj_description(x.oid, 'pg_class') FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
+        "SELECT obj_description(x.oid, 'pg_class'), pg_table_size(i.indrelid) "
+        "FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
         "JOIN pg_namespace n ON n.oid = x.relnamespace AND n.nspname = current_schema() "
         "WHERE x.relname = %s AND i.indisvalid",
         (table.index,),
@@ -87,13 +94,20 @@ async def find_index(connection: Connection, table: VectorTable) -> VectorIndex 
     if row is None or row[0] is None:
         return None
     known = json.loads(row[0])
-    return VectorIndex(known["kind"], known["rows"], tuple((int(w), float(r)) for w, r in known["recalls"]))
+    recalls = tuple((int(width), float(recall)) for width, recall in known["recalls"])
+    return VectorIndex(known["kind"], known["rows"], recalls, int(row[1]))
 
 
 async def build_index(
-    connection: Connection, table: VectorTable, *, kind: IndexKind = "hnsw", lists: int | None = None
+    connection: Connection,
+    table: VectorTable,
+    recall: float,
+    *,
+    kind: IndexKind = "hnsw",
+    lists: int | None = None,
 ) -> VectorIndex | None:
-    """Build the index while others go on to read and write, and measure it; None where another process is at it.
+    """Build the index while others go on to read and write, and measure it well enough for this recall; None where
+    another process is at it.
 
     What a killed process left half built is built anew. Takes some seconds for each 10,000 rows.
     """
@@ -103,10 +117,9 @@ async def build_index(
     options = "" if kind == "hnsw" else f" WITH (lists = {lists or max(1, min(rows // 1_000, 10_000))})"
     if not await _create(connection, table, table.index, f"{kind} (embedding {table.operator_class}){options}"):
         return None
-    index = VectorIndex(kind, rows, await _measure(connection, table, kind))
-    told = json.dumps({"kind": kind, "rows": rows, "recalls": index.recalls})
+    told = json.dumps({"kind": kind, "rows": rows, "recalls": await _measure(connection, table, kind, recall)})
     await connection.execute(f"COMMENT ON INDEX {quote(table.index)} IS '{told}'".encode())
-    return index
+    return await find_index(connection, table)
 
 
 async def index_metadata(connection: Connection, table: VectorTable, paths: Sequence[str]) -> None:
@@ -151,17 +164,17 @@ async def _count(connection: Connection, table: VectorTable) -> int:
     return int(number)
 
 
-async def _measure(connection: Connection, table: VectorTable, kind: IndexKind) -> Recalls:
+async def _measure(connection: Connection, table: VectorTable, kind: IndexKind, recall: float) -> Recalls:
     """How many of the ten nearest each width finds, for questions made of rows of the table. Where the narrowest finds
-    all of them for half of the questions, the others are not asked.
+    all of them for half of the questions, that may be enough; it counts as if it had missed one.
     """
     questions, widths = await _questions(connection, table), _WIDTHS[kind]
     deadline = time.monotonic() + _SAMPLE_SECONDS
     some = questions[: len(questions) // 2]
     truth = await _truth(connection, table, some, deadline)
-    recalls = await _recalls(connection, table, kind, widths[:1], some, truth)
-    if recalls[0][1] == 1:
-        return recalls
+    [(width, reached)] = await _recalls(connection, table, kind, widths[:1], some, truth)
+    if reached == 1 and recall <= _SURE_BY_HALF:
+        return ((width, round(1 - 1 / sum(map(len, truth)), 4)),)
     truth += await _truth(connection, table, questions[len(truth) :], deadline)
     return await _recalls(connection, table, kind, widths, questions, truth)
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...connections._postgres_binary import Binary
 from ...core.constants import Distance
+from ...core.errors import StoreUnavailableError
 from ..backends._json import decode_json
 from ..backends._postgres_json import encode_nested
-from .engine import Found
+from .engine import FOREIGN_ROW, Found
 from .payload import Row
 
 if TYPE_CHECKING:
@@ -129,12 +130,20 @@ def _micros(moment: str) -> bytes:
 distance_of: Final = itemgetter(5)
 
 
+def decode_sources(sources: Sequence[str]) -> list[dict[str, Any]]:
+    """In one call, which takes a third of the time."""
+    decoded: list[dict[str, Any]] = decode_json(f"[{','.join(sources)}]")
+    if {type(each) for each in decoded} - {dict}:
+        raise StoreUnavailableError(FOREIGN_ROW)
+    return decoded
+
+
 def found(rows: Sequence[Sequence[Any]], distance: Distance | None, *, half: bool = False) -> list[Found]:
     """Rows with what pgvector's operator gives in their sixth column, as the cosine, the distance or the inner product;
     without a `distance` it is the score itself. Their seventh, if there is one, is the vector.
     """
     begin, factor = _MEASURES[distance]
-    metadatas = decode_json(f"[{','.join([row[3] for row in rows])}]")  # in one call, which takes a third of the time
+    metadatas = decode_sources([row[3] for row in rows])
     return [
         Found(
             row[0],

@@ -31,14 +31,15 @@ def nearest(table: VectorTable, k: int, *, exact: bool, vectors: bool) -> str:
 def nearest_few(table: VectorTable, k: int, few: int, *, vectors: bool) -> str:
     """As `nearest`, in one of two ways: up to `few` rows that meet the filter are compared one by one, which is exact
     and takes less than an index that has to look for them; more are left to the index. Within a statement a row stays
-    at its place, by which it is read in a third of the time that its id takes.
+    at its place in its table, or partition, by which it is read in a third of the time that its id takes.
     """
     of_few, distance = _every_distance(table), _distance(table)
     rest = f"{_with(vectors)} FROM {table.quoted}"
     return (
-        f"WITH few AS MATERIALIZED (SELECT ctid AS place FROM {table.quoted} WHERE {{where}} LIMIT {few + 1}), "
+        f"WITH few AS MATERIALIZED (SELECT tableoid AS part, ctid AS place FROM {table.quoted} WHERE {{where}} "
+        f"LIMIT {few + 1}), "
         f"number AS MATERIALIZED (SELECT count(*) <= {few} AS is_few FROM few) "
-        f"(SELECT {_SHOWN}, {of_few} AS d{rest} t JOIN few ON t.ctid = few.place "
+        f"(SELECT {_SHOWN}, {of_few} AS d{rest} t JOIN few ON t.ctid = few.place AND t.tableoid = few.part "
         f"WHERE (SELECT is_few FROM number) ORDER BY {of_few} LIMIT {k:d}) UNION ALL "
         f"(SELECT {_SHOWN}, {distance} AS d{rest} WHERE NOT (SELECT is_few FROM number) AND {{where}} "
         f"ORDER BY {distance} LIMIT {k:d})"
@@ -53,10 +54,10 @@ def matching_text(table: VectorTable) -> str:
     )
 
 
-def hybrid(table: VectorTable) -> str:
+def hybrid(table: VectorTable, *, exact: bool) -> str:
     """Of a vector, a text, the number of candidates and k."""
     words = _WORDS.replace("{0}", "{1}")
-    distance = _distance(table)
+    distance = _every_distance(table) if exact else _distance(table)
     return (
         "WITH near AS (SELECT id, row_number() OVER (ORDER BY d, id) AS place FROM "
         f"(SELECT id, {distance} AS d FROM {table.quoted} WHERE {{where}} ORDER BY {distance} LIMIT {{2}}) AS n), "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...core.errors import StoreUnavailableError
 from .comparison import row_from
-from .engine import FOREIGN_ROW, Found
+from .engine import FOREIGN_ROW, Found, metadata_object
 from .payload import Row
 from .qdrant_payload import parts, path_key
 
@@ -69,8 +69,9 @@ def low_field(path: str) -> str:
 
 def read_row(payload: Mapping[str, Any], score: float = 0.0, vector: "NDArray[np.float32] | None" = None) -> Found:
     try:
-        row_id, document_id, embedded_at, metadata = payload[ROW].split(_BETWEEN)
-        return Found(row_id, document_id, payload[TEXT], json.loads(metadata), embedded_at, score, vector)
+        row_id, document_id, embedded_at, text = payload[ROW].split(_BETWEEN)
+        metadata = metadata_object(json.loads(text))
+        return Found(row_id, document_id, payload[TEXT], metadata, embedded_at, score, vector)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreUnavailableError(FOREIGN_ROW) from error
 

@@ -1,6 +1,5 @@
 """Rows as points of a Qdrant server: what is sent in one request, what comes back, and how wide a search is."""
 
-import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -11,7 +10,7 @@ from .engine import Found
 from .payload import Row
 from .qdrant_payload import point_id
 from .qdrant_server_filter import both, field_is, has_ids
-from .qdrant_server_rows import SHOWN, read_row, row_payload
+from .qdrant_server_rows import SHOWN, read_metadata, read_row, row_payload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,8 +87,7 @@ def payload_of(point: models.Record | models.ScoredPoint) -> dict[str, Any]:
 
 
 def metadata_of(point: models.Record) -> dict[str, Any]:
-    metadata: dict[str, Any] = json.loads(payload_of(point)["metadata"])
-    return metadata
+    return read_metadata(payload_of(point))
 
 
 def as_read(points: Sequence[models.Record]) -> models.Filter:

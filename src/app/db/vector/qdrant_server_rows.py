@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ...core.errors import StoreUnavailableError
-from .engine import FOREIGN_ROW, Found
+from .engine import FOREIGN_ROW, Found, metadata_object
 from .payload import Row
 from .qdrant_payload import parts, path_key
 
@@ -59,9 +59,16 @@ def low_field(path: str) -> str:
 
 
 def read_row(payload: Mapping[str, Any], score: float = 0.0, vector: "NDArray[np.float32] | None" = None) -> Found:
+    metadata = read_metadata(payload)
     try:
-        metadata = json.loads(payload["metadata"])
         return Found(payload["id"], payload["doc"], payload["text"], metadata, payload["at"], score, vector)
+    except KeyError as error:
+        raise StoreUnavailableError(FOREIGN_ROW) from error
+
+
+def read_metadata(payload: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return metadata_object(json.loads(payload["metadata"]))
     except (KeyError, TypeError, ValueError) as error:
         raise StoreUnavailableError(FOREIGN_ROW) from error
 
