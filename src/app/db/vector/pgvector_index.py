@@ -173,7 +173,7 @@ async def _measure(connection: Connection, table: VectorTable, kind: IndexKind, 
     some = questions[: len(questions) // 2]
     truth = await _truth(connection, table, some, deadline)
     [(width, reached)] = await _recalls(connection, table, kind, widths[:1], some, truth)
-    if reached == 1 and recall <= _SURE_BY_HALF:
+    if reached == 1 and recall <= _SURE_BY_HALF and len(truth) == len(some):
         return ((width, round(1 - 1 / sum(map(len, truth)), 4)),)
     truth += await _truth(connection, table, questions[len(truth) :], deadline)
     return await _recalls(connection, table, kind, widths, questions, truth)
