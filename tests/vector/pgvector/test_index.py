@@ -117,12 +117,13 @@ async def test_where_all_is_found_a_high_recall_takes_all_questions(
         return await neighbours(connection, table, question, exact=exact)
 
     monkeypatch.setattr(pgvector_index, "_neighbours", seen)
-    store = store_on(manager, 2, recall=recall)  # of two dimensions all is found
+    monkeypatch.setattr(pgvector_index, "_WIDTHS", {"hnsw": (400, 1_000)})
+    store = store_on(manager, 2, recall=recall)  # of two dimensions it finds all
     await store.add_vectors(*rows(1_000, 2))
     assert len(compared) == asked
     index = store.engine._index
     assert index is not None
-    assert index.recalls == ((40, 0.99 if asked == 10 else 1.0),)
+    assert index.recalls == ((400, 0.99 if asked == 10 else 1.0),)
     assert (index.search(0.99, 10) is None) == (asked == 10)
 
 
