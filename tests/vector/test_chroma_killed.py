@@ -22,6 +22,7 @@ from app.db.vector.ingest import ingest
 from app.db.vector.reembed import reembed
 
 from .planned import Planned, doc
+from .versions import write
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -134,14 +135,6 @@ async def state(place: Path) -> Any:
         keys = await engine.read(lambda client: client.get_collection("documents", embedding_function=None).get())
         terms = {row_id: sorted(kept) for row_id, kept in zip(keys["ids"], keys["metadatas"] or [], strict=True)}
         return names, known, content, terms
-
-
-def write(folder: Path, version: int) -> None:
-    folder.mkdir(exist_ok=True)
-    for name in ("a", "b"):
-        sections = 4 if version == 1 else 2
-        text = "".join(f"# Part {n}\n\n{name} {version} {'word ' * 300}\n\n" for n in range(sections))
-        (folder / f"{name}.md").write_text(text)
 
 
 def killed_at_each(action: str, path: Path) -> dict[str, int]:

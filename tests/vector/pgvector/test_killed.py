@@ -11,6 +11,8 @@ from app.connections.postgres import PostgresConnectionManager
 from app.db import DataLayer
 from app.db.vector.ingest import ingest
 
+from ..versions import write
+
 SCRIPT = """
 import asyncio, os, signal, sys
 from app.db import DataLayer
@@ -43,14 +45,6 @@ async def main():
 asyncio.run(main())
 print(int(sys.argv[3]) - left)
 """
-
-
-def write(folder: Path, version: int) -> None:
-    folder.mkdir(exist_ok=True)
-    for name in ("a", "b"):
-        sections = 4 if version == 1 else 2
-        text = "".join(f"# Part {n}\n\n{name} {version} {'word ' * 300}\n\n" for n in range(sections))
-        (folder / f"{name}.md").write_text(text)
 
 
 def run(url: str, files: Path, killed_at: int) -> subprocess.CompletedProcess[str]:
